@@ -1,0 +1,31 @@
+//! The contract between the Endpoint Picker's shells, its core and its plugins.
+//!
+//! Takes in: nothing at run time; this crate only defines types.
+//! Holds: endpoints and their stable slots, the immutable [`Snapshot`], what a request asks for,
+//! the plugin traits and the registry that builds plugins from configuration.
+//! Gives out: the vocabulary that `flow`, `kv`, `predict`, `core` and `server` share.
+//!
+//! ```text
+//!  data layer ──publishes──▶ Snapshot (Arc, immutable)      SlotTable (atomics, outlives snapshots)
+//!                               │                                │
+//!  request ──▶ InferenceRequest ┴─▶ producers ▶ filters ▶ scorers ▶ picker ──▶ Reservation
+//! ```
+
+pub mod clock;
+pub mod endpoint;
+pub mod error;
+pub mod metrics;
+pub mod plugin;
+pub mod registry;
+pub mod request;
+pub mod response;
+pub mod slots;
+pub mod snapshot;
+
+pub use clock::Clock;
+pub use endpoint::{Endpoint, EndpointName, EndpointSpec};
+pub use error::{ErrorCode, RejectReason, Rejection};
+pub use metrics::MetricsRecord;
+pub use request::{Headers, InferenceRequest, Objective};
+pub use slots::{Reservation, Slot, SlotId, SlotTable};
+pub use snapshot::Snapshot;

@@ -1,0 +1,1 @@
+//! Stub: H-core fills this in.

@@ -1,0 +1,60 @@
+//! An immutable, struct-of-arrays view of the pool that one scheduling cycle reads.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::endpoint::Endpoint;
+use crate::metrics::MetricsRecord;
+
+/// The pool at one moment. Columns share one order: index `i` is the same endpoint in each.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// Grows by one with each publication.
+    pub version: u64,
+    /// The endpoints, ordered by name so that equal inputs give equal decisions.
+    pub endpoints: Vec<Arc<Endpoint>>,
+    /// Requests waiting in each engine's queue.
+    pub waiting: Vec<u32>,
+    /// Requests running in each engine.
+    pub running: Vec<u32>,
+    /// KV-cache use of each engine, 0..=1.
+    pub kv_usage: Vec<f64>,
+    /// Last successful scrape of each engine.
+    pub updated: Vec<Option<Instant>>,
+    /// The whole record, for the rarely read fields.
+    pub records: Vec<Arc<MetricsRecord>>,
+}
+
+impl Snapshot {
+    /// Builds the columns; the order of `members` is kept.
+    pub fn new(version: u64, members: Vec<(Arc<Endpoint>, Arc<MetricsRecord>)>) -> Self {
+        let mut snapshot = Self {
+            version,
+            ..Self::default()
+        };
+        for (endpoint, record) in members {
+            snapshot.waiting.push(record.waiting_queue_size);
+            snapshot.running.push(record.running_requests_size);
+            snapshot.kv_usage.push(record.kv_cache_usage);
+            snapshot.updated.push(record.update_time);
+            snapshot.endpoints.push(endpoint);
+            snapshot.records.push(record);
+        }
+        snapshot
+    }
+
+    /// Number of endpoints.
+    pub fn len(&self) -> usize {
+        self.endpoints.len()
+    }
+
+    /// Whether the pool has no endpoint.
+    pub fn is_empty(&self) -> bool {
+        self.endpoints.is_empty()
+    }
+
+    /// Whether endpoint `index` was scraped within `limit` before `now`.
+    pub fn is_fresh(&self, index: usize, now: Instant, limit: Duration) -> bool {
+        self.updated[index].is_some_and(|at| now.saturating_duration_since(at) <= limit)
+    }
+}
