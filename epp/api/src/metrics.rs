@@ -1,6 +1,7 @@
 //! What the data layer knows about one engine.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Scraped state of one endpoint (upstream `Metrics`, llm-d-router pkg/epp/framework).
@@ -24,6 +25,11 @@ pub struct MetricsRecord {
     pub waiting_models: BTreeMap<String, u32>,
     /// LoRA adapters that may run at once.
     pub max_active_models: u32,
+    /// Share of prompt tokens the engine found in its own prefix cache since it started, 0..=1;
+    /// `None` when the engine does not say. For people and tables, not for scoring.
+    pub prefix_hit_rate: Option<f64>,
+    /// Scalars of `engineConfigs[].customMetrics` by attribute key.
+    pub custom: Vec<(Arc<str>, f64)>,
     /// Last time at least one value was read; `None` before the first scrape.
     pub update_time: Option<Instant>,
 }

@@ -1,0 +1,3 @@
+//! Every plugin, one file each.
+
+pub mod datalayer;
