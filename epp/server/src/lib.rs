@@ -1,1 +1,6 @@
 //! Stub.
+
+pub mod datalayer;
+pub mod debug;
+pub mod discovery;
+pub mod pool;

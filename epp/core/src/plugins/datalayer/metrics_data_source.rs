@@ -59,6 +59,9 @@ pub enum ParameterError {
     /// TLS files without TLS.
     #[error("{0} needs scheme https")]
     NeedsHttps(&'static str),
+    /// Verification without anything to verify against.
+    #[error("insecureSkipVerify false needs caCertPath: public roots sign no pod addresses")]
+    NeedsCa,
     /// An interval that is no positive Go duration.
     #[error("interval '{0}' must be a positive duration such as 50ms or 1s")]
     Interval(String),
@@ -130,6 +133,10 @@ impl MetricsDataSource {
                 }
             }
         }
+        let skip_verify = insecure_skip_verify.unwrap_or(true);
+        if https && !skip_verify && ca_cert_path.is_none() {
+            return Err(ParameterError::NeedsCa);
+        }
         let interval = match interval.as_deref().filter(|text| !text.is_empty()) {
             None => None,
             Some(text) => match go_duration(text).filter(|interval| !interval.is_zero()) {
@@ -141,7 +148,7 @@ impl MetricsDataSource {
             path: path.to_owned(),
             port,
             tls: https.then(|| Tls {
-                skip_verify: insecure_skip_verify.unwrap_or(true),
+                skip_verify,
                 ca: ca_cert_path.clone(),
                 identity: client_cert_path.clone().zip(client_key_path.clone()),
             }),
@@ -220,6 +227,7 @@ mod tests {
             ("{port: 65536}", "port 65536"),
             ("{scheme: https, clientCertPath: a}", "clientKeyPath"),
             ("{caCertPath: a}", "caCertPath needs scheme https"),
+            ("{scheme: https, insecureSkipVerify: false}", "needs caCertPath"),
             ("{interval: 50}", "interval '50'"),
             ("{interval: 0s}", "interval '0s'"),
             ("{interval: -1s}", "interval '-1s'"),

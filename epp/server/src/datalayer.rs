@@ -1,0 +1,236 @@
+//! The data layer: endpoints from discovery, their scraped metrics, and the snapshots made of both.
+//!
+//! ```text
+//!  discovery ── set_endpoints ──▶ members ──▶ snapshot()  every endpoint, for ext-proc
+//!  engines ◀── one collector each ──┘  └────▶ routable()  without ejected ones, for the built-in proxy
+//! ```
+//!
+//! A change of the endpoint set is published at once; scraped values are published together, at most
+//! once per [`COALESCE`], so that readers never wait and a pool of any size costs a bounded number
+//! of snapshots per second. Values that are not refreshed stay with their age (`Snapshot::updated`).
+
+mod buffers;
+mod collector;
+mod connection;
+mod health;
+mod members;
+mod metrics;
+mod status;
+mod tls;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use llmd_epp_api::{EndpointName, EndpointSpec, SlotTable, Snapshot};
+use llmd_epp_core::plugins::datalayer::core_metrics_extractor::CoreMetricsExtractor;
+use llmd_epp_core::plugins::datalayer::metrics_data_source::MetricsDataSource;
+use tokio::sync::Notify;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use members::Members;
+use metrics::ErrorCounters;
+pub use status::EndpointStatus;
+pub use tls::TlsError;
+
+/// Shortest time between two snapshots that differ in scraped values only.
+pub const COALESCE: Duration = Duration::from_millis(10);
+/// Shortest scrape interval; lower settings are raised to it.
+pub const MIN_INTERVAL: Duration = Duration::from_millis(50);
+/// Budget of one poll with its extraction.
+pub const SCRAPE_BUDGET: Duration = Duration::from_secs(1);
+
+/// Called with each snapshot whose set of endpoints differs from the one before.
+pub type OnEndpoints = Box<dyn Fn(&Snapshot) + Send + Sync>;
+
+/// A polled source and what is read from its pages.
+#[derive(Clone, Debug)]
+pub struct Source {
+    pub(crate) source: MetricsDataSource,
+    pub(crate) extractors: Vec<Arc<CoreMetricsExtractor>>,
+    pub(crate) tls: Option<Arc<rustls::ClientConfig>>,
+}
+
+impl Source {
+    /// Reads the source's TLS files.
+    pub fn new(
+        source: MetricsDataSource,
+        extractors: Vec<Arc<CoreMetricsExtractor>>,
+    ) -> Result<Self, TlsError> {
+        let tls = source.tls.as_ref().map(tls::client_config).transpose()?;
+        Ok(Self {
+            source,
+            extractors,
+            tls,
+        })
+    }
+
+    /// Where the source asks for an endpoint's page.
+    fn address(&self, endpoint: SocketAddr) -> SocketAddr {
+        SocketAddr::new(endpoint.ip(), self.source.port.unwrap_or(endpoint.port()))
+    }
+
+    /// Whether a poll of this source tells that the endpoint itself accepts connections.
+    fn probes(&self, endpoint: SocketAddr) -> bool {
+        self.address(endpoint) == endpoint
+    }
+}
+
+/// How the data layer runs.
+pub struct Options {
+    /// Polled sources, in the order in which one tick asks them.
+    pub sources: Vec<Source>,
+    /// `--refresh-metrics-interval`.
+    pub refresh_interval: Duration,
+    /// Slots shared with whoever reserves load.
+    pub slots: Arc<SlotTable>,
+    /// Told about each new set of endpoints.
+    pub on_endpoints: OnEndpoints,
+    /// Expose metrics under their deprecated names too.
+    pub deprecated_metrics: bool,
+}
+
+/// The running data layer. Dropping the last handle stops every collector.
+#[derive(Clone)]
+pub struct DataLayer {
+    shared: Arc<Shared>,
+    _stop: Arc<DropGuard>,
+}
+
+struct Shared {
+    sources: Arc<[Source]>,
+    tick: Duration,
+    epoch: tokio::time::Instant,
+    members: Members,
+    snapshot: ArcSwap<Snapshot>,
+    routable: ArcSwap<Snapshot>,
+    dirty: Notify,
+    buffers: buffers::Buffers,
+    errors: ErrorCounters,
+    on_endpoints: OnEndpoints,
+    stop: CancellationToken,
+}
+
+impl DataLayer {
+    /// Starts the publisher; collectors follow the endpoints. Needs a tokio runtime.
+    pub fn start(options: Options, registry: &prometheus::Registry) -> Result<Self, prometheus::Error> {
+        let Options {
+            sources,
+            refresh_interval,
+            slots,
+            on_endpoints,
+            deprecated_metrics,
+        } = options;
+        let stop = CancellationToken::new();
+        let shared = Arc::new(Shared {
+            tick: base_tick(refresh_interval, &sources),
+            sources: sources.into(),
+            epoch: tokio::time::Instant::now(),
+            members: Members::new(slots),
+            snapshot: ArcSwap::default(),
+            routable: ArcSwap::default(),
+            dirty: Notify::new(),
+            buffers: buffers::Buffers::default(),
+            errors: ErrorCounters::register(registry, deprecated_metrics)?,
+            on_endpoints,
+            stop: stop.clone(),
+        });
+        tokio::spawn(publish_scraped(Arc::clone(&shared)));
+        Ok(Self {
+            shared,
+            _stop: Arc::new(stop.drop_guard()),
+        })
+    }
+
+    /// Every endpoint that discovery knows.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.shared.snapshot.load_full()
+    }
+
+    /// The endpoints that are not ejected; all of them when every one is.
+    pub fn routable(&self) -> Arc<Snapshot> {
+        self.shared.routable.load_full()
+    }
+
+    /// Replaces the set of endpoints. Known names keep their slot, and their record while the address
+    /// stays; collectors of gone ones stop. The new snapshots are out when this returns.
+    pub fn set_endpoints(&self, specs: Vec<EndpointSpec>) {
+        let shared = &self.shared;
+        let started = shared
+            .members
+            .replace(specs, &shared.sources, &shared.stop, |members| {
+                shared.publish(members);
+                (shared.on_endpoints)(&shared.snapshot.load());
+            });
+        for member in started {
+            tokio::spawn(collector::run(Arc::clone(shared), member));
+        }
+    }
+
+    /// A request could not be handed to the endpoint: no connection, or none that lived until the
+    /// first response byte. It is left out of [`Self::routable`] until it is seen alive again.
+    pub fn report_unreachable(&self, name: &EndpointName, now: Instant) {
+        if self
+            .shared
+            .members
+            .update_health(name, |health| health.unreachable(now))
+        {
+            self.shared.publish_now();
+            // The publisher also waits for the next re-admission, which may have moved.
+            self.shared.dirty.notify_one();
+        }
+    }
+
+    /// The endpoint answered a request.
+    pub fn report_alive(&self, name: &EndpointName) {
+        if self.shared.members.update_health(name, health::Health::alive) {
+            self.shared.publish_now();
+        }
+    }
+
+    /// One line per endpoint for people and tools.
+    pub fn status(&self, now: Instant) -> Vec<EndpointStatus> {
+        self.shared.members.status(now)
+    }
+}
+
+impl Shared {
+    fn publish_now(&self) {
+        self.members.with(|members| self.publish(members));
+    }
+
+    /// Builds both views; the caller holds the members, so versions never go back.
+    fn publish(&self, members: &mut members::Table) {
+        let now = Instant::now();
+        let (all, routable) = members.snapshots(self.snapshot.load().version + 1, now);
+        self.snapshot.store(all);
+        self.routable.store(routable);
+    }
+}
+
+/// Publishes scraped values while there are new ones, and re-admits endpoints whose time is up.
+async fn publish_scraped(shared: Arc<Shared>) {
+    loop {
+        let readmission = shared.members.next_readmission();
+        let due = async {
+            match readmission {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = shared.stop.cancelled() => return,
+            () = shared.dirty.notified() => {}
+            () = due => {}
+        }
+        shared.publish_now();
+        tokio::time::sleep(COALESCE).await;
+    }
+}
+
+/// max(50 ms, min(flag, smallest source interval)).
+fn base_tick(refresh: Duration, sources: &[Source]) -> Duration {
+    let intervals = sources.iter().filter_map(|source| source.source.interval);
+    intervals.fold(refresh, Duration::min).max(MIN_INTERVAL)
+}

@@ -1,0 +1,204 @@
+//! One endpoint's collector: polls every source on its tick and puts what it read into the member.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use llmd_epp_api::MetricsRecord;
+use llmd_epp_core::plugins::datalayer::core_metrics_extractor::{self, EngineId};
+use llmd_epp_core::plugins::datalayer::metrics_data_source;
+use tokio::time::MissedTickBehavior;
+
+use super::buffers::Workspace;
+use super::connection::{Connection, PollError};
+use super::members::Member;
+use super::{SCRAPE_BUDGET, Shared, Source};
+
+/// Collectors start on one of this many offsets within a tick: spread enough not to poll everybody at
+/// once, few enough that one timer wakes many of them together.
+const PHASES: u32 = 8;
+/// Longest pause after failed polls: also how late a restarted engine is noticed.
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(1);
+
+/// Polls until the member is stopped.
+pub(super) async fn run(shared: Arc<Shared>, member: Arc<Member>) {
+    let stop = member.stop.clone();
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = Collector::new(shared, member).run() => {}
+    }
+}
+
+struct Collector {
+    shared: Arc<Shared>,
+    member: Arc<Member>,
+    polls: Vec<Poll>,
+    /// The record before the current one: free again once the snapshot that held it is gone.
+    spare: Arc<MetricsRecord>,
+}
+
+/// One source of this endpoint.
+struct Poll {
+    connection: Connection,
+    engines: Vec<EngineId>,
+    every_ticks: u32,
+    ticks_left: u32,
+    failures: u32,
+    probes: bool,
+}
+
+impl Poll {
+    fn new(source: &Source, member: &Member, tick: Duration) -> Self {
+        let endpoint = member.endpoint.socket_addr();
+        let labels = &member.endpoint.spec().labels;
+        Self {
+            connection: Connection::new(source.address(endpoint), &source.source.path, source.tls.clone()),
+            engines: source
+                .extractors
+                .iter()
+                .map(|extractor| extractor.engine_of(labels))
+                .collect(),
+            every_ticks: source.source.interval.map_or(1, |wanted| ticks(wanted, tick)),
+            ticks_left: 0,
+            failures: 0,
+            probes: source.probes(endpoint),
+        }
+    }
+
+    /// Whether the source is asked on this tick.
+    fn is_due(&mut self) -> bool {
+        let due = self.ticks_left == 0;
+        if !due {
+            self.ticks_left -= 1;
+        }
+        due
+    }
+
+    /// Plans the next poll: on the interval, and later after failures.
+    fn plan_next(&mut self, tick: Duration) {
+        let longest = ticks(LONGEST_BACK_OFF, tick).max(self.every_ticks);
+        let back_off = 2_u32.saturating_pow(self.failures.saturating_sub(1).min(16));
+        self.ticks_left = self.every_ticks.saturating_mul(back_off).min(longest) - 1;
+    }
+}
+
+/// `interval` in ticks, rounded to the nearest, at least one.
+fn ticks(interval: Duration, tick: Duration) -> u32 {
+    (interval.as_secs_f64() / tick.as_secs_f64()).round().max(1.0) as u32
+}
+
+impl Collector {
+    fn new(shared: Arc<Shared>, member: Arc<Member>) -> Self {
+        let polls = shared
+            .sources
+            .iter()
+            .map(|source| Poll::new(source, &member, shared.tick))
+            .collect();
+        Self {
+            shared,
+            member,
+            polls,
+            spare: Arc::default(),
+        }
+    }
+
+    async fn run(mut self) {
+        if self.polls.is_empty() {
+            return;
+        }
+        let mut ticker = tokio::time::interval_at(self.first_tick(), self.shared.tick);
+        ticker.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            ticker.tick().await;
+            for position in 0..self.polls.len() {
+                if self.polls[position].is_due() {
+                    self.poll(position).await;
+                }
+            }
+        }
+    }
+
+    /// The next moment of this endpoint's phase on the grid that all collectors share.
+    fn first_tick(&self) -> tokio::time::Instant {
+        let phase = self.member.endpoint.slot().id().index % PHASES;
+        let grid = self.shared.epoch + self.shared.tick * phase / PHASES;
+        let behind = tokio::time::Instant::now().saturating_duration_since(grid);
+        let steps = behind.as_nanos().div_ceil(self.shared.tick.as_nanos());
+        grid + self.shared.tick * u32::try_from(steps).unwrap_or(u32::MAX)
+    }
+
+    async fn poll(&mut self, position: usize) {
+        let mut workspace = self.shared.buffers.take();
+        let poll = &mut self.polls[position];
+        let fetched = tokio::time::timeout(SCRAPE_BUDGET, poll.connection.fetch(&mut workspace.page)).await;
+        let outcome = match fetched {
+            Ok(Ok(page)) => {
+                poll.failures = 0;
+                Ok(page)
+            }
+            Ok(Err(error)) => Err(error),
+            Err(_elapsed) => {
+                poll.connection.close();
+                Err(PollError::TimedOut)
+            }
+        };
+        self.judge(position, outcome.as_ref().err());
+        match outcome {
+            Ok(page) => self.extract(position, page, &mut workspace),
+            Err(error) => {
+                self.polls[position].failures += 1;
+                self.shared.errors.poll_failed(metrics_data_source::TYPE);
+                self.member.note_error(&error);
+            }
+        }
+        self.polls[position].plan_next(self.shared.tick);
+        self.shared.buffers.give_back(workspace);
+    }
+
+    /// Tells the endpoint's health what the poll says about its port.
+    fn judge(&self, position: usize, error: Option<&PollError>) {
+        if !self.polls[position].probes {
+            return;
+        }
+        let changed = self.member.update_health(|health| match error {
+            Some(PollError::Connect(_)) => health.poll_refused(Instant::now()),
+            // A connection that broke or was never answered proves nothing.
+            Some(PollError::Broken(_) | PollError::TimedOut) => false,
+            _ => health.alive(),
+        });
+        if changed {
+            self.shared.publish_now();
+        }
+    }
+
+    fn extract(&mut self, position: usize, page: std::ops::Range<usize>, workspace: &mut Workspace) {
+        let Workspace { page: bytes, scratch } = workspace;
+        let page = &bytes[page];
+        let now = Instant::now();
+        let current = self.member.record();
+        if Arc::get_mut(&mut self.spare).is_none() {
+            self.spare = Arc::default();
+        }
+        let Some(record) = Arc::get_mut(&mut self.spare) else {
+            return;
+        };
+        record.clone_from(&current);
+        drop(current);
+        let mut updated = false;
+        let source = &self.shared.sources[position];
+        for (extractor, engine) in source.extractors.iter().zip(&self.polls[position].engines) {
+            let extracted = extractor.extract(*engine, page, now, scratch, record);
+            updated |= extracted.updated;
+            if let Some(failure) = extracted.first_failure {
+                self.shared
+                    .errors
+                    .extract_failed(metrics_data_source::TYPE, core_metrics_extractor::TYPE);
+                self.member.note_error(&failure);
+            }
+        }
+        if updated {
+            let fresh = std::mem::take(&mut self.spare);
+            self.spare = self.member.swap_record(fresh);
+            self.shared.dirty.notify_one();
+        }
+    }
+}

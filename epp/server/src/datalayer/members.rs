@@ -1,0 +1,224 @@
+//! The members of the pool: each endpoint with its record, its health and its collector.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use llmd_epp_api::{Endpoint, EndpointName, EndpointSpec, MetricsRecord, SlotTable, Snapshot};
+use tokio_util::sync::CancellationToken;
+
+use super::Source;
+use super::health::Health;
+use super::status::EndpointStatus;
+
+/// One endpoint of the pool.
+pub(super) struct Member {
+    pub(super) endpoint: Arc<Endpoint>,
+    /// Name of the engine whose metric names are used, for the status page.
+    engine_type: Arc<str>,
+    /// Ends the collector.
+    pub(super) stop: CancellationToken,
+    state: Mutex<State>,
+}
+
+struct State {
+    record: Arc<MetricsRecord>,
+    health: Health,
+    errors: u64,
+    last_error: Option<String>,
+}
+
+impl Member {
+    fn new(
+        endpoint: Endpoint,
+        record: Arc<MetricsRecord>,
+        sources: &[Source],
+        stop: CancellationToken,
+    ) -> Self {
+        let address = endpoint.socket_addr();
+        let engine_type = sources
+            .iter()
+            .find_map(|source| source.extractors.first())
+            .map(|extractor| Arc::clone(extractor.engine_name(extractor.engine_of(&endpoint.spec().labels))));
+        Self {
+            engine_type: engine_type.unwrap_or_default(),
+            endpoint: Arc::new(endpoint),
+            stop,
+            state: Mutex::new(State {
+                record,
+                health: Health::new(sources.iter().any(|source| source.probes(address))),
+                errors: 0,
+                last_error: None,
+            }),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The current record.
+    pub(super) fn record(&self) -> Arc<MetricsRecord> {
+        Arc::clone(&self.state().record)
+    }
+
+    /// Exchanges the record; the old one comes back so that its memory can be used again.
+    pub(super) fn swap_record(&self, record: Arc<MetricsRecord>) -> Arc<MetricsRecord> {
+        std::mem::replace(&mut self.state().record, record)
+    }
+
+    /// Counts a failed poll or extraction; the text is kept only when it differs from the last one.
+    pub(super) fn note_error(&self, error: &dyn std::fmt::Display) {
+        let mut state = self.state();
+        state.errors += 1;
+        let text = error.to_string();
+        if state.last_error.as_deref() != Some(&text) {
+            tracing::debug!(endpoint = %self.endpoint.name(), error = text, "metrics cannot be read");
+            state.last_error = Some(text);
+        }
+    }
+
+    /// Changes the health; whether the endpoint's membership in the routable set may have changed.
+    pub(super) fn update_health(&self, change: impl FnOnce(&mut Health) -> bool) -> bool {
+        change(&mut self.state().health)
+    }
+}
+
+/// The members by name.
+pub(super) struct Table {
+    by_name: BTreeMap<EndpointName, Arc<Member>>,
+}
+
+impl Table {
+    /// The full view and the view without ejected endpoints; one object when they are equal.
+    pub(super) fn snapshots(&mut self, version: u64, now: Instant) -> (Arc<Snapshot>, Arc<Snapshot>) {
+        let mut all = Vec::with_capacity(self.by_name.len());
+        let mut ejected = Vec::new();
+        for member in self.by_name.values() {
+            let state = member.state();
+            if state.health.is_ejected(now) {
+                ejected.push(all.len());
+            }
+            all.push((Arc::clone(&member.endpoint), Arc::clone(&state.record)));
+        }
+        let everyone_is_out = ejected.len() == all.len();
+        if ejected.is_empty() || everyone_is_out {
+            let full = Arc::new(Snapshot::new(version, all));
+            return (Arc::clone(&full), full);
+        }
+        let healthy = all
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| ejected.binary_search(index).is_err());
+        let routable = healthy.map(|(_, member)| member.clone()).collect();
+        (
+            Arc::new(Snapshot::new(version, all)),
+            Arc::new(Snapshot::new(version, routable)),
+        )
+    }
+}
+
+/// The members, shared by discovery, collectors and the publisher.
+pub(super) struct Members {
+    table: Mutex<Table>,
+    slots: Arc<SlotTable>,
+}
+
+impl Members {
+    pub(super) fn new(slots: Arc<SlotTable>) -> Self {
+        Self {
+            table: Mutex::new(Table {
+                by_name: BTreeMap::new(),
+            }),
+            slots,
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs `publish` while nobody else can change the members.
+    pub(super) fn with(&self, publish: impl FnOnce(&mut Table)) {
+        publish(&mut self.table());
+    }
+
+    /// Takes over a new set and returns the members that need a collector. `publish` runs under the
+    /// lock when the set differs; slots of gone endpoints are free after it.
+    pub(super) fn replace(
+        &self,
+        specs: Vec<EndpointSpec>,
+        sources: &[Source],
+        stop: &CancellationToken,
+        publish: impl FnOnce(&mut Table),
+    ) -> Vec<Arc<Member>> {
+        let mut table = self.table();
+        let mut old = std::mem::take(&mut table.by_name);
+        let mut started = Vec::new();
+        for spec in specs {
+            let known = old.remove(&spec.name);
+            if let Some(member) = known.as_ref().filter(|member| *member.endpoint.spec() == spec) {
+                table.by_name.insert(spec.name, Arc::clone(member));
+                continue;
+            }
+            let endpoint = Endpoint::new(spec.clone(), self.slots.slot(&spec.name));
+            let mut record = Arc::default();
+            if let Some(member) = known {
+                member.stop.cancel();
+                if member.endpoint.socket_addr() == endpoint.socket_addr() {
+                    record = member.record();
+                }
+            }
+            let member = Arc::new(Member::new(endpoint, record, sources, stop.child_token()));
+            table.by_name.insert(spec.name, Arc::clone(&member));
+            started.push(member);
+        }
+        if !(started.is_empty() && old.is_empty()) {
+            publish(&mut table);
+        }
+        for (name, member) in old {
+            member.stop.cancel();
+            self.slots.retire(&name);
+        }
+        started
+    }
+
+    /// Changes one endpoint's health; false when it is not (or no longer) a member.
+    pub(super) fn update_health(
+        &self,
+        name: &EndpointName,
+        change: impl FnOnce(&mut Health) -> bool,
+    ) -> bool {
+        let member = self.table().by_name.get(name).map(Arc::clone);
+        member.is_some_and(|member| member.update_health(change))
+    }
+
+    /// The first moment at which time alone re-admits an endpoint.
+    pub(super) fn next_readmission(&self) -> Option<Instant> {
+        let table = self.table();
+        table
+            .by_name
+            .values()
+            .filter_map(|member| member.state().health.readmission())
+            .min()
+    }
+
+    pub(super) fn status(&self, now: Instant) -> Vec<EndpointStatus> {
+        let table = self.table();
+        let line = |member: &Arc<Member>| {
+            let state = member.state();
+            EndpointStatus::new(
+                &member.endpoint,
+                &state.record,
+                now,
+                super::status::Live {
+                    engine_type: &member.engine_type,
+                    ejected: state.health.is_ejected(now),
+                    errors: state.errors,
+                    last_error: state.last_error.as_deref(),
+                },
+            )
+        };
+        table.by_name.values().map(line).collect()
+    }
+}

@@ -1,0 +1,49 @@
+//! Error counters of the data layer, under upstream's names and their deprecated twins.
+
+use prometheus::{IntCounterVec, Opts, Registry};
+
+/// `datalayer_poll_errors_total` and `datalayer_extract_errors_total`.
+pub(super) struct ErrorCounters {
+    poll: Vec<IntCounterVec>,
+    extract: Vec<IntCounterVec>,
+}
+
+impl ErrorCounters {
+    pub(super) fn register(registry: &Registry, deprecated: bool) -> Result<Self, prometheus::Error> {
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            let prefixes = ["llm_d_epp", "llm_d_inference_scheduler"];
+            let mut counters = Vec::new();
+            for prefix in prefixes.iter().take(1 + usize::from(deprecated)) {
+                let opts = Opts::new(format!("{prefix}_{name}"), format!("[ALPHA] {help}"));
+                let counter = IntCounterVec::new(opts, labels)?;
+                registry.register(Box::new(counter.clone()))?;
+                counters.push(counter);
+            }
+            Ok::<_, prometheus::Error>(counters)
+        };
+        Ok(Self {
+            poll: counters(
+                "datalayer_poll_errors_total",
+                "Polls of a data source that failed.",
+                &["source_type"],
+            )?,
+            extract: counters(
+                "datalayer_extract_errors_total",
+                "Pages from which an extractor could not read every value.",
+                &["source_type", "extractor_type"],
+            )?,
+        })
+    }
+
+    pub(super) fn poll_failed(&self, source: &str) {
+        for counter in &self.poll {
+            counter.with_label_values(&[source]).inc();
+        }
+    }
+
+    pub(super) fn extract_failed(&self, source: &str, extractor: &str) {
+        for counter in &self.extract {
+            counter.with_label_values(&[source, extractor]).inc();
+        }
+    }
+}

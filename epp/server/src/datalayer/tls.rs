@@ -1,0 +1,112 @@
+//! TLS towards engines' metrics ports.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use llmd_epp_core::plugins::datalayer::metrics_data_source::Tls;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::{Error as PemError, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+/// Why a source's TLS cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file is missing or no PEM.
+    #[error("{field} '{path}' cannot be read: {source}")]
+    Pem {
+        /// Parameter that names the file.
+        field: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        source: PemError,
+    },
+    /// The files do not make a configuration.
+    #[error("TLS of the metrics source: {0}")]
+    Config(#[from] rustls::Error),
+}
+
+/// The client side of a source.
+pub(super) fn client_config(tls: &Tls) -> Result<Arc<ClientConfig>, TlsError> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder =
+        ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
+    let builder = if tls.skip_verify {
+        builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+    } else {
+        let mut roots = RootCertStore::empty();
+        if let Some(path) = &tls.ca {
+            for certificate in certificates("caCertPath", path)? {
+                roots.add(certificate)?;
+            }
+        }
+        builder.with_root_certificates(roots)
+    };
+    let config = match &tls.identity {
+        None => builder.with_no_client_auth(),
+        Some((chain, key)) => {
+            let key_der = PrivateKeyDer::from_pem_file(key).map_err(|source| TlsError::Pem {
+                field: "clientKeyPath",
+                path: key.clone(),
+                source,
+            })?;
+            builder.with_client_auth_cert(certificates("clientCertPath", chain)?, key_der)?
+        }
+    };
+    Ok(Arc::new(config))
+}
+
+fn certificates(field: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let wrap = |source| TlsError::Pem {
+        field,
+        path: path.to_owned(),
+        source,
+    };
+    CertificateDer::pem_file_iter(path)
+        .map_err(wrap)?
+        .collect::<Result<_, _>>()
+        .map_err(wrap)
+}
+
+/// `insecureSkipVerify`: pods rarely have certificates for their addresses.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

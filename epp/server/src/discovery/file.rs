@@ -1,0 +1,174 @@
+//! Endpoints from a file, read at start and, when asked, followed while it changes.
+//!
+//! The directory is watched, not the file: editors, `rename(2)` and mounted ConfigMaps all replace
+//! the file, and a watch on the old inode would see nothing more.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use llmd_epp_core::plugins::datalayer::file_discovery::{self, FileDiscovery, FileError, Listing, MAX_BYTES};
+use notify::event::{AccessKind, AccessMode, EventKind};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::io::AsyncReadExt;
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::datalayer::DataLayer;
+
+/// Events closer together than this are one change.
+const DEBOUNCE: Duration = Duration::from_millis(20);
+
+/// Why discovery cannot start, or a change was not taken over.
+#[derive(Debug, thiserror::Error)]
+pub enum DiscoveryError {
+    /// No file, or not readable.
+    #[error("endpoints file '{path}' cannot be read: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// Readable but not a list of endpoints.
+    #[error("endpoints file '{path}': {source}")]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: FileError,
+    },
+    /// The directory cannot be watched.
+    #[error("directory '{path}' cannot be watched: {source}")]
+    Watch {
+        /// The directory.
+        path: PathBuf,
+        /// What went wrong.
+        source: notify::Error,
+    },
+}
+
+/// Running discovery; dropping it stops following the file.
+#[derive(Debug)]
+pub struct Discovery {
+    _following: Option<AbortOnDropHandle<()>>,
+}
+
+/// Loads the file into `layer` and follows it when the configuration says so. After this the pool is
+/// known: an empty list is a valid one.
+pub async fn start(discovery: &FileDiscovery, layer: &DataLayer) -> Result<Discovery, DiscoveryError> {
+    let FileDiscovery { path, watch } = discovery;
+    // The watch comes first: a change between reading and watching would be lost.
+    let watching = if *watch {
+        Some(watch_directory(path)?)
+    } else {
+        None
+    };
+    let (text, listing) = load(path).await?;
+    apply(path, listing, layer);
+    let following = watching.map(|(watcher, events)| {
+        let follower = Follower {
+            path: path.clone(),
+            layer: layer.clone(),
+            applied: text,
+            failing: false,
+            _watcher: watcher,
+        };
+        AbortOnDropHandle::new(tokio::spawn(follower.run(events)))
+    });
+    Ok(Discovery {
+        _following: following,
+    })
+}
+
+fn watch_directory(path: &Path) -> Result<(RecommendedWatcher, mpsc::Receiver<()>), DiscoveryError> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let (changed, events) = mpsc::channel(1);
+    let on_event = move |event: notify::Result<notify::Event>| {
+        if event.is_ok_and(|event| may_change_content(event.kind)) {
+            // A full channel already holds a reason to look.
+            let _ = changed.try_send(());
+        }
+    };
+    let wrap = |source| DiscoveryError::Watch {
+        path: directory.to_owned(),
+        source,
+    };
+    let mut watcher = notify::recommended_watcher(on_event).map_err(wrap)?;
+    watcher
+        .watch(directory, RecursiveMode::NonRecursive)
+        .map_err(wrap)?;
+    Ok((watcher, events))
+}
+
+/// Our own reads are events too and must not wake us.
+fn may_change_content(kind: EventKind) -> bool {
+    match kind {
+        EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),
+        _ => true,
+    }
+}
+
+struct Follower {
+    path: PathBuf,
+    layer: DataLayer,
+    applied: Vec<u8>,
+    failing: bool,
+    _watcher: RecommendedWatcher,
+}
+
+impl Follower {
+    async fn run(mut self, mut events: mpsc::Receiver<()>) {
+        while events.recv().await.is_some() {
+            tokio::time::sleep(DEBOUNCE).await;
+            let _ = events.try_recv();
+            match load(&self.path).await {
+                Ok((text, listing)) => {
+                    self.failing = false;
+                    if text != self.applied {
+                        apply(&self.path, listing, &self.layer);
+                        self.applied = text;
+                    }
+                }
+                Err(error) if !self.failing => {
+                    tracing::warn!(%error, "the endpoints stay as they are");
+                    self.failing = true;
+                }
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+fn apply(path: &Path, listing: Listing, layer: &DataLayer) {
+    for warning in &listing.warnings {
+        tracing::warn!(file = %path.display(), "{warning}");
+    }
+    tracing::info!(file = %path.display(), endpoints = listing.endpoints.len(), "endpoints read");
+    layer.set_endpoints(listing.endpoints);
+}
+
+async fn load(path: &Path) -> Result<(Vec<u8>, Listing), DiscoveryError> {
+    let text = read(path).await.map_err(|source| DiscoveryError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    match file_discovery::parse(&text) {
+        Ok(listing) => Ok((text, listing)),
+        Err(source) => Err(DiscoveryError::Content {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+async fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    let file = tokio::fs::File::open(path).await?;
+    // One byte more than allowed, so that the parser can say that it is too large.
+    file.take(MAX_BYTES + 1).read_to_end(&mut text).await?;
+    Ok(text)
+}
