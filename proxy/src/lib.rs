@@ -1,1 +1,30 @@
-//! Stub.
+//! The one streaming HTTP forwarder.
+//!
+//! Takes in: client connections (HTTP/1.1 and HTTP/2 without TLS) and a [`Route`] that decides.
+//! Holds: a bounded pool of kept-alive connections per target, a permit per request in flight.
+//! Gives out: the target's answer, chunk by chunk, or one error that names its cause.
+//!
+//! ```text
+//!  client ──▶ server ──▶ exchange ──begin/plan/replan──▶ Route, Flight (the caller's)
+//!                           │                                   ▲
+//!                           └──▶ pool ──▶ target ──▶ relay ──chunks┘──▶ client
+//! ```
+//!
+//! A request whose body is held may move to another target as long as no byte of an answer has
+//! reached the client: the head of an answer is sent together with its first body chunk.
+
+mod body;
+mod connect;
+mod exchange;
+mod headers;
+mod limits;
+mod pool;
+mod relay;
+mod reply;
+mod route;
+mod server;
+
+pub use limits::Limits;
+pub use reply::{LocalReply, error_json};
+pub use route::{BodyMode, Flight, Outcome, Plan, Route};
+pub use server::{ServeError, Server};

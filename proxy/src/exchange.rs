@@ -1,0 +1,296 @@
+//! One request: read it, ask where it goes, send it, and try again while nothing reached the client.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, request};
+use http_body_util::BodyExt;
+use hyper::body::{Frame, Incoming};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+
+use crate::body::{StreamedBodyError, TargetBody};
+use crate::headers::{prepare_request, strip_hop_by_hop};
+use crate::limits::Limits;
+use crate::pool::{Connection, Pool};
+use crate::relay::{Relay, Started};
+use crate::reply::LocalReply;
+use crate::route::{BodyMode, Flight, Outcome, Plan, Route, Tracked};
+
+/// What all requests of a server share.
+pub(crate) struct Shared<R: Route> {
+    pub(crate) route: R,
+    pub(crate) pool: Pool,
+    pub(crate) limits: Limits,
+    pub(crate) permits: Arc<tokio::sync::Semaphore>,
+}
+
+/// Serves one request from its head to the first chunk of the answer.
+pub(crate) async fn serve<R: Route>(
+    shared: Arc<Shared<R>>,
+    request: Request<Incoming>,
+    peer: SocketAddr,
+) -> Response<Relay<R>> {
+    let Ok(permit) = Arc::clone(&shared.permits).try_acquire_owned() else {
+        let message = format!(
+            "{} requests are in flight already; try again",
+            shared.limits.concurrent_requests
+        );
+        return LocalReply::error(StatusCode::SERVICE_UNAVAILABLE, &message)
+            .retry_after(1)
+            .into_response();
+    };
+    match forward(shared, request, peer, permit).await {
+        Ok(response) => response,
+        Err(reply) => reply.into_response(),
+    }
+}
+
+async fn forward<R: Route>(
+    shared: Arc<Shared<R>>,
+    request: Request<Incoming>,
+    peer: SocketAddr,
+    permit: OwnedSemaphorePermit,
+) -> Result<Response<Relay<R>>, LocalReply> {
+    let (mut head, body) = request.into_parts();
+    let mut tracked = Tracked::new(shared.route.begin(&head, peer)?);
+    match start(&shared, &mut tracked, &mut head, body, peer).await {
+        Ok(started) => Ok(Relay::respond(started, tracked, shared, permit)),
+        Err(reply) => {
+            tracked.end(Outcome::Rejected);
+            Err(reply)
+        }
+    }
+}
+
+async fn start<R: Route>(
+    shared: &Shared<R>,
+    tracked: &mut Tracked<R::Flight>,
+    head: &mut request::Parts,
+    body: Incoming,
+    peer: SocketAddr,
+) -> Result<Started, LocalReply> {
+    match tracked.flight().body_mode() {
+        BodyMode::Buffer => {
+            let held = read_body(body, &shared.limits, tracked.flight()).await?;
+            prepare_request(head, peer);
+            let Plan { target, body } = tracked.flight().plan(head, held).await?;
+            send_held(shared, tracked, head, target, body).await
+        }
+        BodyMode::Stream => {
+            prepare_request(head, peer);
+            let Plan { target, body: _ } = tracked.flight().plan(head, Vec::new()).await?;
+            send_streamed(shared, tracked, head, target, body).await
+        }
+    }
+}
+
+/// Reads a body to its end, showing each chunk to the flight. A trailer section ends it.
+async fn read_body<F: Flight>(
+    mut body: Incoming,
+    limits: &Limits,
+    flight: &mut F,
+) -> Result<Vec<Bytes>, LocalReply> {
+    let mut held = Vec::new();
+    let mut size = 0_usize;
+    loop {
+        let frame = match timeout(limits.request_idle, body.frame()).await {
+            Err(_) => {
+                let message = format!(
+                    "no byte of the request body arrived for {:?}",
+                    limits.request_idle
+                );
+                return Err(LocalReply::error(StatusCode::REQUEST_TIMEOUT, &message));
+            }
+            Ok(None) => return Ok(held),
+            Ok(Some(Err(error))) => {
+                let message = format!("the request body broke off: {error}");
+                return Err(LocalReply::error(StatusCode::BAD_REQUEST, &message));
+            }
+            Ok(Some(Ok(frame))) => frame,
+        };
+        let Ok(chunk) = frame.into_data() else {
+            return Ok(held);
+        };
+        size += chunk.len();
+        if size > limits.request_body_bytes {
+            return Err(too_large(limits));
+        }
+        flight.on_request_chunk(&chunk)?;
+        if !chunk.is_empty() {
+            held.push(chunk);
+        }
+    }
+}
+
+fn too_large(limits: &Limits) -> LocalReply {
+    let message = format!(
+        "the request body is larger than the limit of {} bytes",
+        limits.request_body_bytes
+    );
+    LocalReply::error(StatusCode::PAYLOAD_TOO_LARGE, &message)
+}
+
+/// Sends a held request; moves on to other targets while no byte of an answer has arrived.
+async fn send_held<R: Route>(
+    shared: &Shared<R>,
+    tracked: &mut Tracked<R::Flight>,
+    head: &request::Parts,
+    first: SocketAddr,
+    body: Vec<Bytes>,
+) -> Result<Started, LocalReply> {
+    let body = VecDeque::from(body);
+    let mut target = first;
+    let mut failure = String::new();
+    for _ in 0..shared.limits.attempts {
+        let mut connection = shared.pool.get(target).await;
+        loop {
+            let (reused, outcome) = match connection {
+                Ok(connection) => {
+                    let reused = connection.reused;
+                    let body = TargetBody::Held(body.clone());
+                    (
+                        reused,
+                        try_target(connection, head, body, target, &shared.limits).await,
+                    )
+                }
+                Err(error) => (false, Err(Failed::Broken(error.to_string()))),
+            };
+            match outcome {
+                Ok(started) => return Ok(started),
+                Err(Failed::Deadline) => return Err(head_deadline(target, shared.limits.response_head)),
+                Err(Failed::TooLarge) => return Err(too_large(&shared.limits)),
+                // The target closed an idle connection just as we used it: that says nothing about
+                // the target, so it gets a second chance on a new connection.
+                Err(Failed::Broken(_)) if reused => connection = shared.pool.fresh(target).await,
+                Err(Failed::Broken(cause)) => {
+                    tracing::debug!(%target, %cause, "target failed before its answer");
+                    failure = cause;
+                    break;
+                }
+            }
+        }
+        match tracked.flight().replan(target).await {
+            Some(next) => target = next,
+            None => break,
+        }
+    }
+    tracked.end(Outcome::TargetFailed);
+    Err(bad_gateway(target, &failure))
+}
+
+/// Sends a request whose body streams through: only the connection itself may be retried.
+async fn send_streamed<R: Route>(
+    shared: &Shared<R>,
+    tracked: &mut Tracked<R::Flight>,
+    head: &request::Parts,
+    first: SocketAddr,
+    body: Incoming,
+) -> Result<Started, LocalReply> {
+    let mut target = first;
+    for attempt in 1.. {
+        match shared.pool.fresh(target).await {
+            Ok(connection) => {
+                let body = TargetBody::Streamed {
+                    body,
+                    left: shared.limits.request_body_bytes,
+                };
+                return match try_target(connection, head, body, target, &shared.limits).await {
+                    Ok(started) => Ok(started),
+                    Err(Failed::Deadline) => Err(head_deadline(target, shared.limits.response_head)),
+                    Err(Failed::TooLarge) => Err(too_large(&shared.limits)),
+                    Err(Failed::Broken(cause)) => {
+                        tracked.end(Outcome::TargetFailed);
+                        Err(bad_gateway(target, &cause))
+                    }
+                };
+            }
+            Err(error) => {
+                let next = tracked.flight().replan(target).await;
+                match next {
+                    Some(next) if attempt < shared.limits.attempts => target = next,
+                    _ => {
+                        tracked.end(Outcome::TargetFailed);
+                        return Err(bad_gateway(target, &error.to_string()));
+                    }
+                }
+            }
+        }
+    }
+    Err(bad_gateway(target, "no attempt is allowed"))
+}
+
+enum Failed {
+    /// The head or the first chunk did not arrive in time. Not retried: the target may be at work.
+    Deadline,
+    /// The client's streamed body went over the limit.
+    TooLarge,
+    /// The connection failed or closed.
+    Broken(String),
+}
+
+impl From<hyper::Error> for Failed {
+    fn from(error: hyper::Error) -> Self {
+        // hyper's own text is general ("connection error"); its source names the cause.
+        match std::error::Error::source(&error) {
+            Some(source) if matches!(source.downcast_ref(), Some(StreamedBodyError::TooLarge)) => {
+                Self::TooLarge
+            }
+            Some(source) => Self::Broken(format!("{error}: {source}")),
+            None => Self::Broken(error.to_string()),
+        }
+    }
+}
+
+/// Sends to one target and waits for the head of the answer and its first chunk.
+async fn try_target(
+    mut connection: Connection,
+    head: &request::Parts,
+    body: TargetBody,
+    target: SocketAddr,
+    limits: &Limits,
+) -> Result<Started, Failed> {
+    let mut request = Request::new(body);
+    *request.method_mut() = head.method.clone();
+    *request.uri_mut() = head.uri.clone();
+    *request.headers_mut() = head.headers.clone();
+    let answer = async {
+        let response = connection.sender.send_request(request).await?;
+        let (mut parts, mut body) = response.into_parts();
+        strip_hop_by_hop(&mut parts.headers);
+        // Hold the head until the first chunk: an engine that dies between both can still be replaced.
+        let first = match body.frame().await {
+            None => None,
+            Some(Ok(frame)) => frame.into_data().ok(),
+            Some(Err(error)) => return Err(Failed::from(error)),
+        };
+        Ok((parts, first, body))
+    };
+    let (parts, first, body) = timeout(limits.response_head, answer)
+        .await
+        .map_err(|_| Failed::Deadline)??;
+    Ok(Started {
+        head: parts,
+        first: first.map(Frame::data),
+        body,
+        sender: connection.sender,
+        target,
+    })
+}
+
+fn bad_gateway(target: SocketAddr, cause: &str) -> LocalReply {
+    LocalReply::error(
+        StatusCode::BAD_GATEWAY,
+        &format!("no target answered; the last one, {target}, failed: {cause}"),
+    )
+}
+
+fn head_deadline(target: SocketAddr, deadline: Duration) -> LocalReply {
+    LocalReply::error(
+        StatusCode::GATEWAY_TIMEOUT,
+        &format!("{target} did not begin to answer within {deadline:?}"),
+    )
+}
