@@ -47,7 +47,7 @@ pub type OnEndpoints = Box<dyn Fn(&Snapshot) + Send + Sync>;
 /// A polled source and what is read from its pages.
 #[derive(Clone, Debug)]
 pub struct Source {
-    pub(crate) source: MetricsDataSource,
+    pub(crate) origin: MetricsDataSource,
     pub(crate) extractors: Vec<Arc<CoreMetricsExtractor>>,
     pub(crate) tls: Option<Arc<rustls::ClientConfig>>,
 }
@@ -55,12 +55,12 @@ pub struct Source {
 impl Source {
     /// Reads the source's TLS files.
     pub fn new(
-        source: MetricsDataSource,
+        origin: MetricsDataSource,
         extractors: Vec<Arc<CoreMetricsExtractor>>,
     ) -> Result<Self, TlsError> {
-        let tls = source.tls.as_ref().map(tls::client_config).transpose()?;
+        let tls = origin.tls.as_ref().map(tls::client_config).transpose()?;
         Ok(Self {
-            source,
+            origin,
             extractors,
             tls,
         })
@@ -68,7 +68,7 @@ impl Source {
 
     /// Where the source asks for an endpoint's page.
     fn address(&self, endpoint: SocketAddr) -> SocketAddr {
-        SocketAddr::new(endpoint.ip(), self.source.port.unwrap_or(endpoint.port()))
+        SocketAddr::new(endpoint.ip(), self.origin.port.unwrap_or(endpoint.port()))
     }
 
     /// Whether a poll of this source tells that the endpoint itself accepts connections.
@@ -231,6 +231,6 @@ async fn publish_scraped(shared: Arc<Shared>) {
 
 /// max(50 ms, min(flag, smallest source interval)).
 fn base_tick(refresh: Duration, sources: &[Source]) -> Duration {
-    let intervals = sources.iter().filter_map(|source| source.source.interval);
+    let intervals = sources.iter().filter_map(|source| source.origin.interval);
     intervals.fold(refresh, Duration::min).max(MIN_INTERVAL)
 }

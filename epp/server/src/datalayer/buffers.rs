@@ -20,15 +20,15 @@ pub(super) struct Workspace {
 
 /// Idle workspaces.
 #[derive(Default)]
-pub(super) struct Buffers(Mutex<Vec<Box<Workspace>>>);
+pub(super) struct Buffers(Mutex<Vec<Workspace>>);
 
 impl Buffers {
-    pub(super) fn take(&self) -> Box<Workspace> {
+    pub(super) fn take(&self) -> Workspace {
         let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         idle.pop().unwrap_or_default()
     }
 
-    pub(super) fn give_back(&self, mut workspace: Box<Workspace>) {
+    pub(super) fn give_back(&self, mut workspace: Workspace) {
         workspace.page.clear();
         let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < KEEP && workspace.page.capacity() <= KEEP_BYTES {

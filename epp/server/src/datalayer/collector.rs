@@ -51,13 +51,13 @@ impl Poll {
         let endpoint = member.endpoint.socket_addr();
         let labels = &member.endpoint.spec().labels;
         Self {
-            connection: Connection::new(source.address(endpoint), &source.source.path, source.tls.clone()),
+            connection: Connection::new(source.address(endpoint), &source.origin.path, source.tls.clone()),
             engines: source
                 .extractors
                 .iter()
                 .map(|extractor| extractor.engine_of(labels))
                 .collect(),
-            every_ticks: source.source.interval.map_or(1, |wanted| ticks(wanted, tick)),
+            every_ticks: source.origin.interval.map_or(1, |wanted| ticks(wanted, tick)),
             ticks_left: 0,
             failures: 0,
             probes: source.probes(endpoint),

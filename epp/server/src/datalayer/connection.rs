@@ -365,6 +365,9 @@ impl Head {
 mod tests {
     use super::*;
 
+    /// Response, then status, body and whether the connection can be used again.
+    type Case = (&'static [u8], (u16, &'static [u8], bool));
+
     async fn answered(response: &[u8]) -> Result<(u16, Vec<u8>, bool), PollError> {
         // A duplex of three bytes cuts the response anywhere.
         let (mut ours, mut theirs) = tokio::io::duplex(3);
@@ -382,7 +385,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_three_framings_are_read() {
-        let cases: [(&[u8], (u16, &[u8], bool)); 6] = [
+        let cases: [Case; 6] = [
             (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nab\n", (200, b"ab\n", true)),
             (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;x=y\r\nab\r\nB\r\n0123456789\n\r\n0\r\nt: 1\r\n\r\n",
                 (200, b"ab0123456789\n", true)),

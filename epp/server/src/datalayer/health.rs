@@ -80,7 +80,7 @@ mod tests {
         let mut health = Health::new(true);
         assert!(health.unreachable(now));
         assert!(!health.unreachable(now), "already ejected");
-        assert!(health.is_ejected(now + Duration::from_secs(3600)));
+        assert!(health.is_ejected(now + Duration::from_hours(1)));
         assert_eq!(health.readmission(), None);
         assert!(health.alive());
         assert!(!health.is_ejected(now));

@@ -211,7 +211,7 @@ impl Members {
                 &member.endpoint,
                 &state.record,
                 now,
-                super::status::Live {
+                &super::status::Live {
                     engine_type: &member.engine_type,
                     ejected: state.health.is_ejected(now),
                     errors: state.errors,

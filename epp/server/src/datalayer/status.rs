@@ -49,7 +49,7 @@ pub(super) struct Live<'a> {
 }
 
 impl EndpointStatus {
-    pub(super) fn new(endpoint: &Endpoint, record: &MetricsRecord, now: Instant, live: Live<'_>) -> Self {
+    pub(super) fn new(endpoint: &Endpoint, record: &MetricsRecord, now: Instant, live: &Live<'_>) -> Self {
         let age = record.update_time.map(|at| now.saturating_duration_since(at));
         Self {
             name: endpoint.name().to_string(),

@@ -33,17 +33,18 @@ pub(super) fn client_config(tls: &Tls) -> Result<Arc<ClientConfig>, TlsError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder =
         ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
+    // Read even when it is not used: a path that is set must be right.
+    let mut roots = RootCertStore::empty();
+    if let Some(path) = &tls.ca {
+        for certificate in certificates("caCertPath", path)? {
+            roots.add(certificate)?;
+        }
+    }
     let builder = if tls.skip_verify {
         builder
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
     } else {
-        let mut roots = RootCertStore::empty();
-        if let Some(path) = &tls.ca {
-            for certificate in certificates("caCertPath", path)? {
-                roots.add(certificate)?;
-            }
-        }
         builder.with_root_certificates(roots)
     };
     let config = match &tls.identity {

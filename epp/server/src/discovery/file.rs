@@ -1,6 +1,6 @@
 //! Endpoints from a file, read at start and, when asked, followed while it changes.
 //!
-//! The directory is watched, not the file: editors, `rename(2)` and mounted ConfigMaps all replace
+//! The directory is watched, not the file: editors, `rename(2)` and mounted `ConfigMap`s all replace
 //! the file, and a watch on the old inode would see nothing more.
 
 use std::io;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use llmd_epp_api::MetricsRecord;
 use serde::Deserialize;
 
-use super::page::{Family, Found, Index, Labels, Scratch, Series, scan};
+use super::page::{Family, Found, Index, LabelEquals, Labels, Scratch, Series, scan};
 use super::spec::Spec;
 use super::{Extracted, ParameterError};
 
@@ -265,7 +265,10 @@ impl Engine {
             series.push(Series {
                 labels: labels
                     .into_iter()
-                    .map(|(key, value)| (key.into_bytes().into(), value.into_bytes().into()))
+                    .map(|(name, value)| LabelEquals {
+                        name: name.into_bytes().into(),
+                        value: value.into_bytes().into(),
+                    })
                     .collect(),
                 by_value: role == Role::Lora,
             });

@@ -14,9 +14,16 @@ pub(super) struct Family {
 #[derive(Debug)]
 pub(super) struct Series {
     /// Labels it must carry.
-    pub(super) labels: Vec<(Box<[u8]>, Box<[u8]>)>,
+    pub(super) labels: Vec<LabelEquals>,
     /// Prefer the greatest value instead of the greatest timestamp.
     pub(super) by_value: bool,
+}
+
+/// One label equality.
+#[derive(Debug)]
+pub(super) struct LabelEquals {
+    pub(super) name: Box<[u8]>,
+    pub(super) value: Box<[u8]>,
 }
 
 /// What was found for one wanted series.
@@ -225,7 +232,7 @@ impl Reader<'_> {
             let found = &mut self.scratch.found[wanted];
             found.family_seen = true;
             let section = Labels(&self.page[labels.0..labels.1]);
-            if !needed.iter().all(|(key, value)| section.has(key, value)) {
+            if !needed.iter().all(|label| section.has(&label.name, &label.value)) {
                 continue;
             }
             let better = found.best.is_none_or(|best| {
@@ -316,7 +323,7 @@ pub(super) struct Labels<'p>(&'p [u8]);
 impl<'p> Labels<'p> {
     /// The escaped value of `name`.
     pub(super) fn get(mut self, name: &[u8]) -> Option<&'p [u8]> {
-        while let Some((key, value)) = self.pop()? {
+        while let Next::Label(key, value) = self.pop() {
             if key == name {
                 return Some(value);
             }
@@ -331,31 +338,46 @@ impl<'p> Labels<'p> {
     fn well_formed(mut self) -> bool {
         loop {
             match self.pop() {
-                None => return false,
-                Some(None) => return true,
-                Some(Some(_)) => {}
+                Next::Label(..) => {}
+                Next::End => return true,
+                Next::Malformed => return false,
             }
         }
     }
 
-    /// The next label; `Some(None)` at the end, `None` when the rest is malformed.
-    fn pop(&mut self) -> Option<Option<(&'p [u8], &'p [u8])>> {
+    fn pop(&mut self) -> Next<'p> {
         let text = self.0.trim_ascii_start();
         if text.is_empty() {
-            return Some(None);
+            return Next::End;
         }
-        let equals = memchr(b'=', text)?;
-        let name = text[..equals].trim_ascii_end();
-        let value = text[equals + 1..].trim_ascii_start().strip_prefix(b"\"")?;
-        let close = closing_quote(value)?;
-        let rest = value[close + 1..].trim_ascii_start();
-        self.0 = match rest.split_first() {
-            None => rest,
-            Some((b',', rest)) => rest,
-            Some(_) => return None,
+        let Some((name, value, rest)) = split_label(text) else {
+            return Next::Malformed;
         };
-        (!name.is_empty()).then_some(Some((name, &value[..close])))
+        self.0 = rest;
+        Next::Label(name, value)
     }
+}
+
+/// One step through a label section.
+enum Next<'p> {
+    Label(&'p [u8], &'p [u8]),
+    End,
+    Malformed,
+}
+
+/// `name="value"` and what follows the comma.
+fn split_label(text: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let equals = memchr(b'=', text)?;
+    let name = text[..equals].trim_ascii_end();
+    let value = text[equals + 1..].trim_ascii_start().strip_prefix(b"\"")?;
+    let close = closing_quote(value)?;
+    let rest = value[close + 1..].trim_ascii_start();
+    let rest = match rest.split_first() {
+        None => rest,
+        Some((b',', rest)) => rest,
+        Some(_) => return None,
+    };
+    (!name.is_empty()).then_some((name, &value[..close], rest))
 }
 
 /// Compares an escaped label value (`\\`, `\"`, `\n`) with plain text.
