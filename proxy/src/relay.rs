@@ -107,7 +107,7 @@ impl<R: Route> Relay<R> {
             _permit: permit,
         };
         match first.map(Frame::into_data) {
-            Some(Ok(chunk)) => relay.accept(chunk, false),
+            Some(Ok(chunk)) => relay.take(chunk),
             _ => relay.complete(),
         }
         Response::from_parts(head, Self::Target(Box::new(relay)))
@@ -121,6 +121,14 @@ impl<R: Route> FromTarget<R> {
             .on_response_chunk(chunk, end, &mut self.scratch);
         self.ready
             .extend(self.scratch.drain(..).filter(|piece| !piece.is_empty()));
+    }
+
+    fn take(&mut self, chunk: Bytes) {
+        self.accept(chunk, false);
+        // With a known length hyper asks no further after the last byte: the end is now.
+        if self.body.is_end_stream() {
+            self.complete();
+        }
     }
 
     fn complete(&mut self) {
@@ -173,7 +181,7 @@ impl<R: Route> FromTarget<R> {
                     self.last_chunk = Instant::now();
                     // Trailers of an HTTP/1.1 answer carry nothing that our clients read.
                     if let Ok(chunk) = frame.into_data() {
-                        self.accept(chunk, false);
+                        self.take(chunk);
                     }
                     continue;
                 }

@@ -1,0 +1,136 @@
+//! Targets that fail at each stage, and clients that leave.
+
+use llmd_proxy::{Limits, Outcome};
+use tokio::io::AsyncWriteExt;
+
+use crate::support::{Target, TestRoute, client, proxy, raw, read_body, read_head, refusing};
+
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+const REQUEST: &str = "POST /x HTTP/1.1\r\nhost: h\r\nconnection: close\r\ncontent-length: 5\r\n\r\nhello";
+
+#[tokio::test]
+async fn a_refusing_target_is_replaced() {
+    let route = TestRoute::to(&[refusing().await, Target::start().await.always(OK)]);
+    let proxy = proxy(&route, Limits::default()).await;
+    assert!(raw(proxy.address, REQUEST).await.ends_with("ok"));
+    assert_eq!(route.outcome().await, Outcome::Complete);
+}
+
+#[tokio::test]
+async fn a_target_that_dies_before_or_right_after_its_head_is_replaced() {
+    for partial in [
+        "",
+        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n",
+    ] {
+        let dying = Target::start().await;
+        let route = TestRoute::to(&[dying.address, Target::start().await.always(OK)]);
+        let proxy = proxy(&route, Limits::default()).await;
+        let answer = tokio::spawn(raw(proxy.address, REQUEST));
+        let mut connection = dying.accept().await;
+        let (_, body) = connection.request().await.unwrap();
+        assert_eq!(body, b"hello");
+        connection.send(partial).await;
+        drop(connection);
+        assert!(answer.await.unwrap().ends_with("ok"), "after {partial:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_stale_pooled_connection_gets_a_second_chance_on_the_same_target() {
+    let target = Target::start().await;
+    let route = TestRoute::to(&[target.address]);
+    let proxy = proxy(&route, Limits::default()).await;
+    let mut stream = client(proxy.address).await;
+    let request = b"POST /x HTTP/1.1\r\nhost: h\r\ncontent-length: 5\r\n\r\nhello";
+    stream.write_all(request).await.unwrap();
+    let mut connection = target.accept().await;
+    connection.request().await.unwrap();
+    connection.send(OK).await;
+    let head = read_head(&mut stream).await.unwrap();
+    read_body(&mut stream, &head).await;
+
+    // The target takes the second request on the kept-alive connection and closes without a word.
+    stream.write_all(request).await.unwrap();
+    connection.request().await.unwrap();
+    drop(connection);
+    let mut again = target.accept().await;
+    assert_eq!(again.request().await.unwrap().1, b"hello");
+    again.send(OK).await;
+    assert!(read_head(&mut stream).await.unwrap().starts_with("http/1.1 200"));
+}
+
+#[tokio::test]
+async fn no_target_left_is_502_with_the_cause() {
+    let route = TestRoute::to(&[refusing().await, refusing().await]);
+    let proxy = proxy(&route, Limits::default()).await;
+    let answer = raw(proxy.address, REQUEST).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 502") && answer.contains("refused"),
+        "{answer}"
+    );
+    assert_eq!(route.outcome().await, Outcome::TargetFailed);
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_after_tokens_ends_with_one_error_event() {
+    let target = Target::start().await;
+    let route = TestRoute::to(&[target.address]);
+    let proxy = proxy(&route, Limits::default()).await;
+    let answer = tokio::spawn(raw(proxy.address, REQUEST));
+    let mut connection = target.accept().await;
+    connection.request().await.unwrap();
+    connection
+        .send("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n")
+        .await;
+    drop(connection);
+    let answer = answer.await.unwrap();
+    assert!(answer.contains("data: 1\n\n"), "{answer}");
+    assert_eq!(answer.matches(r#"data: {"error""#).count(), 1, "{answer}");
+    assert!(
+        answer.ends_with("0\r\n\r\n"),
+        "the chunked body ends cleanly: {answer}"
+    );
+    assert_eq!(route.outcome().await, Outcome::TargetFailed);
+}
+
+#[tokio::test]
+async fn a_json_answer_that_breaks_is_never_a_silent_short_success() {
+    let target = Target::start().await;
+    let route = TestRoute::to(&[target.address]);
+    let proxy = proxy(&route, Limits::default()).await;
+    let answer = tokio::spawn(raw(proxy.address, REQUEST));
+    let mut connection = target.accept().await;
+    connection.request().await.unwrap();
+    connection
+        .send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\n{\"a\":\r\n")
+        .await;
+    drop(connection);
+    let answer = answer.await.unwrap();
+    assert!(
+        !answer.ends_with("0\r\n\r\n"),
+        "the chunked body must stay open-ended: {answer}"
+    );
+    assert_eq!(route.outcome().await, Outcome::TargetFailed);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_cancels_the_target_at_once() {
+    for stage in ["before the head", "mid-stream"] {
+        let target = Target::start().await;
+        let route = TestRoute::to(&[target.address]);
+        let proxy = proxy(&route, Limits::default()).await;
+        let mut stream = client(proxy.address).await;
+        stream.write_all(REQUEST.as_bytes()).await.unwrap();
+        let mut connection = target.accept().await;
+        connection.request().await.unwrap();
+        if stage == "mid-stream" {
+            connection
+                .send("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nabc")
+                .await;
+            read_head(&mut stream).await.unwrap();
+        }
+        drop(stream);
+        connection.closed().await;
+        assert_eq!(route.outcome().await, Outcome::ClientGone, "{stage}");
+    }
+}
