@@ -51,4 +51,6 @@ pub struct RequestFacts {
     pub cache_salt: Option<String>,
     /// The prompts, in body order.
     pub prompts: Vec<Prompt>,
+    /// Content blocks that are not text (images, audio, video); their bytes are not in the prompt.
+    pub media_parts: usize,
 }

@@ -6,10 +6,25 @@
 //! model name and nothing else, usage and events of responses, error bodies, header names.
 //!
 //! ```text
-//!  request chunks ─▶ RequestScanner ─▶ RequestFacts ─▶ Splice ─▶ the same bytes, one name changed
+//!  request chunks ─▶ RequestScanner ─▶ RequestFacts ─▶ splice_model ─▶ the same bytes, one name changed
 //!  response chunks ─▶ ResponseReader ─▶ Usage, model restored
 //! ```
 
+pub mod error_body;
 pub mod facts;
+pub mod header;
+pub mod json;
+pub mod rename;
+pub mod response;
+pub mod scan;
+pub mod splice;
+pub mod sse;
+pub mod usage;
 
+pub use error_body::{ErrorCode, error_body};
 pub use facts::{ModelField, Prompt, PromptInput, RequestFacts, Span};
+pub use rename::Rename;
+pub use response::{ResponseMode, ResponseReader};
+pub use scan::{BodyKind, Limits, RequestScanner, ScanError};
+pub use splice::splice_model;
+pub use usage::Usage;

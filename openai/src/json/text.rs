@@ -1,0 +1,195 @@
+//! The inside of a JSON string: finds its end, checks it and decodes it, at memory speed over plain text.
+
+/// What is wrong inside a string.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TextError {
+    /// A byte below 0x20.
+    Control,
+    /// A backslash followed by something that is no escape.
+    Escape,
+    /// `\u` not followed by four hexadecimal digits.
+    Hex,
+    /// Bytes that are not UTF-8.
+    Utf8,
+}
+
+impl TextError {
+    pub(super) const fn reason(self) -> &'static str {
+        match self {
+            Self::Control => "control character in a string",
+            Self::Escape => "unknown escape in a string",
+            Self::Hex => "\\u needs four hexadecimal digits",
+            Self::Utf8 => "invalid UTF-8 in a string",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+enum Within {
+    #[default]
+    Plain,
+    /// After a backslash.
+    Escape,
+    /// Inside `\uXXXX`: value and digits read.
+    Unicode(u16, u8),
+}
+
+/// Position inside a string that may be cut anywhere.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct StringState {
+    within: Within,
+    /// First bytes of a UTF-8 sequence whose rest is in the next chunk.
+    partial: [u8; 4],
+    partial_len: u8,
+    /// A high surrogate that waits for its low half.
+    high: Option<u16>,
+}
+
+/// Runs are checked in blocks of this size, so that the passes over them stay in the first-level cache.
+const BLOCK: usize = 8 * 1024;
+
+const REPLACEMENT: char = '\u{FFFD}';
+
+impl StringState {
+    /// Consumes `bytes` up to and including the closing quote, giving decoded pieces to `emit`.
+    /// Returns how many bytes were used and whether the string ended; an error carries the offset of
+    /// the bad byte in `bytes`.
+    pub(super) fn advance(
+        &mut self,
+        bytes: &[u8],
+        mut emit: impl FnMut(&[u8]),
+    ) -> Result<(usize, bool), (usize, TextError)> {
+        let mut pos = 0;
+        while pos < bytes.len() {
+            match self.within {
+                Within::Plain => {
+                    let window = &bytes[pos..];
+                    let run = memchr::memchr2(b'"', b'\\', window).unwrap_or(window.len());
+                    if run > 0 {
+                        self.flush_high(&mut emit);
+                        self.plain(&window[..run], &mut emit)
+                            .map_err(|(at, error)| (pos + at, error))?;
+                    }
+                    pos += run;
+                    let Some(&byte) = bytes.get(pos) else { break };
+                    if self.partial_len > 0 {
+                        return Err((pos, TextError::Utf8));
+                    }
+                    pos += 1;
+                    if byte == b'"' {
+                        self.flush_high(&mut emit);
+                        return Ok((pos, true));
+                    }
+                    self.within = Within::Escape;
+                }
+                Within::Escape => {
+                    let decoded = match bytes[pos] {
+                        b'n' => b'\n',
+                        b'"' => b'"',
+                        b'\\' => b'\\',
+                        b'/' => b'/',
+                        b't' => b'\t',
+                        b'r' => b'\r',
+                        b'b' => 0x08,
+                        b'f' => 0x0c,
+                        b'u' => {
+                            self.within = Within::Unicode(0, 0);
+                            pos += 1;
+                            continue;
+                        }
+                        _ => return Err((pos, TextError::Escape)),
+                    };
+                    self.flush_high(&mut emit);
+                    emit(&[decoded]);
+                    self.within = Within::Plain;
+                    pos += 1;
+                }
+                Within::Unicode(value, digits) => {
+                    let Some(digit) = char::from(bytes[pos]).to_digit(16) else {
+                        return Err((pos, TextError::Hex));
+                    };
+                    let value = value << 4 | digit as u16;
+                    self.within = if digits < 3 {
+                        Within::Unicode(value, digits + 1)
+                    } else {
+                        self.code_unit(value, &mut emit);
+                        Within::Plain
+                    };
+                    pos += 1;
+                }
+            }
+        }
+        Ok((pos, false))
+    }
+
+    /// A surrogate without its other half reads as U+FFFD, as in Go's `encoding/json`.
+    fn flush_high(&mut self, emit: &mut impl FnMut(&[u8])) {
+        if self.high.take().is_some() {
+            emit_char(REPLACEMENT, emit);
+        }
+    }
+
+    fn code_unit(&mut self, unit: u16, emit: &mut impl FnMut(&[u8])) {
+        if let Some(high) = self.high.take() {
+            if let Some(Ok(paired)) = char::decode_utf16([high, unit]).next() {
+                emit_char(paired, emit);
+                return;
+            }
+            emit_char(REPLACEMENT, emit);
+        }
+        match unit {
+            0xD800..=0xDBFF => self.high = Some(unit),
+            _ => emit_char(char::from_u32(u32::from(unit)).unwrap_or(REPLACEMENT), emit),
+        }
+    }
+
+    /// Bytes without quote and backslash.
+    fn plain(&mut self, run: &[u8], emit: &mut impl FnMut(&[u8])) -> Result<(), (usize, TextError)> {
+        let mut pos = 0;
+        while self.partial_len > 0 && pos < run.len() {
+            self.partial[usize::from(self.partial_len)] = run[pos];
+            self.partial_len += 1;
+            let sequence = &self.partial[..usize::from(self.partial_len)];
+            match std::str::from_utf8(sequence) {
+                Ok(_) => {
+                    emit(sequence);
+                    self.partial_len = 0;
+                }
+                Err(error) if error.error_len().is_none() => {}
+                Err(_) => return Err((pos, TextError::Utf8)),
+            }
+            pos += 1;
+        }
+        while pos < run.len() {
+            let block = &run[pos..run.len().min(pos + BLOCK)];
+            if has_control(block) {
+                let at = block.iter().position(|&byte| byte < 0x20).unwrap_or_default();
+                return Err((pos + at, TextError::Control));
+            }
+            let valid = match std::str::from_utf8(block) {
+                Ok(_) => block.len(),
+                Err(error) if error.error_len().is_none() && error.valid_up_to() > 0 => error.valid_up_to(),
+                Err(error) if error.error_len().is_none() => {
+                    // The run ends inside a sequence; whether its rest comes is known later.
+                    self.partial[..block.len()].copy_from_slice(block);
+                    self.partial_len = block.len() as u8;
+                    return Ok(());
+                }
+                Err(error) => return Err((pos + error.valid_up_to(), TextError::Utf8)),
+            };
+            emit(&block[..valid]);
+            pos += valid;
+        }
+        Ok(())
+    }
+}
+
+/// Written without early exit, so that it compiles to vector code.
+fn has_control(block: &[u8]) -> bool {
+    block.iter().fold(u8::MAX, |least, &byte| least.min(byte)) < 0x20
+}
+
+fn emit_char(character: char, emit: &mut impl FnMut(&[u8])) {
+    let mut buffer = [0; 4];
+    emit(character.encode_utf8(&mut buffer).as_bytes());
+}

@@ -1,0 +1,163 @@
+//! Reads a response on its way to the client: token usage, event count, end mark; restores the model name.
+
+mod usage_member;
+
+use bytes::Bytes;
+use memchr::memmem::Finder;
+
+use crate::{
+    Rename, Usage,
+    json::Lexer,
+    sse::{DataLines, is_done},
+};
+use usage_member::UsageMember;
+
+/// Shape of a response body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResponseMode {
+    /// Server-sent events (`text/event-stream`).
+    Sse,
+    /// One JSON document.
+    Json,
+}
+
+const USAGE: &[u8] = b"\"usage\"";
+/// More nesting than this in a response ends the reading of its usage, not the response.
+const MAX_DEPTH: usize = 256;
+
+/// Incremental reader of one response. It never changes or delays bytes unless a rename is set, and
+/// a body it cannot parse only has no usage.
+#[derive(Debug)]
+pub struct ResponseReader {
+    rename: Option<Rename>,
+    body: Body,
+    facts: Facts,
+}
+
+#[derive(Debug)]
+enum Body {
+    Sse(DataLines),
+    /// `None` once the document turned out to be no JSON.
+    Json(Option<Box<Document>>),
+}
+
+#[derive(Debug)]
+struct Document {
+    lexer: Lexer,
+    usage: UsageMember,
+}
+
+#[derive(Debug)]
+struct Facts {
+    usage: Usage,
+    events: u64,
+    done: bool,
+    usage_key: Finder<'static>,
+}
+
+impl ResponseReader {
+    /// A reader for one response; `rename` restores the model name the client asked for.
+    pub fn new(mode: ResponseMode, rename: Option<Rename>) -> Self {
+        let body = match mode {
+            ResponseMode::Sse => Body::Sse(DataLines::default()),
+            ResponseMode::Json => Body::Json(Some(Box::new(Document {
+                lexer: Lexer::new(MAX_DEPTH),
+                usage: UsageMember::default(),
+            }))),
+        };
+        let facts = Facts {
+            usage: Usage::default(),
+            events: 0,
+            done: false,
+            usage_key: Finder::new(USAGE),
+        };
+        Self { rename, body, facts }
+    }
+
+    /// Reads the next chunk and appends what goes to the client to `out`. `end` says that no more
+    /// follows (`chunk` may be empty then).
+    pub fn push(&mut self, chunk: Bytes, end: bool, out: &mut Vec<Bytes>) {
+        self.body.read(&chunk, end, &mut self.facts);
+        match &mut self.rename {
+            Some(rename) => rename.push(chunk, end, out),
+            None if chunk.is_empty() => {}
+            None => out.push(chunk),
+        }
+    }
+
+    /// Token counts so far.
+    pub fn usage(&self) -> Usage {
+        self.facts.usage
+    }
+
+    /// Data lines of a stream so far, the end mark not counted.
+    pub fn events(&self) -> u64 {
+        self.facts.events
+    }
+
+    /// Whether `[DONE]` was seen.
+    pub fn is_done(&self) -> bool {
+        self.facts.done
+    }
+}
+
+impl Body {
+    fn read(&mut self, chunk: &[u8], end: bool, facts: &mut Facts) {
+        match self {
+            Self::Sse(lines) => {
+                lines.push(chunk, |data| facts.event(data));
+                if end {
+                    lines.finish(|data| facts.event(data));
+                }
+            }
+            Self::Json(slot) => {
+                let Some(document) = slot else { return };
+                let mut outcome = document.lexer.push(chunk, &mut document.usage);
+                if end && outcome.is_ok() {
+                    outcome = document.lexer.finish(&mut document.usage);
+                    document.usage.merge_into(&mut facts.usage);
+                }
+                if outcome.is_err() {
+                    *slot = None;
+                }
+            }
+        }
+    }
+}
+
+impl Facts {
+    fn event(&mut self, data: &[u8]) {
+        if self.done {
+            return;
+        }
+        if is_done(data) {
+            self.done = true;
+            return;
+        }
+        self.events += 1;
+        if !self.has_usage(data) {
+            return;
+        }
+        let mut member = UsageMember::default();
+        let mut lexer = Lexer::new(MAX_DEPTH);
+        let read = lexer
+            .push(data, &mut member)
+            .and_then(|()| lexer.finish(&mut member));
+        if read.is_ok() {
+            member.merge_into(&mut self.usage);
+        }
+    }
+
+    /// Whether a `usage` member that is not null may be in the event; engines that report usage at the
+    /// end send `"usage":null` in all events before.
+    fn has_usage(&self, data: &[u8]) -> bool {
+        self.usage_key.find_iter(data).any(|at| {
+            let rest = data[at + USAGE.len()..].trim_ascii_start();
+            let value = rest.strip_prefix(b":").unwrap_or_default().trim_ascii_start();
+            value.first() == Some(&b'{')
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,191 @@
+//! Collects the text of chat messages in the order of the estimate backend: role, then text, per message.
+
+use crate::json::Container;
+
+/// What a string inside `messages` is, once its name is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Role,
+    Content,
+    BlockType,
+    BlockText,
+    Ignored,
+}
+
+/// State of the `messages` array. Depths are those of the whole document: the array is at 2,
+/// a message at 3, a content array at 4, a block at 5.
+#[derive(Debug)]
+pub(super) struct Messages {
+    /// Role and text of all messages.
+    text: Vec<u8>,
+    media_parts: usize,
+    /// A message object was seen.
+    seen: bool,
+    /// Something else than a message object was seen.
+    spoiled: bool,
+    /// Where the current message begins in `text`.
+    message_start: usize,
+    role_len: usize,
+    /// Media parts before the current content.
+    media_before: usize,
+    /// Where the current block's text begins.
+    block_start: usize,
+    block_is_media: bool,
+    /// Member that the next value belongs to.
+    part: Part,
+    /// The content array is the one being read (not an array of some other member).
+    in_content: bool,
+    /// Decoded role or block type, which are short.
+    word: Vec<u8>,
+    current: Part,
+}
+
+impl Messages {
+    pub(super) fn new() -> Self {
+        Self {
+            text: Vec::new(),
+            media_parts: 0,
+            seen: false,
+            spoiled: false,
+            message_start: 0,
+            role_len: 0,
+            media_before: 0,
+            block_start: 0,
+            block_is_media: false,
+            part: Part::Ignored,
+            in_content: false,
+            word: Vec::new(),
+            current: Part::Ignored,
+        }
+    }
+
+    /// At least one message object, and nothing but message objects.
+    pub(super) fn is_valid(&self) -> bool {
+        self.seen && !self.spoiled
+    }
+
+    /// A value that is no object stands where a message must.
+    pub(super) fn not_a_message(&mut self) {
+        self.spoiled = true;
+    }
+
+    pub(super) fn into_text(self) -> (Vec<u8>, usize) {
+        (self.text, self.media_parts)
+    }
+
+    pub(super) fn open(&mut self, container: Container, depth: usize) {
+        match (depth, container) {
+            (2, Container::Object) => {
+                self.seen = true;
+                self.message_start = self.text.len();
+                self.role_len = 0;
+                self.media_before = self.media_parts;
+                self.part = Part::Ignored;
+            }
+            (2, Container::Array) => self.not_a_message(),
+            (3, _) => {
+                self.in_content = self.part == Part::Content && container == Container::Array;
+                if self.part == Part::Content {
+                    self.drop_content();
+                }
+            }
+            (4, _) if self.in_content => {
+                self.block_start = self.text.len();
+                self.block_is_media = false;
+                self.part = Part::Ignored;
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn close(&mut self, depth: usize) {
+        match depth {
+            3 => self.in_content = false,
+            4 if self.in_content && self.block_is_media => {
+                self.text.truncate(self.block_start);
+                self.media_parts += 1;
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn key(&mut self, key: &[u8], depth: usize) {
+        self.part = match (depth, key) {
+            (3, b"role") => Part::Role,
+            (3, b"content") => Part::Content,
+            (5, b"type") if self.in_content => Part::BlockType,
+            (5, b"text") if self.in_content => Part::BlockText,
+            _ => Part::Ignored,
+        };
+    }
+
+    /// A string value begins; `true` when its text is wanted.
+    pub(super) fn string_start(&mut self, depth: usize) -> bool {
+        self.current = match (depth, self.part) {
+            (3, part @ (Part::Role | Part::Content)) | (5, part @ (Part::BlockType | Part::BlockText)) => {
+                part
+            }
+            (4, _) if self.in_content => Part::BlockText,
+            _ => Part::Ignored,
+        };
+        match self.current {
+            Part::Content => self.drop_content(),
+            Part::Role | Part::BlockType => self.word.clear(),
+            Part::BlockText if depth == 5 => self.text.truncate(self.block_start),
+            _ => {}
+        }
+        self.current != Part::Ignored
+    }
+
+    pub(super) fn text(&mut self, piece: &[u8]) {
+        match self.current {
+            Part::Content | Part::BlockText => self.text.extend_from_slice(piece),
+            Part::Role | Part::BlockType => self.word.extend_from_slice(piece),
+            Part::Ignored => {}
+        }
+    }
+
+    pub(super) fn string_end(&mut self) {
+        match self.current {
+            Part::Role => self.set_role(),
+            Part::BlockType => {
+                self.block_is_media = !matches!(
+                    self.word.as_slice(),
+                    b"text" | b"input_text" | b"output_text" | b"refusal"
+                );
+            }
+            _ => {}
+        }
+        self.current = Part::Ignored;
+    }
+
+    /// A number or literal: `null` content is empty content.
+    pub(super) fn scalar(&mut self, depth: usize) {
+        match (depth, self.part) {
+            (3, Part::Content) => self.drop_content(),
+            (3, Part::Role) => {
+                self.word.clear();
+                self.set_role();
+            }
+            _ => {}
+        }
+    }
+
+    /// The role goes before the content, also when the body has it after.
+    fn set_role(&mut self) {
+        let old = self.message_start..self.message_start + self.role_len;
+        self.role_len = self.word.len();
+        if old.end == self.text.len() {
+            self.text.truncate(old.start);
+            self.text.extend_from_slice(&self.word);
+        } else {
+            self.text.splice(old, self.word.iter().copied());
+        }
+    }
+
+    /// A second `content` takes the place of the first.
+    fn drop_content(&mut self) {
+        self.text.truncate(self.message_start + self.role_len);
+        self.media_parts = self.media_before;
+    }
+}

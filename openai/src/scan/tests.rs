@@ -1,0 +1,278 @@
+use super::*;
+use crate::{ModelField, PromptInput, Span};
+
+fn scan(kind: BodyKind, body: &str) -> Result<RequestFacts, ScanError> {
+    let mut scanner = RequestScanner::new(kind, Limits::default());
+    scanner.push(body.as_bytes())?;
+    scanner.finish()
+}
+
+fn text(facts: &RequestFacts) -> Vec<String> {
+    let of = |prompt: &crate::Prompt| match &prompt.input {
+        PromptInput::Text(text) => String::from_utf8(text.clone()).unwrap(),
+        PromptInput::Tokens(tokens) => format!("{tokens:?}"),
+    };
+    facts.prompts.iter().map(of).collect()
+}
+
+fn chat(body: &str) -> RequestFacts {
+    scan(BodyKind::ChatCompletions, body).unwrap()
+}
+
+#[test]
+fn chat_facts_are_read() {
+    let body = r#"{"model":"m\u0031","messages":[{"role":"user","content":"hi"}],"stream":true,
+        "stream_options":{"include_usage":true},"max_tokens":5,"max_completion_tokens":7,"cache_salt":"s"}"#;
+    let facts = chat(body);
+    assert_eq!(
+        facts.model,
+        Some(ModelField {
+            value: "m1".into(),
+            span: Span { start: 9, end: 18 }
+        })
+    );
+    assert!(facts.stream && facts.include_usage);
+    assert_eq!(facts.max_output_tokens, Some(7));
+    assert_eq!(facts.cache_salt.as_deref(), Some("s"));
+    assert_eq!(text(&facts), ["userhi"]);
+}
+
+#[test]
+fn only_top_level_members_count() {
+    let facts = chat(
+        r#"{"messages":[{"role":"user","content":"a","model":"x","stream":true}],
+            "tools":[{"model":"y"}],"metadata":{"model":"z","messages":[{"role":"no","content":"no"}]}}"#,
+    );
+    assert_eq!(facts.model, None);
+    assert!(!facts.stream);
+    assert_eq!(text(&facts), [r#"[{"model":"y"}]usera"#]);
+}
+
+#[test]
+fn tools_come_first_wherever_they_stand() {
+    let tools = r#""tools":[ {"type":"function"} ]"#;
+    let messages = r#""messages":[{"content":"q","role":"user"},{"role":"assistant","content":null}]"#;
+    let wanted = r#"[ {"type":"function"} ]userqassistant"#;
+    assert_eq!(text(&chat(&format!("{{{tools},{messages}}}"))), [wanted]);
+    assert_eq!(text(&chat(&format!("{{{messages},{tools}}}"))), [wanted]);
+}
+
+#[test]
+fn content_blocks_give_their_text_and_media_are_counted() {
+    let facts = chat(
+        r#"{"messages":[{"role":"user","content":[{"type":"text","text":"a"},
+            {"type":"image_url","image_url":{"url":"data:xx","text":"no"}},{"text":"b","type":"text"},
+            {"text":"no","type":"input_audio"}, "c", ["d"], {"text":"e","text":"f"}],
+            "tool_calls":[{"text":"no","type":"function"}]},{"role":"x","content":"y"}]}"#,
+    );
+    assert_eq!(text(&facts), ["userabcfxy"]);
+    assert_eq!(facts.media_parts, 2);
+}
+
+#[test]
+fn the_last_of_duplicate_members_wins() {
+    let facts = chat(
+        r#"{"model":"a","messages":[{"role":"r","content":"old"}],"model":"bb","stream":true,"stream":false,
+            "max_tokens":1,"max_tokens":"x","messages":[{"role":"one","content":[{"type":"image"}],"content":"new","role":"2"}]}"#,
+    );
+    assert_eq!(facts.model.unwrap().value, "bb");
+    assert!(!facts.stream);
+    assert_eq!(facts.max_output_tokens, None);
+    assert_eq!(facts.media_parts, 0);
+    let facts = chat(r#"{"model":"a","model":null,"messages":[{"role":"r","content":"c","role":"long"}]}"#);
+    assert_eq!(
+        (facts.model.clone(), text(&facts)),
+        (None, vec!["longc".to_string()])
+    );
+}
+
+#[test]
+fn completions_prompts_have_four_shapes() {
+    for (prompt, wanted) in [
+        (r#""a""#, vec!["a"]),
+        (r#"["a","","c"]"#, vec!["a", "", "c"]),
+        ("[1,2,4294967295]", vec!["[1, 2, 4294967295]"]),
+        ("[[1,2],[3]]", vec!["[1, 2]", "[3]"]),
+    ] {
+        let body = format!(r#"{{"model":"m","prompt":{prompt},"max_tokens":3}}"#);
+        let facts = scan(BodyKind::Completions, &body).unwrap();
+        assert_eq!(text(&facts), wanted);
+        assert_eq!(facts.max_output_tokens, Some(3));
+    }
+}
+
+#[test]
+fn a_body_without_its_field_gets_upstreams_text() {
+    use BodyKind::*;
+    for (kind, body, field) in [
+        (
+            ChatCompletions,
+            "{}",
+            "invalid chat completions request: must have valid messages field",
+        ),
+        (
+            ChatCompletions,
+            r#"{"messages":null}"#,
+            "invalid chat completions request: must have valid messages field",
+        ),
+        (
+            ChatCompletions,
+            r#"{"messages":[]}"#,
+            "invalid chat completions request: must have valid messages field",
+        ),
+        (
+            ChatCompletions,
+            r#"{"messages":"x"}"#,
+            "invalid chat completions request: must have valid messages field",
+        ),
+        (
+            ChatCompletions,
+            r#"{"messages":[{},7]}"#,
+            "invalid chat completions request: must have valid messages field",
+        ),
+        (
+            ChatCompletions,
+            r#"{"messages":[{},[]]}"#,
+            "invalid chat completions request: must have valid messages field",
+        ),
+        (
+            Completions,
+            r#"{"messages":[{}]}"#,
+            "invalid completions request: must have prompt field",
+        ),
+        (
+            Completions,
+            r#"{"prompt":[]}"#,
+            "invalid completions request: must have prompt field",
+        ),
+        (
+            Completions,
+            r#"{"prompt":["a",1]}"#,
+            "invalid completions request: must have prompt field",
+        ),
+        (
+            Completions,
+            r#"{"prompt":[-1]}"#,
+            "invalid completions request: must have prompt field",
+        ),
+        (
+            Completions,
+            r#"{"prompt":[[1],2]}"#,
+            "invalid completions request: must have prompt field",
+        ),
+        (
+            Completions,
+            r#"{"prompt":[[["a"]]]}"#,
+            "invalid completions request: must have prompt field",
+        ),
+        (
+            Completions,
+            r#"{"prompt":[4294967296]}"#,
+            "invalid completions request: must have prompt field",
+        ),
+        (
+            Completions,
+            r#"{"prompt":{"a":1}}"#,
+            "invalid completions request: must have prompt field",
+        ),
+        (
+            Embeddings,
+            r#"{"prompt":"a"}"#,
+            "invalid embeddings request: must have input field",
+        ),
+        (
+            Responses,
+            r#"{"input":null}"#,
+            "invalid responses request: must have input field",
+        ),
+        (
+            Conversations,
+            "{}",
+            "invalid conversations request: must have items field",
+        ),
+        (
+            Images,
+            r#"{"prompt":["a"]}"#,
+            "invalid images generations request: must have prompt field",
+        ),
+    ] {
+        assert_eq!(scan(kind, body), Err(ScanError::Invalid(field)), "{body}");
+    }
+}
+
+#[test]
+fn inputs_of_the_other_apis_are_their_json() {
+    use BodyKind::*;
+    for (kind, body, wanted) in [
+        (Embeddings, r#"{"input": "a\n" }"#, vec![r#""a\n""#]),
+        (Embeddings, r#"{"input":["a", "b"]}"#, vec![r#"["a", "b"]"#]),
+        (Embeddings, r#"{"input":[ 1,2]}"#, vec!["[1, 2]"]),
+        (Embeddings, r#"{"input":[[1],[2]]}"#, vec!["[1]", "[2]"]),
+        (
+            Responses,
+            r#"{"input":[{"role":"user","content":"x"}],"max_output_tokens":9}"#,
+            vec![r#"[{"role":"user","content":"x"}]"#],
+        ),
+        (
+            Conversations,
+            r#"{"items":[{"type":"message"}]}"#,
+            vec![r#"[{"type":"message"}]"#],
+        ),
+        (Images, r#"{"prompt":"cat"}"#, vec!["cat"]),
+    ] {
+        assert_eq!(text(&scan(kind, body).unwrap()), wanted, "{body}");
+    }
+}
+
+#[test]
+fn wrong_types_name_the_field() {
+    for (body, message) in [
+        (
+            r#"{"model":1}"#,
+            "error unmarshaling request bodyMap: field model must be a string (byte 9)",
+        ),
+        (
+            r#"{"stream":"yes"}"#,
+            "error unmarshaling request bodyMap: field stream must be true or false (byte 10)",
+        ),
+        (
+            r#"{"cache_salt":[]}"#,
+            "error unmarshaling request bodyMap: field cache_salt must be a string (byte 14)",
+        ),
+        (
+            r#"{"stream_options":1}"#,
+            "error unmarshaling request bodyMap: field stream_options must be an object (byte 18)",
+        ),
+        (
+            " []",
+            "error unmarshaling request bodyMap: field request body must be an object (byte 1)",
+        ),
+        (
+            "7",
+            "error unmarshaling request bodyMap: field request body must be an object (byte 0)",
+        ),
+    ] {
+        let error = scan(BodyKind::ChatCompletions, body).unwrap_err();
+        assert_eq!((error.to_string().as_str(), error.status()), (message, 400));
+    }
+}
+
+#[test]
+fn limits_are_named() {
+    let limits = Limits {
+        max_bytes: 20,
+        max_depth: 3,
+    };
+    let mut scanner = RequestScanner::new(BodyKind::ChatCompletions, limits);
+    scanner.push(br#"{"a":[[1]]"#).unwrap();
+    let error = scanner.push(br#","b":"cccccccc"}"#).unwrap_err();
+    assert_eq!(
+        (error.to_string().as_str(), error.status()),
+        ("request body is larger than the limit of 20 bytes", 413)
+    );
+    let error = RequestScanner::new(BodyKind::ChatCompletions, limits)
+        .push(br#"{"a":[[[1]]]"#)
+        .unwrap_err();
+    assert_eq!(error, ScanError::TooDeep { limit: 3, offset: 7 });
+    assert_eq!(error.status(), 400);
+}
