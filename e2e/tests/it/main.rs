@@ -1,0 +1,10 @@
+//! Journeys over real processes.
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "test support: a failed step is a failed test, and nothing is exported"
+)]
+
+mod harness;
