@@ -1,0 +1,486 @@
+//! One request and its response, whatever carries them: the state machine that the ext-proc server
+//! and the built-in proxy drive.
+//!
+//! ```text
+//!  open ─▶ on_request_chunk* ─▶ on_request_end ─▶ Routed ─▶ (reroute*) ─▶ on_response_headers
+//!                                                    └▶ on_response_chunk* ─▶ finish (or Drop)
+//! ```
+//!
+//! Synchronous and without a clock of its own. Load that was reserved is given back exactly once, on
+//! [`Exchange::finish`] or, on any other way out, when the exchange is dropped.
+
+mod intake;
+mod response;
+mod select;
+mod subset;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use llmd_epp_api::{
+    Endpoint, ErrorCode, Headers, InferenceRequest, Objective, RejectReason, Rejection, Snapshot,
+};
+use llmd_openai::{Limits, Span, header};
+
+use crate::parsers::Parsers;
+use crate::request_metrics::{RequestLabels, RequestMetrics, RequestRecorder};
+use intake::Intake;
+use response::Response;
+pub use select::{HeaderChange, Held, Select, Selection};
+pub use subset::Subset;
+
+/// Fairness id of requests that name none.
+const DEFAULT_FLOW: &str = "default-flow";
+
+/// How requests are taken in.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Longest body and deepest nesting of a request; more is refused with 413 or 400.
+    pub limits: Limits,
+    /// `--disable-endpoint-subset-filter`: subset hints do not restrict the pick.
+    pub ignore_subset: bool,
+}
+
+/// The Endpoint Picker without its transport: shared by every request.
+pub struct Epp {
+    scheduler: Arc<dyn Select>,
+    parsers: Parsers,
+    metrics: RequestMetrics,
+    options: Options,
+}
+
+impl Epp {
+    /// Puts the parts together.
+    pub fn new(
+        scheduler: Arc<dyn Select>,
+        parsers: Parsers,
+        metrics: RequestMetrics,
+        options: Options,
+    ) -> Self {
+        Self {
+            scheduler,
+            parsers,
+            metrics,
+            options,
+        }
+    }
+
+    /// A request's headers arrived. `headers` hold `:path` and `:method` where the transport has them;
+    /// `request_id` is `x-request-id` or one the shell made.
+    pub fn open(self: &Arc<Self>, now: Instant, headers: Headers, request_id: Arc<str>) -> Exchange {
+        Exchange {
+            intake: Some(Intake::new(&self.parsers, &headers, self.options.limits)),
+            epp: Arc::clone(self),
+            opened: now,
+            state: State::Receiving { headers, request_id },
+            routed: None,
+            is_failure_counted: false,
+            is_finished: false,
+        }
+    }
+}
+
+impl std::fmt::Debug for Epp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Epp")
+            .field("parsers", &self.parsers)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the transport knows beside the request itself.
+#[derive(Clone, Debug, Default)]
+pub struct Hints {
+    /// The endpoints the proxy allows; `None` allows the whole pool.
+    pub subset: Option<Subset>,
+}
+
+/// Where a request goes and what changes on its way.
+#[derive(Clone, Debug)]
+pub struct Routed {
+    /// Chosen endpoints in order of preference; never empty.
+    pub endpoints: Vec<Arc<Endpoint>>,
+    /// Their targets joined by commas: the value of `x-gateway-destination-endpoint`.
+    pub destination: Arc<str>,
+    /// Headers to set beside the destination.
+    pub set_headers: Vec<HeaderChange>,
+    /// Client headers that must not reach the engine (lower case).
+    pub remove_headers: Vec<Box<str>>,
+    /// Where the body's model name is and what takes its place; `None` leaves the body as it is.
+    pub model_splice: Option<(Span, Arc<str>)>,
+}
+
+/// Why an exchange ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Termination {
+    /// The response reached its end.
+    Complete,
+    /// The client went away.
+    ClientDisconnect,
+    /// The request was rejected or the stream failed on our side.
+    Error,
+}
+
+/// One request on its way.
+pub struct Exchange {
+    epp: Arc<Epp>,
+    opened: Instant,
+    intake: Option<Intake>,
+    state: State,
+    routed: Option<Running>,
+    is_failure_counted: bool,
+    is_finished: bool,
+}
+
+enum State {
+    Receiving {
+        headers: Headers,
+        request_id: Arc<str>,
+    },
+    /// Parsed. The request itself is kept as long as it may have to be routed again.
+    Parsed {
+        request: Option<Box<InferenceRequest>>,
+        labels: Arc<RequestRecorder>,
+    },
+}
+
+/// What exists from the pick to the end.
+struct Running {
+    held: Box<dyn Held>,
+    recorder: Arc<RequestRecorder>,
+    response: Response,
+}
+
+impl Exchange {
+    /// A chunk of the request body arrived; it is scanned and not kept.
+    pub fn on_request_chunk(&mut self, chunk: &[u8]) -> Result<(), Rejection> {
+        let Some(intake) = &mut self.intake else {
+            return Ok(());
+        };
+        intake.push(chunk).map_err(|rejection| self.rejected(rejection))
+    }
+
+    /// The request is complete: parses, schedules and reserves. A request without any body byte is
+    /// scheduled without a model unless its method promises a body its parser needs.
+    pub fn on_request_end(
+        &mut self,
+        now: Instant,
+        snapshot: &Snapshot,
+        hints: &Hints,
+    ) -> Result<Routed, Rejection> {
+        let outcome = self.parse().and_then(|request| {
+            let labels = RequestLabels {
+                model: &request.incoming_model,
+                target: &request.target_model,
+                fairness_id: &request.objective.fairness_id,
+                priority: request.objective.priority,
+            };
+            let recorder = self.epp.metrics.of(&labels);
+            self.state = State::Parsed {
+                request: Some(Box::new(request)),
+                labels: recorder,
+            };
+            self.select(now, snapshot, hints, &[])
+        });
+        let routed = outcome.map_err(|rejection| self.rejected(rejection))?;
+        self.epp
+            .metrics
+            .request_processed(now.saturating_duration_since(self.opened));
+        Ok(routed)
+    }
+
+    /// The chosen endpoint failed before its response began: picks again without `exclude`. The
+    /// reservation moves; when nothing is left the old one stays until the end.
+    pub fn reroute(
+        &mut self,
+        now: Instant,
+        snapshot: &Snapshot,
+        hints: &Hints,
+        exclude: &[Arc<Endpoint>],
+    ) -> Result<Routed, Rejection> {
+        if self.routed.is_none() {
+            return Err(Rejection::new(
+                ErrorCode::Internal,
+                "the request was never routed",
+            ));
+        }
+        self.select(now, snapshot, hints, exclude)
+    }
+
+    /// No [`Self::reroute`] will follow: frees the parsed request and its prompt.
+    pub fn settle(&mut self) {
+        if let State::Parsed { request, .. } = &mut self.state {
+            *request = None;
+        }
+    }
+
+    /// Scores of the endpoints the primary profile rated, for `--emit-endpoint-scores`.
+    pub fn scores(&self) -> Vec<(Arc<str>, f64)> {
+        self.routed
+            .as_ref()
+            .map(|running| running.held.scores())
+            .unwrap_or_default()
+    }
+
+    /// The response's head arrived.
+    pub fn on_response_headers(&mut self, now: Instant, status: u16, content_type: Option<&str>) {
+        self.settle();
+        if status != 200 {
+            self.count_failure(ErrorCode::ModelServerError);
+        }
+        if let Some(running) = &mut self.routed {
+            running.response.on_headers(now, content_type);
+        }
+    }
+
+    /// A chunk of the response arrived; what goes to the client is appended to `out`. `end` says that
+    /// no more follows (`chunk` may be empty then).
+    pub fn on_response_chunk(&mut self, now: Instant, chunk: Bytes, end: bool, out: &mut Vec<Bytes>) {
+        let Some(Running {
+            held,
+            recorder,
+            response,
+        }) = &mut self.routed
+        else {
+            if !chunk.is_empty() {
+                out.push(chunk);
+            }
+            return;
+        };
+        if !chunk.is_empty() {
+            match response.arrived(now, chunk.len()) {
+                response::Arrival::First => held.on_first_chunk(now),
+                response::Arrival::After(Some(gap)) => recorder.inter_token(gap),
+                response::Arrival::After(None) => {}
+            }
+        }
+        response.push(chunk, end, out);
+    }
+
+    /// Whether the response streams tokens: an event stream, or the request asked for one.
+    pub fn is_streaming(&self) -> bool {
+        self.routed
+            .as_ref()
+            .is_some_and(|running| running.response.streaming)
+    }
+
+    /// The transport spent `spent` on response messages. Only streamed responses count it; for others
+    /// the time from head to end is recorded, as upstream does.
+    pub fn spent_on_response(&mut self, spent: Duration) {
+        if let Some(running) = &mut self.routed {
+            running.response.spent += spent;
+        }
+    }
+
+    /// The exchange is over. The first call counts, later ones do nothing.
+    pub fn finish(&mut self, now: Instant, cause: Termination) {
+        if std::mem::replace(&mut self.is_finished, true) {
+            return;
+        }
+        if cause == Termination::Error {
+            self.count_failure(ErrorCode::Unknown);
+        }
+        let Some(Running {
+            mut held,
+            recorder,
+            response,
+        }) = self.routed.take()
+        else {
+            return;
+        };
+        recorder.left();
+        if cause == Termination::Complete {
+            let completed = response.completed(self.opened, now);
+            recorder.completed(&completed);
+            self.epp.metrics.response_processed(response.processing(now));
+            held.on_complete(now, completed.usage);
+        }
+    }
+
+    /// Whether an endpoint was chosen and the exchange is not over.
+    pub fn is_running(&self) -> bool {
+        self.routed.is_some()
+    }
+
+    fn parse(&mut self) -> Result<InferenceRequest, Rejection> {
+        let already = || Rejection::new(ErrorCode::Internal, "the request was parsed already");
+        let intake = self.intake.take().ok_or_else(already)?;
+        let State::Receiving { headers, request_id } = &mut self.state else {
+            return Err(already());
+        };
+        let parsed = intake.finish()?;
+        let rewrite = header::canonical_or_alias(header::MODEL_NAME_REWRITE, |name| headers.get(name));
+        let incoming = parsed.facts.model.as_ref().map_or("", |model| &model.value);
+        let (incoming_model, target_model): (Arc<str>, Arc<str>) = if parsed.has_model {
+            let target = rewrite.filter(|name| !name.is_empty()).unwrap_or(incoming);
+            if parsed.facts.model.is_none() || target.is_empty() {
+                return Err(Rejection::new(
+                    ErrorCode::BadRequest,
+                    "model not found in request body",
+                ));
+            }
+            let incoming: Arc<str> = incoming.into();
+            let target = if target == &*incoming {
+                Arc::clone(&incoming)
+            } else {
+                target.into()
+            };
+            (incoming, target)
+        } else {
+            Default::default()
+        };
+        let fairness_id = header::canonical_or_alias(header::FAIRNESS_ID, |name| headers.get(name))
+            .filter(|id| !id.is_empty())
+            .unwrap_or(DEFAULT_FLOW)
+            .into();
+        Ok(InferenceRequest {
+            request_id: Arc::clone(request_id),
+            incoming_model,
+            target_model,
+            objective: Objective {
+                priority: 0,
+                fairness_id,
+            },
+            headers: std::mem::take(headers),
+            size_bytes: parsed.size_bytes,
+            facts: parsed.facts,
+        })
+    }
+
+    fn select(
+        &mut self,
+        now: Instant,
+        snapshot: &Snapshot,
+        hints: &Hints,
+        exclude: &[Arc<Endpoint>],
+    ) -> Result<Routed, Rejection> {
+        let State::Parsed {
+            request: Some(request),
+            labels,
+        } = &self.state
+        else {
+            return Err(Rejection::new(
+                ErrorCode::Internal,
+                "the request cannot be routed any more",
+            ));
+        };
+        if self.is_finished {
+            return Err(Rejection::new(ErrorCode::Internal, "the exchange is over"));
+        }
+        let subset = hints.subset.as_ref().filter(|_| !self.epp.options.ignore_subset);
+        let candidates = subset::candidates(snapshot, subset, exclude);
+        let is_empty = candidates.as_ref().map_or(snapshot.is_empty(), Vec::is_empty);
+        if is_empty {
+            let message = "failed to find endpoint candidates for serving the request";
+            return Err(
+                Rejection::new(ErrorCode::ServiceUnavailable, message).because(RejectReason::NoEndpoints)
+            );
+        }
+        let selection = self
+            .epp
+            .scheduler
+            .select(now, request, snapshot, candidates.as_deref())?;
+        let routed = routed(request, &selection)?;
+        match &mut self.routed {
+            Some(running) => running.held = selection.held,
+            None => {
+                labels.routed(request.size_bytes);
+                self.routed = Some(Running {
+                    held: selection.held,
+                    recorder: Arc::clone(labels),
+                    response: Response::new(request, self.epp.parsers.resolve(path_of(&request.headers))),
+                });
+            }
+        }
+        Ok(routed)
+    }
+
+    fn rejected(&mut self, rejection: Rejection) -> Rejection {
+        self.count_failure(rejection.code);
+        rejection
+    }
+
+    fn count_failure(&mut self, code: ErrorCode) {
+        if std::mem::replace(&mut self.is_failure_counted, true) {
+            return;
+        }
+        match &self.state {
+            State::Parsed { labels, .. } => labels.failed(code.as_str()),
+            State::Receiving { .. } => {
+                let unknown = RequestLabels {
+                    model: "",
+                    target: "",
+                    fairness_id: "",
+                    priority: 0,
+                };
+                self.epp.metrics.of(&unknown).failed(code.as_str());
+            }
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        // Without `finish` nobody knows when or how it ended: only give back what is held.
+        if let Some(running) = self.routed.take() {
+            running.recorder.left();
+        }
+    }
+}
+
+impl std::fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Exchange")
+            .field("is_running", &self.is_running())
+            .field("is_finished", &self.is_finished)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The path a parser is looked up by: `:path`, else `x-original-path`, else `x-forwarded-path`; the
+/// query is cut.
+fn path_of(headers: &Headers) -> &str {
+    let path = [":path", header::ORIGINAL_PATH, header::FORWARDED_PATH]
+        .into_iter()
+        .find_map(|name| headers.get(name))
+        .unwrap_or(crate::parsers::DEFAULT_PATH);
+    path.split('?').next().unwrap_or(path)
+}
+
+fn routed(request: &InferenceRequest, selection: &Selection) -> Result<Routed, Rejection> {
+    let destination: Arc<str> = match &selection.endpoints[..] {
+        [] => {
+            return Err(Rejection::new(
+                ErrorCode::Internal,
+                "results must be greater than zero",
+            ));
+        }
+        [only] => Arc::clone(only.target()),
+        several => {
+            let targets: Vec<&str> = several.iter().map(|endpoint| &**endpoint.target()).collect();
+            targets.join(",").into()
+        }
+    };
+    let is_set = |name: &str| {
+        name == header::DESTINATION || selection.set_headers.iter().any(|change| &*change.name == name)
+    };
+    let remove_headers = request.headers.iter().map(|(name, _)| name);
+    let remove_headers = remove_headers.filter(|name| header::is_routing_output(name) && !is_set(name));
+    let model_splice = request
+        .facts
+        .model
+        .as_ref()
+        .filter(|model| !request.target_model.is_empty() && model.value != *request.target_model)
+        .map(|model| (model.span, Arc::clone(&request.target_model)));
+    Ok(Routed {
+        endpoints: selection.endpoints.clone(),
+        destination,
+        set_headers: selection.set_headers.clone(),
+        remove_headers: remove_headers.map(Into::into).collect(),
+        model_splice,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! The response on its way out: times, sizes, usage and the model name the client asked for.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use llmd_epp_api::InferenceRequest;
+use llmd_openai::{Rename, ResponseMode, ResponseReader};
+
+use crate::parsers::Claim;
+use crate::request_metrics::Completed;
+
+/// State of one response.
+pub(super) struct Response {
+    /// An event stream, or the request asked for one.
+    pub(super) streaming: bool,
+    /// Time the transport spent on streamed chunks.
+    pub(super) spent: Duration,
+    is_read: bool,
+    rename: Option<Rename>,
+    reader: Option<ResponseReader>,
+    head: Option<Instant>,
+    first: Option<Instant>,
+    last: Option<Instant>,
+    bytes: u64,
+}
+
+/// Which chunk arrived.
+pub(super) enum Arrival {
+    /// The first one.
+    First,
+    /// A later one, and its distance to the one before if the response is streamed.
+    After(Option<Duration>),
+}
+
+impl Response {
+    pub(super) fn new(request: &InferenceRequest, claim: Option<Claim>) -> Self {
+        let is_read = claim.is_some_and(|claim| claim.parser.reads_response && claim.body.is_some());
+        Self {
+            streaming: request.facts.stream,
+            spent: Duration::ZERO,
+            is_read,
+            rename: Rename::new(&request.target_model, &request.incoming_model),
+            reader: None,
+            head: None,
+            first: None,
+            last: None,
+            bytes: 0,
+        }
+    }
+
+    pub(super) fn on_headers(&mut self, now: Instant, content_type: Option<&str>) {
+        self.head = Some(now);
+        let is_events = content_type.is_some_and(|value| contains_ignore_case(value, "text/event-stream"));
+        self.streaming |= is_events;
+        if self.is_read && self.reader.is_none() {
+            let mode = if is_events {
+                ResponseMode::Sse
+            } else {
+                ResponseMode::Json
+            };
+            self.reader = Some(ResponseReader::new(mode, self.rename.take()));
+        }
+    }
+
+    pub(super) fn arrived(&mut self, now: Instant, bytes: usize) -> Arrival {
+        self.bytes += bytes as u64;
+        let Some(last) = self.last.replace(now) else {
+            self.first = Some(now);
+            return Arrival::First;
+        };
+        Arrival::After(self.streaming.then(|| now.saturating_duration_since(last)))
+    }
+
+    pub(super) fn push(&mut self, chunk: Bytes, end: bool, out: &mut Vec<Bytes>) {
+        match &mut self.reader {
+            Some(reader) => reader.push(chunk, end, out),
+            None if chunk.is_empty() => {}
+            None => out.push(chunk),
+        }
+    }
+
+    pub(super) fn completed(&self, opened: Instant, now: Instant) -> Completed {
+        Completed {
+            duration: now.saturating_duration_since(opened),
+            ttft: self.first.map(|first| first.saturating_duration_since(opened)),
+            streaming: self.streaming,
+            bytes: self.bytes,
+            usage: self
+                .reader
+                .as_ref()
+                .map(ResponseReader::usage)
+                .unwrap_or_default(),
+        }
+    }
+
+    /// Upstream's `response_processing_duration_seconds`.
+    pub(super) fn processing(&self, now: Instant) -> Duration {
+        match self.head {
+            Some(head) if !self.streaming => now.saturating_duration_since(head),
+            _ => self.spent,
+        }
+    }
+}
+
+fn contains_ignore_case(haystack: &str, needle: &str) -> bool {
+    haystack
+        .as_bytes()
+        .windows(needle.len())
+        .any(|window| window.eq_ignore_ascii_case(needle.as_bytes()))
+}
