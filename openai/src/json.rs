@@ -354,9 +354,9 @@ impl Lexer {
         } else {
             self.string.advance(&chunk[pos..], |_| ())
         };
-        let (used, ended) = outcome.map_err(|(used, error)| LexError::Syntax {
-            offset: self.base + pos + used,
-            reason: error.reason(),
+        let (used, ended) = outcome.map_err(|fault| LexError::Syntax {
+            offset: self.base + pos + fault.at - fault.back,
+            reason: fault.error.reason(),
         })?;
         let end = pos + used;
         if !ended {

@@ -45,6 +45,21 @@ pub(super) struct StringState {
     high: Option<u16>,
 }
 
+/// A fault inside a string: it lies `back` bytes before offset `at` of the bytes at hand, which may be
+/// in an earlier chunk.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fault {
+    pub(super) at: usize,
+    pub(super) back: usize,
+    pub(super) error: TextError,
+}
+
+impl Fault {
+    const fn here(at: usize, error: TextError) -> Self {
+        Self { at, back: 0, error }
+    }
+}
+
 /// Runs are checked in blocks of this size, so that the passes over them stay in the first-level cache.
 const BLOCK: usize = 8 * 1024;
 
@@ -52,13 +67,12 @@ const REPLACEMENT: char = '\u{FFFD}';
 
 impl StringState {
     /// Consumes `bytes` up to and including the closing quote, giving decoded pieces to `emit`.
-    /// Returns how many bytes were used and whether the string ended; an error carries the offset of
-    /// the bad byte in `bytes`.
+    /// Returns how many bytes were used and whether the string ended.
     pub(super) fn advance(
         &mut self,
         bytes: &[u8],
         mut emit: impl FnMut(&[u8]),
-    ) -> Result<(usize, bool), (usize, TextError)> {
+    ) -> Result<(usize, bool), Fault> {
         let mut pos = 0;
         while pos < bytes.len() {
             match self.within {
@@ -67,13 +81,20 @@ impl StringState {
                     let run = memchr::memchr2(b'"', b'\\', window).unwrap_or(window.len());
                     if run > 0 {
                         self.flush_high(&mut emit);
-                        self.plain(&window[..run], &mut emit)
-                            .map_err(|(at, error)| (pos + at, error))?;
+                        self.plain(&window[..run], &mut emit).map_err(|fault| Fault {
+                            at: pos + fault.at,
+                            ..fault
+                        })?;
                     }
                     pos += run;
                     let Some(&byte) = bytes.get(pos) else { break };
                     if self.partial_len > 0 {
-                        return Err((pos, TextError::Utf8));
+                        let back = usize::from(self.partial_len);
+                        return Err(Fault {
+                            at: pos,
+                            back,
+                            error: TextError::Utf8,
+                        });
                     }
                     pos += 1;
                     if byte == b'"' {
@@ -97,7 +118,7 @@ impl StringState {
                             pos += 1;
                             continue;
                         }
-                        _ => return Err((pos, TextError::Escape)),
+                        _ => return Err(Fault::here(pos, TextError::Escape)),
                     };
                     self.flush_high(&mut emit);
                     emit(&[decoded]);
@@ -106,7 +127,7 @@ impl StringState {
                 }
                 Within::Unicode(value, digits) => {
                     let Some(digit) = char::from(bytes[pos]).to_digit(16) else {
-                        return Err((pos, TextError::Hex));
+                        return Err(Fault::here(pos, TextError::Hex));
                     };
                     let value = value << 4 | digit as u16;
                     self.within = if digits < 3 {
@@ -144,7 +165,7 @@ impl StringState {
     }
 
     /// Bytes without quote and backslash.
-    fn plain(&mut self, run: &[u8], emit: &mut impl FnMut(&[u8])) -> Result<(), (usize, TextError)> {
+    fn plain(&mut self, run: &[u8], emit: &mut impl FnMut(&[u8])) -> Result<(), Fault> {
         let mut pos = 0;
         while self.partial_len > 0 && pos < run.len() {
             self.partial[usize::from(self.partial_len)] = run[pos];
@@ -156,15 +177,26 @@ impl StringState {
                     self.partial_len = 0;
                 }
                 Err(error) if error.error_len().is_none() => {}
-                Err(_) => return Err((pos, TextError::Utf8)),
+                Err(_) => {
+                    let back = sequence.len() - 1;
+                    return Err(Fault {
+                        at: pos,
+                        back,
+                        error: TextError::Utf8,
+                    });
+                }
             }
             pos += 1;
         }
         while pos < run.len() {
             let block = &run[pos..run.len().min(pos + BLOCK)];
             if has_control(block) {
-                let at = block.iter().position(|&byte| byte < 0x20).unwrap_or_default();
-                return Err((pos + at, TextError::Control));
+                let control = block.iter().position(|&byte| byte < 0x20).unwrap_or_default();
+                let fault = match std::str::from_utf8(&block[..control]) {
+                    Ok(_) => Fault::here(pos + control, TextError::Control),
+                    Err(error) => Fault::here(pos + error.valid_up_to(), TextError::Utf8),
+                };
+                return Err(fault);
             }
             let valid = match std::str::from_utf8(block) {
                 Ok(_) => block.len(),
@@ -175,7 +207,7 @@ impl StringState {
                     self.partial_len = block.len() as u8;
                     return Ok(());
                 }
-                Err(error) => return Err((pos + error.valid_up_to(), TextError::Utf8)),
+                Err(error) => return Err(Fault::here(pos + error.valid_up_to(), TextError::Utf8)),
             };
             emit(&block[..valid]);
             pos += valid;

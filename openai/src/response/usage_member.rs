@@ -10,6 +10,14 @@ use crate::{
 /// A `usage` object longer than this is not read.
 const MAX_USAGE: usize = 64 * 1024;
 
+/// More of a `type` need not be known.
+const MAX_KIND: usize = 64;
+
+fn append_up_to(limit: usize, kept: &mut Vec<u8>, bytes: &[u8]) {
+    let room = limit.saturating_sub(kept.len());
+    kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Member {
     #[default]
@@ -49,10 +57,8 @@ impl UsageMember {
         } else {
             &mut self.response_usage
         };
-        let bytes = place.since(from);
-        if kept.len() + bytes.len() <= MAX_USAGE {
-            kept.extend_from_slice(bytes);
-        }
+        // Cut off, an object is no JSON any more and counts as not there.
+        append_up_to(MAX_USAGE, kept, place.since(from));
     }
 }
 
@@ -99,8 +105,7 @@ impl Sink for UsageMember {
             (1, b"usage", _) => Member::Usage,
             (1, b"type", _) => Member::Type,
             (2, b"usage", Member::Response | Member::ResponseUsage) => Member::ResponseUsage,
-            (1, b"response", _) | (2, _, Member::Response | Member::ResponseUsage) => Member::Response,
-            (depth, _, member) if depth > 2 && member == Member::Response => member,
+            (1, b"response", _) | (2.., _, Member::Response | Member::ResponseUsage) => Member::Response,
             _ => Member::Other,
         };
         Ok(())
@@ -115,9 +120,7 @@ impl Sink for UsageMember {
     }
 
     fn text(&mut self, piece: &[u8]) {
-        if self.kind.len() + piece.len() <= crate::json::MAX_KEY {
-            self.kind.extend_from_slice(piece);
-        }
+        append_up_to(MAX_KIND, &mut self.kind, piece);
     }
 
     fn string_end(&mut self, _: Place<'_>) -> Result<(), Infallible> {

@@ -85,10 +85,9 @@ impl Messages {
             (2, Container::Array) => self.not_a_message(),
             (3, _) => {
                 self.in_content = self.part == Part::Content && container == Container::Array;
-                if self.part == Part::Content {
-                    self.drop_content();
-                }
+                self.not_text(depth);
             }
+            (5, _) => self.not_text(depth),
             (4, _) if self.in_content => {
                 self.block_start = self.text.len();
                 self.block_is_media = false;
@@ -159,14 +158,17 @@ impl Messages {
         self.current = Part::Ignored;
     }
 
-    /// A number or literal: `null` content is empty content.
-    pub(super) fn scalar(&mut self, depth: usize) {
+    /// A value that is no string takes the place of what its member said before (`null` content is
+    /// empty content).
+    pub(super) fn not_text(&mut self, depth: usize) {
         match (depth, self.part) {
             (3, Part::Content) => self.drop_content(),
             (3, Part::Role) => {
                 self.word.clear();
                 self.set_role();
             }
+            (5, Part::BlockText) if self.in_content => self.text.truncate(self.block_start),
+            (5, Part::BlockType) if self.in_content => self.block_is_media = false,
             _ => {}
         }
     }

@@ -428,7 +428,7 @@ impl Extractor {
             if depth == 2 {
                 messages.not_a_message();
             }
-            messages.scalar(depth);
+            messages.not_text(depth);
         }
     }
 }

@@ -1,0 +1,12 @@
+//! Properties of the public interface, and the fuzz corpus replayed.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a failed step of a test is a failed test"
+)]
+
+#[path = "../../fuzz/checks.rs"]
+mod checks;
+mod corpus;
+mod documents;
+mod properties;
