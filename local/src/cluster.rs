@@ -297,7 +297,7 @@ impl Inner {
         };
         let name = {
             let pods = lock(&self.pods);
-            let free = (0..)
+            let free = (0..=pods.len())
                 .map(|number| format!("{}-{number}", workload.name))
                 .find(|name| !pods.contains_key(name));
             free.unwrap_or_default()

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
-use crate::events::{Events, Level};
+use crate::events::Events;
 use crate::parent::EXIT_WITH_PARENT;
 use crate::probe::{Probe, Prober, START_PERIOD};
 use crate::translate::pod::ContainerPlan;
@@ -115,8 +115,8 @@ impl Container {
             } else {
                 format!(" in {} s", delay.as_secs())
             };
-            self.context.events.note(
-                Level::Warning,
+            self.context.events.ended(
+                &self.source,
                 format!("{} {reason}; restarting{when}", self.source),
             );
             self.update(|state| {
@@ -226,12 +226,15 @@ impl Container {
     /// Runs the probes; returns why the container must be restarted.
     async fn probe(&self) -> String {
         let probes = &self.plan.probes;
-        if let Some(startup) = &probes.startup {
-            if let Err(failure) = self.wait_for_start(startup).await {
-                return failure;
-            }
+        if let Some(startup) = &probes.startup
+            && let Err(failure) = self.wait_for_start(startup).await
+        {
+            return failure;
         }
-        self.update(|state| state.phase = Phase::Running);
+        self.update(|state| {
+            state.phase = Phase::Running;
+            state.message.clear();
+        });
         let readiness = self.follow_readiness(probes.readiness.as_ref());
         let liveness = self.follow_liveness(probes.liveness.as_ref(), probes.startup.is_some());
         tokio::select! {

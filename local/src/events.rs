@@ -33,6 +33,13 @@ pub enum Event {
         /// Text.
         text: String,
     },
+    /// A process ended without being asked to.
+    Ended {
+        /// As in [`Event::Log`].
+        source: Arc<str>,
+        /// What happened and what follows.
+        text: String,
+    },
 }
 
 /// Events that wait to be shown; more are dropped and counted.
@@ -65,6 +72,14 @@ impl Events {
     pub fn note(&self, level: Level, text: impl Into<String>) {
         self.send(Event::Note {
             level,
+            text: text.into(),
+        });
+    }
+
+    /// The unexpected end of a process.
+    pub fn ended(&self, source: &Arc<str>, text: impl Into<String>) {
+        self.send(Event::Ended {
+            source: Arc::clone(source),
             text: text.into(),
         });
     }

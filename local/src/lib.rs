@@ -9,6 +9,7 @@
 //!        client ─▶ router (llmd-epp, built-in proxy) ◀── endpoints file (file discovery)
 //! ```
 
+pub mod attach;
 pub mod backoff;
 pub mod cluster;
 pub mod container;
@@ -21,3 +22,4 @@ pub mod probe;
 pub mod reconcile;
 pub mod routing;
 pub mod translate;
+pub mod view;

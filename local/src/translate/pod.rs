@@ -281,10 +281,10 @@ fn name_silent_ports(
         };
         args.push(format!("{flag}={port}"));
     }
-    if let Some(flag) = program.host_flag {
-        if !ports::has_flag(args, flag) {
-            args.push(format!("{flag}=127.0.0.1"));
-        }
+    if let Some(flag) = program.host_flag
+        && !ports::has_flag(args, flag)
+    {
+        args.push(format!("{flag}=127.0.0.1"));
     }
     Ok(())
 }

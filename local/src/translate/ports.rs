@@ -13,7 +13,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 /// First port that is tried. Everything here stays below 32768, where Linux begins to hand out ports for
 /// outgoing connections, so that a restarted engine finds its port free.
@@ -21,10 +21,14 @@ const FIRST: u16 = 20_000;
 /// One past the last port that is tried.
 const END: u16 = 32_000;
 
+/// The port that is tried next. One for the whole process: two runs in it must not be given the same port while
+/// neither has bound it yet.
+static NEXT: Mutex<Option<u16>> = Mutex::new(None);
+
 /// Hands out loopback ports that are free and were not handed out before.
 #[derive(Debug)]
 pub struct PortAllocator {
-    next: Mutex<u16>,
+    first: u16,
 }
 
 impl PortAllocator {
@@ -34,19 +38,16 @@ impl PortAllocator {
         let span = u32::from(END - FIRST);
         let offset = (seed.wrapping_mul(2_654_435_761) >> 8) % span;
         Self {
-            next: Mutex::new(FIRST + offset as u16),
+            first: FIRST + offset as u16,
         }
     }
 
     /// The next port on which a listener can be bound now; `None` when the whole range is taken.
     pub fn allocate(&self) -> Option<u16> {
-        let mut next = self
-            .next
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut next = NEXT.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in FIRST..END {
-            let port = *next;
-            *next = if port + 1 >= END { FIRST } else { port + 1 };
+            let port = next.unwrap_or(self.first);
+            *next = Some(if port + 1 >= END { FIRST } else { port + 1 });
             if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
                 return Some(port);
             }
@@ -130,18 +131,15 @@ impl PortMap {
             let digits = after.bytes().take_while(u8::is_ascii_digit).count();
             let local = after[..digits].parse().ok().and_then(|port| self.get(port));
             let host = LOCAL_HOSTS.iter().find(|host| ends_with_host(before, host));
-            match (local, host) {
-                (Some(local), Some(host)) => {
-                    out.push_str(&before[..before.len() - host.len()]);
-                    out.push_str("127.0.0.1:");
-                    out.push_str(&local.to_string());
-                    rest = &after[digits..];
-                }
-                _ => {
-                    out.push_str(&rest[..=colon]);
-                    rest = after;
-                }
-            }
+            let (Some(local), Some(host)) = (local, host) else {
+                out.push_str(&rest[..=colon]);
+                rest = after;
+                continue;
+            };
+            out.push_str(&before[..before.len() - host.len()]);
+            out.push_str("127.0.0.1:");
+            out.push_str(&local.to_string());
+            rest = &after[digits..];
         }
         out.push_str(rest);
         out
