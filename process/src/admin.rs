@@ -1,0 +1,38 @@
+//! The HTTP server for operators: metrics, liveness and the role's debug routes.
+
+use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use prometheus::{Encoder, Registry, TextEncoder};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// Serves `/metrics`, `/healthz` and `routes` until `shutdown`.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    registry: Registry,
+    routes: Router,
+    shutdown: CancellationToken,
+) -> std::io::Result<()> {
+    let router = Router::new()
+        .route("/metrics", get(move || std::future::ready(metrics(&registry))))
+        .route("/healthz", get(|| std::future::ready("ok\n")))
+        .merge(routes);
+    axum::serve(listener, router)
+        .with_graceful_shutdown(shutdown.cancelled_owned())
+        .await
+}
+
+/// One page in the Prometheus text format, families sorted by name.
+fn metrics(registry: &Registry) -> Response {
+    let encoder = TextEncoder::new();
+    let mut page = Vec::new();
+    match encoder.encode(&registry.gather(), &mut page) {
+        Ok(()) => ([(header::CONTENT_TYPE, encoder.format_type().to_owned())], page).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
