@@ -9,7 +9,7 @@ use llmd_openai::{
 use serde_json::Value;
 
 /// All kinds of bodies.
-pub(crate) const KINDS: [BodyKind; 6] = [
+pub const KINDS: [BodyKind; 6] = [
     BodyKind::ChatCompletions,
     BodyKind::Completions,
     BodyKind::Embeddings,
@@ -19,20 +19,20 @@ pub(crate) const KINDS: [BodyKind; 6] = [
 ];
 
 /// Below `serde_json`'s own limit of 128, so that both agree on what is too deep.
-pub(crate) const LIMITS: Limits = Limits {
+pub const LIMITS: Limits = Limits {
     max_bytes: 1 << 22,
     max_depth: 100,
 };
 
 /// Fuzz input: one byte for the kind, one for the way to cut, then the body.
-pub(crate) fn request_input(data: &[u8]) {
+pub fn request_input(data: &[u8]) {
     if let [kind, seed, body @ ..] = data {
         request(KINDS[usize::from(*kind) % KINDS.len()], body, *seed);
     }
 }
 
 /// Fuzz input: one byte for the way to cut, then the body.
-pub(crate) fn response_input(data: &[u8]) {
+pub fn response_input(data: &[u8]) {
     if let [seed, body @ ..] = data {
         response(ResponseMode::Sse, body, *seed);
         response(ResponseMode::Json, body, *seed);
@@ -40,7 +40,7 @@ pub(crate) fn response_input(data: &[u8]) {
 }
 
 /// Cuts of uneven length that follow from `seed`.
-pub(crate) fn cut(body: &[u8], seed: u8) -> Vec<&[u8]> {
+pub fn cut(body: &[u8], seed: u8) -> Vec<&[u8]> {
     let mut state = u32::from(seed).wrapping_mul(2_654_435_761) | 1;
     let mut rest = body;
     let mut chunks = Vec::new();
@@ -57,7 +57,7 @@ pub(crate) fn cut(body: &[u8], seed: u8) -> Vec<&[u8]> {
 }
 
 /// Scans `chunks`.
-pub(crate) fn scan(kind: BodyKind, chunks: &[&[u8]]) -> Result<RequestFacts, ScanError> {
+pub fn scan(kind: BodyKind, chunks: &[&[u8]]) -> Result<RequestFacts, ScanError> {
     let mut scanner = RequestScanner::new(kind, LIMITS);
     for chunk in chunks {
         scanner.push(chunk)?;
@@ -67,7 +67,7 @@ pub(crate) fn scan(kind: BodyKind, chunks: &[&[u8]]) -> Result<RequestFacts, Sca
 
 /// Cuts change nothing, `serde_json` agrees on what JSON is and what the members say, and a spliced
 /// body differs in its model only.
-pub(crate) fn request(kind: BodyKind, body: &[u8], seed: u8) {
+pub fn request(kind: BodyKind, body: &[u8], seed: u8) {
     let outcome = scan(kind, &[body]);
     let chunks = cut(body, seed);
     assert_eq!(scan(kind, &chunks), outcome, "cuts changed the outcome");
@@ -216,7 +216,7 @@ fn read(mode: ResponseMode, chunks: &[&[u8]], rename: Option<Rename>) -> Read {
 }
 
 /// Cuts change nothing, without a rename no byte changes, and with one exactly the names do.
-pub(crate) fn response(mode: ResponseMode, body: &[u8], seed: u8) {
+pub fn response(mode: ResponseMode, body: &[u8], seed: u8) {
     let whole = read(mode, &[body], None);
     assert!(whole.out == body, "bytes changed without a rename");
     let chunks = cut(body, seed);

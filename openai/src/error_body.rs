@@ -49,16 +49,3 @@ pub fn error_body(message: &str, kind: &str, param: Option<&str>, code: ErrorCod
     // Strings and numbers always serialise.
     serde_json::to_vec(&envelope).unwrap_or_default().into()
 }
-
-/// The `type` member that OpenAI uses for an HTTP status.
-pub const fn error_type(status: u16) -> &'static str {
-    match status {
-        401 => "authentication_error",
-        403 => "permission_error",
-        404 => "not_found_error",
-        429 => "rate_limit_error",
-        400..=499 => "invalid_request_error",
-        503 => "service_unavailable_error",
-        _ => "internal_server_error",
-    }
-}

@@ -145,3 +145,59 @@ pub fn canonical_or_alias<T>(canonical: &str, get: impl Fn(&str) -> Option<T>) -
         get(alias)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routing_outputs_are_recognised_in_any_case_and_inputs_are_not() {
+        for name in [
+            "X-Gateway-Destination-Endpoint",
+            "x-gateway-destination-endpoint-anything",
+            "X-Prefiller-Host-Port",
+            "x-encoder-hosts-ports",
+            "x-data-parallel-host-port",
+            "x-kv-cache-source-host-port",
+        ] {
+            assert!(is_routing_output(name), "{name}");
+        }
+        for name in [
+            OBJECTIVE,
+            FAIRNESS_ID,
+            SLO_TTFT_MS,
+            SESSION_TOKEN,
+            SESSION_ID,
+            "x-gateway-destination",
+            "ä",
+        ] {
+            assert!(!is_routing_output(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn system_owned_headers_have_their_aliases() {
+        assert!(is_system_owned("X-SLO-TTFT-ms") && is_system_owned("Content-Length"));
+        assert!(!is_system_owned(REQUEST_ID) && !is_system_owned(PREFILLER));
+        assert!(
+            ALIASES
+                .iter()
+                .all(|(name, alias)| is_system_owned(name) && is_system_owned(alias))
+        );
+    }
+
+    #[test]
+    fn the_canonical_name_wins_over_its_alias() {
+        let sent =
+            |names: &'static [&str]| move |name: &str| names.iter().find(|sent| **sent == name).copied();
+        assert_eq!(
+            canonical_or_alias(OBJECTIVE, sent(&[OBJECTIVE_ALIAS, OBJECTIVE])),
+            Some(OBJECTIVE)
+        );
+        assert_eq!(
+            canonical_or_alias(OBJECTIVE, sent(&[OBJECTIVE_ALIAS])),
+            Some(OBJECTIVE_ALIAS)
+        );
+        assert_eq!(canonical_or_alias(VIDEO_FPS, sent(&["x-fps"])), None);
+    }
+}

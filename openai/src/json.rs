@@ -4,8 +4,6 @@
 mod number;
 mod text;
 
-pub use text::TextError;
-
 use number::NumberState;
 use text::StringState;
 
@@ -56,7 +54,7 @@ impl<'a> Place<'a> {
     }
 }
 
-/// Receives the structure of a document. Depth is the number of open containers.
+/// Receives the structure of a document.
 pub trait Sink {
     /// Why this consumer stops the scan.
     type Stop;
@@ -163,11 +161,6 @@ impl Lexer {
             scalar_start: 0,
             scratch: Vec::with_capacity(MAX_KEY),
         }
-    }
-
-    /// Number of open containers.
-    pub fn depth(&self) -> usize {
-        self.stack.len()
     }
 
     /// Bytes consumed so far.

@@ -1,7 +1,4 @@
 //! Fuzzes the request side with the checks that the ordinary tests use too.
 #![no_main]
 
-#[path = "../checks.rs"]
-mod checks;
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| checks::request_input(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| llmd_openai_fuzz::request_input(data));

@@ -129,6 +129,7 @@ fn malformed_documents_are_refused_with_their_offset() {
         (b"{} x", 3),
         (b"{}{}", 2),
         (b"01", 1),
+        (b"-01", 2),
         (b"-", 1),
         (b"1.", 2),
         (b"[1.e]", 3),

@@ -2,7 +2,7 @@
 
 /// What is wrong inside a string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TextError {
+pub(super) enum TextError {
     /// A byte below 0x20.
     Control,
     /// A backslash followed by something that is no escape.

@@ -87,6 +87,37 @@ fn the_last_of_duplicate_members_wins() {
 }
 
 #[test]
+fn a_value_that_is_no_text_takes_back_what_its_member_said() {
+    for (message, wanted, media_parts) in [
+        (r#"{"role":"r","content":"c","content":7}"#, "r", 0),
+        (
+            r#"{"role":"r","content":[{"type":"image"},"x"],"content":{}}"#,
+            "r",
+            0,
+        ),
+        (r#"{"role":"r","content":"c","role":[]}"#, "c", 0),
+        (r#"{"content":[{"type":"image","type":null,"text":"k"}]}"#, "k", 0),
+        (
+            r#"{"content":[{"type":"image","type":[1],"text":"k","text":{}}]}"#,
+            "",
+            0,
+        ),
+        (
+            r#"{"content":[{"text":"k","text":false,"type":"audio","x":{"type":"text"}}]}"#,
+            "",
+            1,
+        ),
+    ] {
+        let facts = chat(&format!(r#"{{"messages":[{message}]}}"#));
+        assert_eq!(
+            (text(&facts), facts.media_parts),
+            (vec![wanted.to_owned()], media_parts),
+            "{message}"
+        );
+    }
+}
+
+#[test]
 fn completions_prompts_have_four_shapes() {
     for (prompt, wanted) in [
         (r#""a""#, vec!["a"]),

@@ -6,6 +6,7 @@
 )]
 
 #[path = "../../fuzz/checks.rs"]
+#[allow(unreachable_pub, reason = "the same file is the library of the fuzz crate")]
 mod checks;
 mod corpus;
 mod documents;
