@@ -1,0 +1,64 @@
+//! Envoy's external processing (ext_proc v3) in `FULL_DUPLEX_STREAMED` mode.
+//!
+//! ```text
+//!  Envoy ──request headers, body──▶ Conversation ──▶ Exchange (parse, schedule, reserve)
+//!        ◀─headers answer, body────┘      ▲
+//!        ──response headers, body─────────┘──▶ the same bytes back, usage read on the side
+//! ```
+//!
+//! The answer stream itself reads the incoming messages: one task per stream, no channel between.
+
+pub mod proto;
+
+mod answers;
+mod conversation;
+mod metrics;
+mod stream;
+
+use std::future::{Ready, ready};
+use std::sync::Arc;
+
+use llmd_epp_api::Snapshot;
+use llmd_epp_core::Epp;
+use tonic::server::StreamingService;
+use tonic::{Request, Response, Status, Streaming};
+
+pub use metrics::StreamMetrics;
+pub use stream::ProcessStream;
+
+use proto::{ProcessingRequest, ProcessingResponse};
+
+/// gRPC service name; the health check of Envoy's chart asks for it.
+pub const SERVICE: &str = "envoy.service.ext_proc.v3.ExternalProcessor";
+/// HTTP/2 path of the only method.
+pub const PROCESS: &str = "/envoy.service.ext_proc.v3.ExternalProcessor/Process";
+
+/// Gives out the endpoints as they are now.
+pub type Snapshots = Arc<dyn Fn() -> Arc<Snapshot> + Send + Sync>;
+
+/// What every stream shares.
+pub struct ExtProc {
+    /// Where requests are decided.
+    pub epp: Arc<Epp>,
+    /// The pool.
+    pub snapshots: Snapshots,
+    /// `--emit-endpoint-scores`.
+    pub emit_endpoint_scores: bool,
+    /// `--enable-grpc-stream-metrics`.
+    pub stream_metrics: Option<StreamMetrics>,
+}
+
+/// Starts a [`ProcessStream`] per call.
+#[derive(Clone)]
+pub(crate) struct Process(pub(crate) Arc<ExtProc>);
+
+impl StreamingService<ProcessingRequest> for Process {
+    type Response = ProcessingResponse;
+    type ResponseStream = ProcessStream;
+    type Future = Ready<Result<Response<ProcessStream>, Status>>;
+
+    fn call(&mut self, request: Request<Streaming<ProcessingRequest>>) -> Self::Future {
+        let stream = ProcessStream::new(Arc::clone(&self.0), request.into_inner());
+        ready(Ok(Response::new(stream)))
+    }
+}

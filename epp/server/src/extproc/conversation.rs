@@ -1,0 +1,335 @@
+//! One ext-proc stream without its transport: messages in, answers out, in the order Envoy demands.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use llmd_epp_api::{ErrorCode, Headers, Rejection};
+use llmd_epp_core::exchange::Subset;
+use llmd_epp_core::{Exchange, Hints, Termination};
+use llmd_openai::{header, splice_model};
+use prost_types::value::Kind;
+use tonic::Status;
+
+use super::ExtProc;
+use super::answers::{self, Direction};
+use super::proto::{
+    BodySendMode, Event, HttpBody, HttpHeaders, Metadata, ProcessingRequest, ProcessingResponse,
+    ProtocolConfiguration,
+};
+
+const SUBSET_NAMESPACE: &str = "envoy.lb.subset_hint";
+
+/// How far the request has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum RequestPhase {
+    /// Nothing was received.
+    Idle,
+    /// The head is held back until the body is complete.
+    Body,
+    /// Routed on its head alone; the body passes through.
+    PassThrough,
+    /// Complete; further body messages are Envoy's duplicates.
+    Complete,
+}
+
+/// State of one stream.
+pub(super) struct Conversation {
+    shared: Arc<ExtProc>,
+    exchange: Option<Exchange>,
+    phase: RequestPhase,
+    new_request_id: Option<Arc<str>>,
+    hints: Hints,
+    body: Vec<Bytes>,
+    body_len: usize,
+    is_response_complete: bool,
+    scratch: Vec<Bytes>,
+    /// Answers ready to be sent.
+    pub(super) answers: VecDeque<ProcessingResponse>,
+    /// Set once no more is received: how the stream ends after the last answer.
+    pub(super) end: Option<Result<(), Status>>,
+}
+
+impl Conversation {
+    pub(super) fn new(shared: Arc<ExtProc>) -> Self {
+        Self {
+            shared,
+            exchange: None,
+            phase: RequestPhase::Idle,
+            new_request_id: None,
+            hints: Hints::default(),
+            body: Vec::new(),
+            body_len: 0,
+            is_response_complete: false,
+            scratch: Vec::new(),
+            answers: VecDeque::new(),
+            end: None,
+        }
+    }
+
+    /// Handles one message received at `now`.
+    pub(super) fn on_message(&mut self, now: Instant, message: ProcessingRequest) {
+        if let Some(status) = message.protocol_config.as_ref().and_then(unusable_mode) {
+            self.end = Some(Err(status));
+            return;
+        }
+        if let Some(subset) = message.metadata_context.as_ref().and_then(subset_hint) {
+            self.hints.subset = Some(subset);
+        }
+        let outcome = match message.event {
+            Some(Event::RequestHeaders(head)) => self.on_request_headers(now, &head),
+            Some(Event::RequestBody(body)) => self.on_request_body(now, body),
+            Some(Event::RequestTrailers(_)) => self.on_request_trailers(now),
+            Some(Event::ResponseHeaders(head)) => {
+                self.on_response_headers(now, &head);
+                Ok(())
+            }
+            Some(Event::ResponseBody(body)) => {
+                self.on_response_body(now, body);
+                Ok(())
+            }
+            Some(Event::ResponseTrailers(_)) => {
+                self.on_response_trailers(now);
+                Ok(())
+            }
+            None => Ok(()),
+        };
+        if let Err(rejection) = outcome {
+            self.reject(now, &rejection);
+        }
+    }
+
+    /// The stream is over: nobody will send or receive any more.
+    pub(super) fn close(&mut self, now: Instant, cause: Termination) {
+        if let Some(mut exchange) = self.exchange.take() {
+            exchange.finish(now, cause);
+        }
+    }
+
+    fn reject(&mut self, now: Instant, rejection: &Rejection) {
+        self.close(now, Termination::Error);
+        self.body = Vec::new();
+        self.end = Some(match rejection.code {
+            ErrorCode::Unknown | ErrorCode::ModelServerError => {
+                Err(Status::unknown(rejection.message.clone()))
+            }
+            _ => {
+                self.answers.push_back(answers::immediate(rejection));
+                Ok(())
+            }
+        });
+    }
+
+    // === request ===
+
+    fn on_request_headers(&mut self, now: Instant, head: &HttpHeaders) -> Result<(), Rejection> {
+        if self.phase != RequestPhase::Idle {
+            self.end = Some(Err(Status::invalid_argument("request headers were sent twice")));
+            return Ok(());
+        }
+        let headers = read_headers(head);
+        let is_upgrade = headers
+            .get("upgrade")
+            .is_some_and(|protocol| !protocol.eq_ignore_ascii_case("h2c"));
+        let request_id = match headers.get(header::REQUEST_ID) {
+            Some(id) if !id.is_empty() => id.into(),
+            _ => {
+                let id: Arc<str> = uuid::Uuid::new_v4().to_string().into();
+                self.new_request_id = Some(Arc::clone(&id));
+                id
+            }
+        };
+        self.exchange = Some(self.shared.epp.open(now, headers, request_id));
+        if head.end_of_stream {
+            self.phase = RequestPhase::Complete;
+            return self.answer_headers(now);
+        }
+        if is_upgrade {
+            // Envoy holds an upgraded connection's data back until the head is answered
+            // (envoyproxy/envoy #47161).
+            self.phase = RequestPhase::PassThrough;
+            return self.answer_headers(now);
+        }
+        self.phase = RequestPhase::Body;
+        Ok(())
+    }
+
+    fn on_request_body(&mut self, now: Instant, chunk: HttpBody) -> Result<(), Rejection> {
+        let HttpBody { body, end_of_stream } = chunk;
+        match self.phase {
+            RequestPhase::Idle => {
+                self.end = Some(Err(Status::invalid_argument(
+                    "a request body came before its headers",
+                )));
+                Ok(())
+            }
+            RequestPhase::Complete => Ok(()),
+            RequestPhase::PassThrough => {
+                answers::body(Direction::Request, [body], end_of_stream, &mut self.answers);
+                if end_of_stream {
+                    self.phase = RequestPhase::Complete;
+                }
+                Ok(())
+            }
+            RequestPhase::Body => {
+                if let Some(exchange) = &mut self.exchange {
+                    exchange.on_request_chunk(&body)?;
+                }
+                if !body.is_empty() {
+                    self.body_len += body.len();
+                    self.body.push(body);
+                }
+                if end_of_stream {
+                    self.complete_request(now, true)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn on_request_trailers(&mut self, now: Instant) -> Result<(), Rejection> {
+        match self.phase {
+            RequestPhase::Body => self.complete_request(now, false)?,
+            RequestPhase::Idle | RequestPhase::PassThrough | RequestPhase::Complete => {}
+        }
+        self.phase = RequestPhase::Complete;
+        self.answers.push_back(answers::trailers(Direction::Request));
+        Ok(())
+    }
+
+    /// Schedules, then answers head and body. `end`: the last body answer ends the body.
+    fn complete_request(&mut self, now: Instant, end: bool) -> Result<(), Rejection> {
+        self.phase = RequestPhase::Complete;
+        self.answer_headers(now)?;
+        let body = std::mem::take(&mut self.body);
+        answers::body(Direction::Request, body, end, &mut self.answers);
+        Ok(())
+    }
+
+    fn answer_headers(&mut self, now: Instant) -> Result<(), Rejection> {
+        let Some(exchange) = &mut self.exchange else {
+            return Ok(());
+        };
+        let snapshot = (self.shared.snapshots)();
+        let routed = exchange.on_request_end(now, &snapshot, &self.hints)?;
+        exchange.settle();
+        if let Some((span, model)) = &routed.model_splice {
+            self.body = splice_model(&self.body, *span, model);
+            self.body_len = self.body.iter().map(Bytes::len).sum();
+        }
+        let scores = self.shared.emit_endpoint_scores.then(|| exchange.scores());
+        let new_request_id = self.new_request_id.as_ref();
+        let answer = answers::request_headers(&routed, self.body_len, new_request_id, scores);
+        self.answers.push_back(answer);
+        Ok(())
+    }
+
+    // === response ===
+
+    fn on_response_headers(&mut self, now: Instant, head: &HttpHeaders) {
+        let headers = read_headers(head);
+        let status = headers.get(":status").or_else(|| headers.get("status"));
+        let status = status.and_then(|status| status.parse().ok()).unwrap_or(200);
+        if let Some(exchange) = &mut self.exchange {
+            exchange.on_response_headers(now, status, headers.get("content-type"));
+        }
+        self.answers.push_back(answers::response_headers());
+        if head.end_of_stream {
+            self.complete_response(now);
+        }
+    }
+
+    fn on_response_body(&mut self, now: Instant, chunk: HttpBody) {
+        if self.is_response_complete {
+            return;
+        }
+        let HttpBody { body, end_of_stream } = chunk;
+        self.pass_response_chunk(now, body, end_of_stream);
+        answers::body(
+            Direction::Response,
+            self.scratch.drain(..),
+            end_of_stream,
+            &mut self.answers,
+        );
+        if end_of_stream {
+            self.complete_response(now);
+        }
+    }
+
+    fn on_response_trailers(&mut self, now: Instant) {
+        if !self.is_response_complete {
+            self.pass_response_chunk(now, Bytes::new(), true);
+            answers::body(
+                Direction::Response,
+                self.scratch.drain(..),
+                false,
+                &mut self.answers,
+            );
+            self.complete_response(now);
+        }
+        self.answers.push_back(answers::trailers(Direction::Response));
+    }
+
+    fn pass_response_chunk(&mut self, now: Instant, chunk: Bytes, end: bool) {
+        match &mut self.exchange {
+            Some(exchange) => {
+                exchange.on_response_chunk(now, chunk, end, &mut self.scratch);
+                if exchange.is_streaming() {
+                    exchange.spent_on_response(now.elapsed());
+                }
+            }
+            None => self.scratch.push(chunk),
+        }
+    }
+
+    fn complete_response(&mut self, now: Instant) {
+        self.is_response_complete = true;
+        self.close(now, Termination::Complete);
+    }
+}
+
+fn read_headers(head: &HttpHeaders) -> Headers {
+    let mut headers = Headers::default();
+    for header in head.headers.iter().flat_map(|map| &map.headers) {
+        if let Ok(name) = std::str::from_utf8(&header.key) {
+            headers.push(name, header.bytes());
+        }
+    }
+    headers
+}
+
+/// The subset hint, if the proxy sent one; entries that are no strings are skipped.
+fn subset_hint(metadata: &Metadata) -> Option<Subset> {
+    let hint = metadata
+        .filter_metadata
+        .get(SUBSET_NAMESPACE)?
+        .fields
+        .get(header::DESTINATION_SUBSET)?;
+    let Some(Kind::ListValue(list)) = &hint.kind else {
+        return None;
+    };
+    let entries = list.values.iter().filter_map(|value| match &value.kind {
+        Some(Kind::StringValue(entry)) => Some(entry.as_str()),
+        _ => None,
+    });
+    Some(Subset::from_entries(entries))
+}
+
+/// Says what is wrong with a filter configuration in which Envoy would wait for us, and we for it.
+fn unusable_mode(config: &ProtocolConfiguration) -> Option<Status> {
+    let is_usable = |mode: i32| {
+        matches!(
+            BodySendMode::try_from(mode),
+            Ok(BodySendMode::FullDuplexStreamed | BodySendMode::None)
+        )
+    };
+    let (field, mode) = [
+        ("request_body_mode", config.request_body_mode),
+        ("response_body_mode", config.response_body_mode),
+    ]
+    .into_iter()
+    .find(|(_, mode)| !is_usable(*mode))?;
+    let text = format!("ext_proc processing_mode.{field} is {mode}, set it to FULL_DUPLEX_STREAMED");
+    Some(Status::failed_precondition(text))
+}
