@@ -1,2 +1,54 @@
-//! Stub.
-fn main() {}
+//! Developer verbs: `cargo xtask test|lint|generate|bench|doctor|fuzz|real-vllm`.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command-line tool for developers"
+)]
+
+mod bench;
+mod cargo;
+mod doctor;
+mod fuzz;
+mod generate;
+mod lint;
+mod real_vllm;
+mod test;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(about = "Developer verbs of llmd", disable_version_flag = true)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Install what tests need, build once, run all tests.
+    Test(test::Arguments),
+    /// Format, clippy, arrows between crates, sources, licences, generated files.
+    Lint,
+    /// Write the files that are generated from code.
+    Generate(generate::Arguments),
+    /// Measure and compare with the budgets; writes docs/benchmarks.md.
+    Bench(bench::Arguments),
+    /// Check that this machine has what building and testing needs.
+    Doctor,
+    /// Run the fuzz targets for a bounded time.
+    Fuzz(fuzz::Arguments),
+    /// Check llmd against a real vLLM on CPU (installs 6 GB on first use).
+    RealVllm,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().verb {
+        Verb::Test(arguments) => test::run(&arguments),
+        Verb::Lint => lint::run(),
+        Verb::Generate(arguments) => generate::run(&arguments),
+        Verb::Bench(arguments) => bench::run(&arguments),
+        Verb::Doctor => doctor::run(),
+        Verb::Fuzz(arguments) => fuzz::run(&arguments),
+        Verb::RealVllm => real_vllm::run(),
+    }
+}

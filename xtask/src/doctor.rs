@@ -1,0 +1,123 @@
+//! Whether this machine has what building and testing needs, and one line to get the rest.
+
+use std::process::Command;
+
+use anyhow::bail;
+
+use crate::cargo::{command, output};
+
+struct Need {
+    what: &'static str,
+    program: &'static str,
+    arguments: &'static [&'static str],
+    /// Lowest `major.minor` in the program's answer.
+    at_least: Option<(u32, u32)>,
+    /// Debian packages that bring it.
+    packages: &'static str,
+}
+
+const NEEDS: [Need; 6] = [
+    Need {
+        what: "Rust toolchain",
+        program: "rustc",
+        arguments: &["--version"],
+        at_least: None,
+        packages: "rustup",
+    },
+    Need {
+        what: "C compiler",
+        program: "cc",
+        arguments: &["--version"],
+        at_least: None,
+        packages: "build-essential",
+    },
+    Need {
+        what: "Python ≥ 3.10",
+        program: "python3",
+        arguments: &["--version"],
+        at_least: Some((3, 10)),
+        packages: "python3",
+    },
+    Need {
+        what: "Python's venv and pip",
+        program: "python3",
+        arguments: &["-c", "import venv, ensurepip, pip"],
+        at_least: None,
+        packages: "python3-venv python3-pip",
+    },
+    Need {
+        what: "Node ≥ 20",
+        program: "node",
+        arguments: &["--version"],
+        at_least: Some((20, 0)),
+        packages: "nodejs",
+    },
+    Need {
+        what: "npm",
+        program: "npm",
+        arguments: &["--version"],
+        at_least: None,
+        packages: "npm",
+    },
+];
+
+/// Prints a line per need.
+pub(crate) fn run() -> anyhow::Result<()> {
+    let mut missing = Vec::new();
+    for need in &NEEDS {
+        let found = probe(need);
+        println!(
+            "{} {}",
+            if found.is_ok() { "ok     " } else { "missing" },
+            describe(need, &found)
+        );
+        if found.is_err() {
+            missing.push(need.packages);
+        }
+    }
+    if !missing.is_empty() {
+        bail!(
+            "install what is missing, on Debian or Ubuntu: apt-get install {}",
+            missing.join(" ")
+        );
+    }
+    Ok(())
+}
+
+fn describe(need: &Need, found: &Result<String, String>) -> String {
+    match found {
+        Ok(version) | Err(version) if version.is_empty() => need.what.to_owned(),
+        Ok(version) | Err(version) => format!("{}: {version}", need.what),
+    }
+}
+
+fn probe(need: &Need) -> Result<String, String> {
+    let mut probe: Command = command(need.program);
+    probe.args(need.arguments);
+    let text = output(probe).map_err(|_| "cannot be run".to_owned())?;
+    let line = text.lines().next().unwrap_or_default().to_owned();
+    match need.at_least {
+        Some(least) if version(&line).is_none_or(|found| found < least) => Err(line),
+        _ => Ok(line),
+    }
+}
+
+/// The first `major.minor` in a text such as `Python 3.11.7` or `v20.20.2`.
+fn version(text: &str) -> Option<(u32, u32)> {
+    let start = text.find(|c: char| c.is_ascii_digit())?;
+    let mut numbers = text[start..].split('.');
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::version;
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        assert_eq!(version("Python 3.11.7"), Some((3, 11)));
+        assert_eq!(version("v20.20.2"), Some((20, 20)));
+        assert!(version("Python 3.9.1") < Some((3, 10)));
+        assert_eq!(version("none"), None);
+    }
+}

@@ -1,0 +1,61 @@
+//! Files that are generated from code and checked in.
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+
+use crate::cargo::{command, llmd, output, root};
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Change nothing; fail when a file is out of date.
+    #[arg(long)]
+    check: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let stale: Vec<String> = files()?
+        .into_iter()
+        .filter(|(path, content)| std::fs::read_to_string(root().join(path)).ok().as_ref() != Some(content))
+        .map(|(path, content)| {
+            if !arguments.check {
+                let path = root().join(&path);
+                if let Some(directory) = path.parent() {
+                    std::fs::create_dir_all(directory)?;
+                }
+                std::fs::write(&path, content)?;
+            }
+            Ok(path.display().to_string())
+        })
+        .collect::<anyhow::Result<_>>()?;
+    if arguments.check && !stale.is_empty() {
+        bail!(
+            "out of date: {}; run `cargo xtask generate` and commit the result",
+            stale.join(", ")
+        );
+    }
+    for path in stale {
+        println!("wrote {path}");
+    }
+    Ok(())
+}
+
+/// Each generated file with its content, made by the binary itself.
+fn files() -> anyhow::Result<Vec<(PathBuf, String)>> {
+    let binary = llmd(false)?;
+    let print = |arguments: &[&str]| {
+        let mut llmd = command(&binary);
+        llmd.args(arguments);
+        output(llmd)
+    };
+    Ok(vec![(
+        "charts/llmd/crds/llmd.dev.yaml".into(),
+        print(&["crds", "print"])?,
+    )])
+}
+
+impl Arguments {
+    pub(crate) fn check() -> Self {
+        Self { check: true }
+    }
+}
