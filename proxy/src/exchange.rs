@@ -138,7 +138,7 @@ fn too_large(limits: &Limits) -> LocalReply {
 async fn send_held<R: Route>(
     shared: &Shared<R>,
     tracked: &mut Tracked<R::Flight>,
-    head: &request::Parts,
+    head: &mut request::Parts,
     first: SocketAddr,
     body: Vec<Bytes>,
 ) -> Result<Started, LocalReply> {
@@ -173,7 +173,7 @@ async fn send_held<R: Route>(
                 }
             }
         }
-        match tracked.flight().replan(target).await {
+        match tracked.flight().replan(target, head).await {
             Some(next) => target = next,
             None => break,
         }
@@ -186,7 +186,7 @@ async fn send_held<R: Route>(
 async fn send_streamed<R: Route>(
     shared: &Shared<R>,
     tracked: &mut Tracked<R::Flight>,
-    head: &request::Parts,
+    head: &mut request::Parts,
     first: SocketAddr,
     body: Incoming,
 ) -> Result<Started, LocalReply> {
@@ -209,7 +209,7 @@ async fn send_streamed<R: Route>(
                 };
             }
             Err(error) => {
-                let next = tracked.flight().replan(target).await;
+                let next = tracked.flight().replan(target, head).await;
                 match next {
                     Some(next) if attempt < shared.limits.attempts => target = next,
                     _ => {

@@ -76,8 +76,13 @@ pub trait Flight: Send + Sized + 'static {
     ) -> impl Future<Output = Result<Plan, LocalReply>> + Send;
 
     /// `failed` could not be reached, or broke before the first byte of its answer. Returns the
-    /// next target, or `None` to give up with 502.
-    fn replan(&mut self, failed: SocketAddr) -> impl Future<Output = Option<SocketAddr>> + Send;
+    /// next target, or `None` to give up with 502. `head` is what was sent; headers that name the
+    /// target are set anew here.
+    fn replan(
+        &mut self,
+        failed: SocketAddr,
+        head: &mut request::Parts,
+    ) -> impl Future<Output = Option<SocketAddr>> + Send;
 
     /// The head of the answer, about to be sent. Remove `content-length` if chunks will change size.
     fn on_response_head(&mut self, head: &mut response::Parts);

@@ -20,6 +20,7 @@ mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -105,6 +106,8 @@ struct Shared {
     members: Members,
     snapshot: ArcSwap<Snapshot>,
     routable: ArcSwap<Snapshot>,
+    /// Ejected endpoints at the last publication.
+    ejected: AtomicUsize,
     dirty: Notify,
     buffers: buffers::Buffers,
     errors: ErrorCounters,
@@ -130,6 +133,7 @@ impl DataLayer {
             members: Members::new(slots),
             snapshot: ArcSwap::default(),
             routable: ArcSwap::default(),
+            ejected: AtomicUsize::new(0),
             dirty: Notify::new(),
             buffers: buffers::Buffers::default(),
             errors: ErrorCounters::register(registry, deprecated_metrics)?,
@@ -182,9 +186,10 @@ impl DataLayer {
         }
     }
 
-    /// The endpoint answered a request.
+    /// The endpoint answered a request. Costs nothing while nobody is ejected.
     pub fn report_alive(&self, name: &EndpointName) {
-        if self.shared.members.update_health(name, health::Health::alive) {
+        let somebody_is_ejected = self.shared.ejected.load(Ordering::Relaxed) > 0;
+        if somebody_is_ejected && self.shared.members.update_health(name, health::Health::alive) {
             self.shared.publish_now();
         }
     }
@@ -203,9 +208,10 @@ impl Shared {
     /// Builds both views; the caller holds the members, so versions never go back.
     fn publish(&self, members: &mut members::Table) {
         let now = Instant::now();
-        let (all, routable) = members.snapshots(self.snapshot.load().version + 1, now);
-        self.snapshot.store(all);
-        self.routable.store(routable);
+        let views = members.views(self.snapshot.load().version + 1, now);
+        self.ejected.store(views.ejected, Ordering::Relaxed);
+        self.snapshot.store(views.all);
+        self.routable.store(views.routable);
     }
 }
 

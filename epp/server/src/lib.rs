@@ -1,5 +1,6 @@
 //! Stub.
 
+pub mod builtin_proxy;
 pub mod datalayer;
 pub mod debug;
 pub mod discovery;

@@ -82,7 +82,7 @@ impl Flight for TestFlight {
         })
     }
 
-    async fn replan(&mut self, _: SocketAddr) -> Option<SocketAddr> {
+    async fn replan(&mut self, _: SocketAddr, _: &mut request::Parts) -> Option<SocketAddr> {
         let next = self.route.targets.get(self.next).copied();
         self.next += 1;
         next

@@ -89,9 +89,16 @@ pub(super) struct Table {
     by_name: BTreeMap<EndpointName, Arc<Member>>,
 }
 
+/// Both views of the members at one moment.
+pub(super) struct Views {
+    pub(super) all: Arc<Snapshot>,
+    /// Without the ejected; the same object as `all` when that would change nothing or leave nobody.
+    pub(super) routable: Arc<Snapshot>,
+    pub(super) ejected: usize,
+}
+
 impl Table {
-    /// The full view and the view without ejected endpoints; one object when they are equal.
-    pub(super) fn snapshots(&mut self, version: u64, now: Instant) -> (Arc<Snapshot>, Arc<Snapshot>) {
+    pub(super) fn views(&self, version: u64, now: Instant) -> Views {
         let mut all = Vec::with_capacity(self.by_name.len());
         let mut ejected = Vec::new();
         for member in self.by_name.values() {
@@ -101,20 +108,21 @@ impl Table {
             }
             all.push((Arc::clone(&member.endpoint), Arc::clone(&state.record)));
         }
-        let everyone_is_out = ejected.len() == all.len();
-        if ejected.is_empty() || everyone_is_out {
-            let full = Arc::new(Snapshot::new(version, all));
-            return (Arc::clone(&full), full);
+        let somebody_stays = ejected.len() < all.len();
+        let routable = (somebody_stays && !ejected.is_empty()).then(|| {
+            let indexed = all.iter().enumerate();
+            let healthy = indexed.filter(|(index, _)| ejected.binary_search(index).is_err());
+            Arc::new(Snapshot::new(
+                version,
+                healthy.map(|(_, member)| member.clone()).collect(),
+            ))
+        });
+        let all = Arc::new(Snapshot::new(version, all));
+        Views {
+            routable: routable.unwrap_or_else(|| Arc::clone(&all)),
+            all,
+            ejected: ejected.len(),
         }
-        let healthy = all
-            .iter()
-            .enumerate()
-            .filter(|(index, _)| ejected.binary_search(index).is_err());
-        let routable = healthy.map(|(_, member)| member.clone()).collect();
-        (
-            Arc::new(Snapshot::new(version, all)),
-            Arc::new(Snapshot::new(version, routable)),
-        )
     }
 }
 

@@ -1,0 +1,136 @@
+//! The built-in HTTP proxy: the same picker without an Envoy in front.
+//!
+//! Every path goes to a picked endpoint, unread ones (`GET /v1/models`, …) included; `/health` is
+//! answered here. A rejection becomes an OpenAI-shaped JSON error with the text and the drop-reason
+//! header that ext-proc would give. An engine that cannot be reached, or that dies before the first
+//! byte of its answer, is replaced by another one and left out until it is seen alive.
+
+mod api_key;
+mod flight;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
+use http::{HeaderMap, Method, StatusCode, request};
+use llmd_epp_api::Headers;
+use llmd_epp_core::Epp;
+use llmd_openai::header;
+use llmd_proxy::{Limits, LocalReply, Route, ServeError, Server};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub use api_key::{ApiKeyError, ApiKeys};
+use flight::RequestFlight;
+
+use crate::datalayer::DataLayer;
+
+const HEALTH: &str = "/health";
+
+/// What the proxy serves with.
+pub struct Options {
+    /// Clients must present one of these as a Bearer token; `None` lets everybody in.
+    pub api_keys: Option<ApiKeys>,
+    /// Bounds and deadlines.
+    pub limits: Limits,
+    /// Whether `/health` answers 200.
+    pub is_ready: Arc<dyn Fn() -> bool + Send + Sync>,
+}
+
+/// Serves on `listener` until `shutdown`, then drains.
+pub async fn serve(
+    listener: TcpListener,
+    epp: Arc<Epp>,
+    layer: DataLayer,
+    options: Options,
+    shutdown: CancellationToken,
+) -> Result<(), ServeError> {
+    let Options {
+        api_keys,
+        limits,
+        is_ready,
+    } = options;
+    let address = listener.local_addr().map_err(ServeError::Listener)?;
+    if api_keys.is_none() && !address.ip().is_loopback() {
+        tracing::warn!(%address, "the proxy is reachable from outside and takes everybody; set --proxy-api-key-file");
+    }
+    let route = EppRoute(Arc::new(Shared {
+        epp,
+        layer,
+        api_keys,
+        is_ready,
+    }));
+    Server::new(route, limits).serve(listener, shutdown).await
+}
+
+struct Shared {
+    epp: Arc<Epp>,
+    layer: DataLayer,
+    api_keys: Option<ApiKeys>,
+    is_ready: Arc<dyn Fn() -> bool + Send + Sync>,
+}
+
+#[derive(Clone)]
+struct EppRoute(Arc<Shared>);
+
+impl Route for EppRoute {
+    type Flight = RequestFlight;
+
+    fn begin(&self, head: &request::Parts, _peer: SocketAddr) -> Result<RequestFlight, LocalReply> {
+        if head.uri.path() == HEALTH && matches!(head.method, Method::GET | Method::HEAD) {
+            return Err(self.health());
+        }
+        if let Some(keys) = &self.0.api_keys {
+            authorize(keys, &head.headers)?;
+        }
+        let request_id = match head
+            .headers
+            .get(header::REQUEST_ID)
+            .and_then(|id| id.to_str().ok())
+        {
+            Some(id) if !id.is_empty() => id.into(),
+            _ => uuid::Uuid::new_v4().to_string().into(),
+        };
+        let exchange = self
+            .0
+            .epp
+            .open(Instant::now(), headers(head), Arc::clone(&request_id));
+        Ok(RequestFlight::new(
+            exchange,
+            self.0.layer.clone(),
+            request_id,
+            self.0.api_keys.is_some(),
+        ))
+    }
+}
+
+impl EppRoute {
+    fn health(&self) -> LocalReply {
+        if (self.0.is_ready)() {
+            return LocalReply::json(StatusCode::OK, r#"{"status":"ok"}"#);
+        }
+        LocalReply::error(StatusCode::SERVICE_UNAVAILABLE, "the router is not ready").retry_after(1)
+    }
+}
+
+fn authorize(keys: &ApiKeys, headers: &HeaderMap) -> Result<(), LocalReply> {
+    if keys.accept(headers.get(AUTHORIZATION).map(HeaderValue::as_bytes)) {
+        return Ok(());
+    }
+    let message = "a valid API key is required: send it as 'Authorization: Bearer KEY'";
+    let reply = LocalReply::error(StatusCode::UNAUTHORIZED, message);
+    Err(reply.with_header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")))
+}
+
+/// The head as ext-proc would show it: pseudo headers first.
+fn headers(head: &request::Parts) -> Headers {
+    let mut headers = Headers::default();
+    let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+    headers.push(":method", head.method.as_str().as_bytes());
+    headers.push(":path", path.as_bytes());
+    for (name, value) in &head.headers {
+        headers.push(name.as_str(), value.as_bytes());
+    }
+    headers
+}

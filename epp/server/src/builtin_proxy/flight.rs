@@ -1,0 +1,154 @@
+//! One proxied request: drives its exchange and moves it to another endpoint when one fails.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{StatusCode, request, response};
+use llmd_epp_api::{Endpoint, Rejection};
+use llmd_epp_core::{Exchange, Hints, Routed, Termination};
+use llmd_openai::{header, splice_model};
+use llmd_proxy::{Flight, LocalReply, Outcome, Plan};
+
+use crate::datalayer::DataLayer;
+
+/// Seconds after which a shed client may come back.
+const RETRY_AFTER: u32 = 1;
+
+/// State of one request.
+pub(super) struct RequestFlight {
+    exchange: Exchange,
+    layer: DataLayer,
+    request_id: Arc<str>,
+    /// The `Authorization` header holds a key of this proxy, which is none of the engine's business.
+    hides_key: bool,
+    renames_model: bool,
+    endpoint: Option<Arc<Endpoint>>,
+    failed: Vec<Arc<Endpoint>>,
+}
+
+impl RequestFlight {
+    pub(super) fn new(exchange: Exchange, layer: DataLayer, request_id: Arc<str>, hides_key: bool) -> Self {
+        Self {
+            exchange,
+            layer,
+            request_id,
+            hides_key,
+            renames_model: false,
+            endpoint: None,
+            failed: Vec::new(),
+        }
+    }
+
+    /// Takes over a pick and sets the headers that belong to it.
+    fn follow(&mut self, routed: &Routed, head: &mut request::Parts) -> Option<SocketAddr> {
+        let endpoint = routed.endpoints.first()?;
+        for name in &routed.remove_headers {
+            head.headers.remove(&**name);
+        }
+        set(head, header::DESTINATION, endpoint.target());
+        for change in &routed.set_headers {
+            set(head, &change.name, &change.value);
+        }
+        self.endpoint = Some(Arc::clone(endpoint));
+        Some(endpoint.socket_addr())
+    }
+}
+
+/// Sets a header; one that HTTP cannot carry is left out, as a proxy would do.
+fn set(head: &mut request::Parts, name: &str, value: &str) {
+    if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+        head.headers.insert(name, value);
+    }
+}
+
+impl Flight for RequestFlight {
+    fn on_request_chunk(&mut self, chunk: &Bytes) -> Result<(), LocalReply> {
+        self.exchange
+            .on_request_chunk(chunk)
+            .map_err(|rejection| reply(&rejection))
+    }
+
+    async fn plan(&mut self, head: &mut request::Parts, body: Vec<Bytes>) -> Result<Plan, LocalReply> {
+        let routed = self
+            .exchange
+            .on_request_end(Instant::now(), &self.layer.routable(), &Hints::default());
+        let routed = routed.map_err(|rejection| reply(&rejection))?;
+        if self.hides_key {
+            head.headers.remove(AUTHORIZATION);
+        }
+        set(head, header::REQUEST_ID, &self.request_id);
+        let body = match &routed.model_splice {
+            Some((span, model)) => splice_model(&body, *span, model),
+            None => body,
+        };
+        self.renames_model = routed.model_splice.is_some();
+        let message = "results must be greater than zero";
+        let target = self
+            .follow(&routed, head)
+            .ok_or_else(|| LocalReply::error(StatusCode::INTERNAL_SERVER_ERROR, message))?;
+        Ok(Plan { target, body })
+    }
+
+    async fn replan(&mut self, _failed: SocketAddr, head: &mut request::Parts) -> Option<SocketAddr> {
+        let endpoint = self.endpoint.take()?;
+        let now = Instant::now();
+        tracing::debug!(endpoint = %endpoint.name(), request_id = %self.request_id, "moved to another endpoint");
+        self.layer.report_unreachable(endpoint.name(), now);
+        self.failed.push(endpoint);
+        let routed = self
+            .exchange
+            .reroute(now, &self.layer.routable(), &Hints::default(), &self.failed)
+            .ok()?;
+        self.follow(&routed, head)
+    }
+
+    fn on_response_head(&mut self, head: &mut response::Parts) {
+        if let Some(endpoint) = &self.endpoint {
+            self.layer.report_alive(endpoint.name());
+        }
+        let content_type = head
+            .headers
+            .get(CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok());
+        self.exchange
+            .on_response_headers(Instant::now(), head.status.as_u16(), content_type);
+        if self.renames_model {
+            // The model's own name comes back in place of the engine's: the length changes.
+            head.headers.remove(CONTENT_LENGTH);
+        }
+    }
+
+    fn on_response_chunk(&mut self, chunk: Bytes, end: bool, out: &mut Vec<Bytes>) {
+        self.exchange.on_response_chunk(Instant::now(), chunk, end, out);
+    }
+
+    fn on_end(&mut self, outcome: Outcome) {
+        let cause = match outcome {
+            Outcome::Complete => Termination::Complete,
+            Outcome::ClientGone => Termination::ClientDisconnect,
+            Outcome::TargetFailed | Outcome::Rejected => Termination::Error,
+        };
+        self.exchange.finish(Instant::now(), cause);
+    }
+}
+
+/// A rejection as a client of the OpenAI API expects errors.
+fn reply(rejection: &Rejection) -> LocalReply {
+    let status =
+        StatusCode::from_u16(rejection.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut reply = LocalReply::error(status, &rejection.message);
+    if let Some(reason) = rejection.reason {
+        let name = HeaderName::from_static(header::REQUEST_DROPPED_REASON);
+        reply = reply.with_header(name, HeaderValue::from_static(reason.as_str()));
+    }
+    if matches!(
+        status,
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+    ) {
+        reply = reply.retry_after(RETRY_AFTER);
+    }
+    reply
+}
