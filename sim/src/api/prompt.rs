@@ -1,0 +1,121 @@
+//! From messages or prompt fields to token ids.
+
+use std::sync::Arc;
+
+use super::ApiError;
+use super::request::{Content, Kind, MAX_CHOICES, Message, PromptField, Request};
+use crate::tokens;
+
+/// A prompt ready for the engine.
+#[derive(Clone, Debug)]
+pub struct Prompt {
+    /// Token ids, at least one.
+    pub tokens: Arc<[u32]>,
+    /// What echo mode says: the last user message, or the whole prompt.
+    pub echo: String,
+}
+
+/// The prompts of a request: one for chat, one or more for completions.
+pub fn prompts(request: &mut Request, kind: Kind) -> Result<Vec<Prompt>, ApiError> {
+    let prompts = match kind {
+        Kind::Chat => vec![chat(&request.messages.take().unwrap_or_default(), request)?],
+        Kind::Completion => match request.prompt.take() {
+            Some(PromptField::Text(text)) => vec![from_text(text)],
+            Some(PromptField::Tokens(ids)) => vec![from_ids(ids)],
+            Some(PromptField::Texts(texts)) => texts.into_iter().map(from_text).collect(),
+            Some(PromptField::TokenLists(lists)) => lists.into_iter().map(from_ids).collect(),
+            None => Vec::new(),
+        },
+    };
+    if prompts.is_empty() || prompts.iter().any(|prompt| prompt.tokens.is_empty()) {
+        let param = if kind == Kind::Chat { "messages" } else { "prompt" };
+        return Err(ApiError::field(param, "The decoder prompt cannot be empty"));
+    }
+    if prompts.len() * request.n.unwrap_or(1) > MAX_CHOICES {
+        return Err(ApiError::field(
+            "prompt",
+            format!("prompts times n must be at most {MAX_CHOICES}."),
+        ));
+    }
+    Ok(prompts)
+}
+
+fn from_text(text: String) -> Prompt {
+    Prompt {
+        tokens: tokens::encode(&text).into(),
+        echo: text,
+    }
+}
+
+fn from_ids(ids: Vec<u32>) -> Prompt {
+    let mut echo = String::new();
+    for id in &ids {
+        if !echo.is_empty() {
+            echo.push(' ');
+        }
+        echo.push_str(tokens::word(*id));
+    }
+    Prompt {
+        tokens: ids.into(),
+        echo,
+    }
+}
+
+/// A plain chat template: a mark with the role, the text, and a mark that invites the answer.
+fn chat(messages: &[Message], request: &Request) -> Result<Prompt, ApiError> {
+    if messages.is_empty() {
+        return Ok(Prompt {
+            tokens: Arc::default(),
+            echo: String::new(),
+        });
+    }
+    let mut rendered = String::new();
+    let mut echo = String::new();
+    for tool in request.tools.iter().flatten() {
+        rendered.push_str("<|tool|>\n");
+        rendered.push_str(tool.get());
+        rendered.push('\n');
+    }
+    for message in messages {
+        rendered.push_str("<|");
+        rendered.push_str(&message.role);
+        rendered.push_str("|>\n");
+        let start = rendered.len();
+        match &message.content {
+            Some(Content::Text(text)) => rendered.push_str(text),
+            Some(Content::Parts(parts)) => {
+                for (index, part) in parts.iter().enumerate() {
+                    let Some(text) = part
+                        .text
+                        .as_deref()
+                        .filter(|_| part.r#type == "text" || part.r#type == "input_text")
+                    else {
+                        let message = format!(
+                            "content part `{}` is not supported: the model takes text only",
+                            part.r#type
+                        );
+                        return Err(ApiError::field("messages", message));
+                    };
+                    if index > 0 {
+                        rendered.push('\n');
+                    }
+                    rendered.push_str(text);
+                }
+            }
+            None => {}
+        }
+        if message.role == "user" {
+            echo.clear();
+            echo.push_str(&rendered[start..]);
+        }
+        for call in message.tool_calls.iter().flatten() {
+            rendered.push_str(call.get());
+        }
+        rendered.push('\n');
+    }
+    rendered.push_str("<|assistant|>\n");
+    Ok(Prompt {
+        tokens: tokens::encode(&rendered).into(),
+        echo,
+    })
+}

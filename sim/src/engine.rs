@@ -1,0 +1,21 @@
+//! The engine: a vLLM-v1-shaped continuous-batching scheduler with paged KV blocks, driven by injected time.
+//!
+//! ```text
+//!  submit ─▶ arrivals ─▶ waiting ─▶ running ──step──▶ Event::Token … Event::Finished
+//!            (front end)    ▲          │
+//!                           └─ preempt ┘   blocks: BlockPool   duration: Timing
+//! ```
+//!
+//! Times are [`Duration`](std::time::Duration)s since an epoch of the caller's choice; nothing here reads a
+//! clock, sleeps or does I/O. Everything that a client or a metrics page sees follows from this model.
+
+pub mod blocks;
+pub mod hash;
+pub mod scheduler;
+pub mod sequence;
+pub mod timing;
+
+pub use blocks::{BlockId, BlockPool};
+pub use scheduler::{Counters, Engine, EngineConfig, Event, SubmitError};
+pub use sequence::{EngineRequest, FinishReason, RequestId, RequestSummary};
+pub use timing::{Latency, Overrides, PrefillLatency, StepLoad, StepModel, Timing};
