@@ -11,6 +11,7 @@
 //!  request ──▶ InferenceRequest ┴─▶ producers ▶ filters ▶ scorers ▶ picker ──▶ Reservation
 //! ```
 
+pub mod attribute;
 pub mod clock;
 pub mod endpoint;
 pub mod error;
@@ -22,10 +23,14 @@ pub mod response;
 pub mod slots;
 pub mod snapshot;
 
+pub use attribute::{AttributeKey, Attributes, DataKey, InFlightLoad, PrefixMatch, UncachedTokens};
 pub use clock::Clock;
 pub use endpoint::{Endpoint, EndpointName, EndpointSpec};
 pub use error::{ErrorCode, RejectReason, Rejection};
 pub use metrics::MetricsRecord;
+pub use plugin::{Cycle, Random, TypedName};
+pub use registry::{BuildContext, BuildError, MetricsScope, Need, Plugin, PluginType, Stability};
 pub use request::{Headers, InferenceRequest, Objective};
+pub use response::ResponseHook;
 pub use slots::{Reservation, Slot, SlotId, SlotTable};
 pub use snapshot::Snapshot;

@@ -1,1 +1,192 @@
-//! Stub: H-core fills this in.
+//! The traits a plugin implements, and the cycle they all read.
+//!
+//! Candidates are indices into the [`Snapshot`]'s columns; buffers belong to the scheduler and are
+//! reused, so that a plugin allocates nothing per endpoint.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::attribute::Attributes;
+use crate::error::Rejection;
+use crate::request::InferenceRequest;
+use crate::response::ResponseHook;
+use crate::slots::SlotId;
+use crate::snapshot::Snapshot;
+
+/// Type and instance name of a plugin (upstream `TypedName`); the values of metric labels.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TypedName {
+    /// The registered type.
+    pub plugin_type: &'static str,
+    /// The instance, the type's name when the configuration gives none.
+    pub name: Arc<str>,
+}
+
+impl fmt::Display for TypedName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.name, self.plugin_type)
+    }
+}
+
+/// Seeded randomness of one pool; used under the pool's lock, so that a seed gives one sequence.
+#[derive(Debug)]
+pub struct Random(RefCell<fastrand::Rng>);
+
+impl Random {
+    /// A generator that repeats itself for equal seeds.
+    pub fn seeded(seed: u64) -> Self {
+        Self(RefCell::new(fastrand::Rng::with_seed(seed)))
+    }
+
+    /// Uniform in `0.0..1.0`.
+    pub fn unit(&self) -> f64 {
+        self.0.borrow_mut().f64()
+    }
+
+    /// Uniform in `0..bound`; 0 for an empty range.
+    pub fn below(&self, bound: usize) -> usize {
+        if bound == 0 {
+            return 0;
+        }
+        self.0.borrow_mut().usize(0..bound)
+    }
+
+    /// Any 64-bit value.
+    pub fn bits(&self) -> u64 {
+        self.0.borrow_mut().u64(..)
+    }
+}
+
+/// Everything one scheduling decision reads. Live load is read from the endpoints' slots.
+pub struct Cycle<'a> {
+    /// The request.
+    pub request: &'a InferenceRequest,
+    /// The pool.
+    pub snapshot: &'a Snapshot,
+    /// When the decision was asked for.
+    pub now: Instant,
+    /// What producers computed, typed and keyed by (attribute, producer).
+    pub attributes: &'a mut Attributes,
+}
+
+/// The outcome of one scheduling profile.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ProfileRun {
+    /// Index of the profile in configuration order.
+    pub profile: usize,
+    /// Chosen endpoints, best first; empty when the profile failed.
+    pub picked: Vec<u32>,
+    /// Candidates that reached the picker, with their totals; empty unless scores are retained.
+    pub scored: Vec<(u32, f64)>,
+}
+
+/// What the profile handler made of the runs.
+#[derive(Clone, Copy, Debug)]
+pub struct SchedulingResult<'a> {
+    /// Profile names in configuration order.
+    pub profiles: &'a [Arc<str>],
+    /// The runs, in the order they ran.
+    pub runs: &'a [ProfileRun],
+    /// Index into `runs` of the profile that decides where the request goes.
+    pub primary: usize,
+}
+
+impl SchedulingResult<'_> {
+    /// The endpoint the request goes to.
+    pub fn target(&self) -> Option<u32> {
+        self.runs.get(self.primary)?.picked.first().copied()
+    }
+
+    /// Name of the profile of a run.
+    pub fn profile_name(&self, run: &ProfileRun) -> &str {
+        &self.profiles[run.profile]
+    }
+
+    /// First endpoint of each run that chose one, with the profile's name.
+    pub fn first_endpoints(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.runs
+            .iter()
+            .filter_map(|run| Some((self.profile_name(run), *run.picked.first()?)))
+    }
+}
+
+/// Removes candidates.
+pub trait Filter: Send + Sync {
+    /// Keeps in `candidates` what may serve the request, in order.
+    fn filter(&self, cycle: &Cycle<'_>, candidates: &mut Vec<u32>, random: &Random);
+}
+
+/// Rates candidates.
+pub trait Scorer: Send + Sync {
+    /// Writes one score per candidate; the scheduler clamps to 0..=1 and applies the weight.
+    /// `scores` is as long as `candidates` and filled with zeros.
+    fn score(&self, cycle: &Cycle<'_>, candidates: &[u32], scores: &mut [f64]);
+}
+
+/// Chooses among scored candidates.
+pub trait Picker: Send + Sync {
+    /// Appends at least one of `candidates` (never empty) to `picked`, best first.
+    /// `totals` runs parallel to `candidates`.
+    fn pick(
+        &self,
+        cycle: &Cycle<'_>,
+        candidates: &[u32],
+        totals: &[f64],
+        random: &Random,
+        picked: &mut Vec<u32>,
+    );
+}
+
+/// Decides which profiles run and which one is primary.
+pub trait ProfileHandler: Send + Sync {
+    /// The next profile to run given what ran; `None` when done. Called until it says so.
+    fn next(&self, cycle: &Cycle<'_>, profiles: &[Arc<str>], runs: &[ProfileRun]) -> Option<usize>;
+
+    /// Index into `runs` of the primary profile.
+    fn primary(&self, profiles: &[Arc<str>], runs: &[ProfileRun]) -> Result<usize, Rejection>;
+
+    /// Why this handler cannot work with these profiles, asked once when the configuration loads.
+    fn check(&self, profiles: &[Arc<str>]) -> Result<(), String>;
+}
+
+/// Computes attributes before the profiles run, outside the pool's lock.
+pub trait DataProducer: Send + Sync {
+    /// Writes the declared attributes. A producer that has nothing to say writes nothing.
+    fn produce(&self, cycle: &mut Cycle<'_>, candidates: &[u32]);
+}
+
+/// Books load inside the critical section of select-and-reserve: the next pick sees it.
+pub trait Reserve: Send + Sync {
+    /// Books what the decision puts on endpoints. Dropping a hook gives back what it still holds.
+    fn reserve(
+        &self,
+        cycle: &Cycle<'_>,
+        result: SchedulingResult<'_>,
+        hooks: &mut Vec<Box<dyn ResponseHook>>,
+    );
+}
+
+/// Reacts to a decision after the pool's lock is released.
+pub trait PreRequest: Send + Sync {
+    /// May read attributes; may add request headers.
+    fn pre_request(
+        &self,
+        cycle: &Cycle<'_>,
+        result: SchedulingResult<'_>,
+        headers: &mut Vec<(Arc<str>, String)>,
+    );
+}
+
+/// How full a set of endpoints is.
+pub trait SaturationDetector: Send + Sync {
+    /// 1.0 and above is saturated; not clamped. 1.0 for no endpoint.
+    fn saturation(&self, now: Instant, snapshot: &Snapshot, candidates: &[u32]) -> f64;
+}
+
+/// Side tables that follow the pool.
+pub trait EndpointObserver: Send + Sync {
+    /// Forgets every slot that is not in `live` (sorted).
+    fn retain(&self, live: &[SlotId]);
+}

@@ -1,1 +1,327 @@
-//! Stub: H-core fills this in.
+//! How a plugin type is registered and how an instance is built from its parameters.
+
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+
+use crate::attribute::{AttributeKey, AttributeLayout, DataKey, TypeMismatch};
+use crate::plugin::{
+    DataProducer, EndpointObserver, Filter, Picker, PreRequest, ProfileHandler, Reserve, SaturationDetector,
+    Scorer, TypedName,
+};
+
+/// How settled a plugin type is (upstream's levels).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stability {
+    /// May change or go; needs `--allow-experimental-plugins`.
+    Alpha,
+    /// Settled enough for production.
+    Beta,
+    /// Still works; the fields say since when and until when.
+    Deprecated {
+        /// First release that warns.
+        since: &'static str,
+        /// Release that removes it.
+        removed_in: &'static str,
+    },
+}
+
+/// One line of the registry table.
+#[derive(Clone, Copy, Debug)]
+pub struct PluginType {
+    /// Name in configurations.
+    pub name: &'static str,
+    /// Stability level.
+    pub stability: Stability,
+    /// Attributes for which an instance of this type is made when a configuration requires the
+    /// attribute and declares no producer of it.
+    pub default_producer_of: &'static [&'static str],
+    /// Builds an instance.
+    pub build: fn(&mut BuildContext<'_>) -> Result<Plugin, BuildError>,
+}
+
+/// What an instance can do: one plugin may serve several extension points.
+#[derive(Clone, Default)]
+pub struct Plugin {
+    /// Removes candidates.
+    pub filter: Option<Arc<dyn Filter>>,
+    /// Rates candidates.
+    pub scorer: Option<Arc<dyn Scorer>>,
+    /// Chooses.
+    pub picker: Option<Arc<dyn Picker>>,
+    /// Runs profiles.
+    pub profile_handler: Option<Arc<dyn ProfileHandler>>,
+    /// Computes attributes.
+    pub producer: Option<Arc<dyn DataProducer>>,
+    /// Books load at pick time.
+    pub reserve: Option<Arc<dyn Reserve>>,
+    /// Reacts to a decision.
+    pub pre_request: Option<Arc<dyn PreRequest>>,
+    /// Measures saturation.
+    pub saturation: Option<Arc<dyn SaturationDetector>>,
+    /// Follows the pool's members.
+    pub observer: Option<Arc<dyn EndpointObserver>>,
+    /// What the shells run: parsers, sources, extractors, discovery, inert policies.
+    pub component: Option<Component>,
+}
+
+/// A plugin that is not part of a scheduling cycle.
+#[derive(Clone)]
+pub enum Component {
+    /// Reads request and response bodies; the plugin type says which format.
+    Parser,
+    /// Polls endpoints; the value is the type's own validated parameters.
+    DataSource(Arc<dyn Any + Send + Sync>),
+    /// Reads what a source fetched; the value is the type's own extractor.
+    Extractor(Arc<dyn Any + Send + Sync>),
+    /// Finds endpoints; the value is the type's own validated parameters.
+    Discovery(Arc<dyn Any + Send + Sync>),
+    /// A flow-control policy; has no effect while the gate is off.
+    FlowPolicy,
+}
+
+impl fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let points = [
+            ("filter", self.filter.is_some()),
+            ("scorer", self.scorer.is_some()),
+            ("picker", self.picker.is_some()),
+            ("profile_handler", self.profile_handler.is_some()),
+            ("producer", self.producer.is_some()),
+            ("reserve", self.reserve.is_some()),
+            ("pre_request", self.pre_request.is_some()),
+            ("saturation", self.saturation.is_some()),
+            ("observer", self.observer.is_some()),
+            ("component", self.component.is_some()),
+        ];
+        f.debug_list()
+            .entries(points.iter().filter(|(_, has)| *has).map(|(name, _)| name))
+            .finish()
+    }
+}
+
+impl Plugin {
+    /// A plugin that filters.
+    pub fn filter(filter: impl Filter + 'static) -> Self {
+        Self {
+            filter: Some(Arc::new(filter)),
+            ..Self::default()
+        }
+    }
+
+    /// A plugin that scores.
+    pub fn scorer(scorer: impl Scorer + 'static) -> Self {
+        Self {
+            scorer: Some(Arc::new(scorer)),
+            ..Self::default()
+        }
+    }
+
+    /// A plugin that picks.
+    pub fn picker(picker: impl Picker + 'static) -> Self {
+        Self {
+            picker: Some(Arc::new(picker)),
+            ..Self::default()
+        }
+    }
+
+    /// A plugin that the shells run.
+    pub fn component(component: Component) -> Self {
+        Self {
+            component: Some(component),
+            ..Self::default()
+        }
+    }
+}
+
+/// Why an instance could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// Parameters of the wrong shape: an unknown field, a wrong type.
+    #[error("parameters: {0}")]
+    Shape(String),
+    /// A parameter of the right type with a value that makes no sense.
+    #[error("parameters.{field}: {reason}")]
+    Value {
+        /// Path of the parameter.
+        field: String,
+        /// What is wrong and what is allowed.
+        reason: String,
+    },
+    /// One attribute key with two types.
+    #[error(transparent)]
+    Data(#[from] TypeMismatch),
+    /// A metric could not be registered.
+    #[error("metric: {0}")]
+    Metric(#[from] prometheus::Error),
+}
+
+impl BuildError {
+    /// A wrong value of `field`.
+    pub fn value(field: &str, reason: impl Into<String>) -> Self {
+        Self::Value {
+            field: field.to_owned(),
+            reason: reason.into(),
+        }
+    }
+}
+
+/// Whether a consumer works without the attribute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// A default producer is made when there is none.
+    Required,
+    /// The consumer copes with its absence.
+    Optional,
+}
+
+/// A declared read or write of an attribute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Declaration {
+    /// Index of the declaring instance.
+    pub instance: usize,
+    /// The attribute.
+    pub key: DataKey,
+    /// `None` for a write.
+    pub need: Option<Need>,
+    /// The consumer named the producer itself.
+    pub explicit: bool,
+}
+
+/// Where metric structs register themselves.
+#[derive(Clone)]
+pub struct MetricsScope {
+    /// The process's registry.
+    pub registry: prometheus::Registry,
+    /// Also register the deprecated names.
+    pub deprecated_twins: bool,
+}
+
+/// State shared by all instances of one configuration while they are built.
+pub struct BuildState {
+    /// All attributes so far.
+    pub layout: AttributeLayout,
+    /// All declarations so far.
+    pub declarations: Vec<Declaration>,
+    /// Metrics.
+    pub metrics: MetricsScope,
+    shared: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
+}
+
+impl BuildState {
+    /// Nothing built yet.
+    pub fn new(metrics: MetricsScope) -> Self {
+        Self {
+            layout: AttributeLayout::default(),
+            declarations: Vec::new(),
+            metrics,
+            shared: HashMap::new(),
+        }
+    }
+}
+
+/// What a builder function gets.
+pub struct BuildContext<'a> {
+    /// Type and name of the instance.
+    pub name: &'a TypedName,
+    /// Index of the instance.
+    pub instance: usize,
+    /// Parameters as written; null when there are none.
+    pub parameters: &'a serde_json::Value,
+    /// State shared with the other instances.
+    pub state: &'a mut BuildState,
+    /// Maps an attribute to the type whose default instance produces it.
+    pub default_producer: &'a dyn Fn(&str) -> Option<&'static str>,
+}
+
+impl BuildContext<'_> {
+    /// Decodes the parameters strictly; `P` denies unknown fields.
+    pub fn parameters<P: DeserializeOwned + Default>(&self) -> Result<P, BuildError> {
+        if self.parameters.is_null() {
+            return Ok(P::default());
+        }
+        serde_path_to_error::deserialize(self.parameters).map_err(|error| {
+            let path = error.path().to_string();
+            let inner = error.into_inner();
+            BuildError::Shape(if path == "." {
+                inner.to_string()
+            } else {
+                format!("{path}: {inner}")
+            })
+        })
+    }
+
+    /// Refuses any parameter.
+    pub fn no_parameters(&self) -> Result<(), BuildError> {
+        #[derive(Default, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Nothing {}
+        self.parameters::<Nothing>().map(|Nothing {}| ())
+    }
+
+    /// Declares that this instance writes `attribute`.
+    pub fn produces<T: Any + Send + Default>(
+        &mut self,
+        attribute: &'static str,
+    ) -> Result<AttributeKey<T>, BuildError> {
+        let key = DataKey {
+            attribute,
+            producer: self.name.name.clone(),
+        };
+        self.declare(key, None, false)
+    }
+
+    /// Declares that this instance reads `attribute` of the named producer, or of the default
+    /// producer (whose instance is named like its type).
+    pub fn consumes<T: Any + Send + Default>(
+        &mut self,
+        attribute: &'static str,
+        producer: Option<&str>,
+        need: Need,
+    ) -> Result<AttributeKey<T>, BuildError> {
+        let named = producer.filter(|name| !name.is_empty());
+        let producer = named
+            .or_else(|| (self.default_producer)(attribute))
+            .unwrap_or_default();
+        let key = DataKey {
+            attribute,
+            producer: producer.into(),
+        };
+        self.declare(key, Some(need), named.is_some())
+    }
+
+    fn declare<T: Any + Send + Default>(
+        &mut self,
+        key: DataKey,
+        need: Option<Need>,
+        explicit: bool,
+    ) -> Result<AttributeKey<T>, BuildError> {
+        let resolved = self.state.layout.resolve(key.clone())?;
+        self.state.declarations.push(Declaration {
+            instance: self.instance,
+            key,
+            need,
+            explicit,
+        });
+        Ok(resolved)
+    }
+
+    /// The metric struct `M` of this process, registered on first use: instances of one type share
+    /// it and differ by label.
+    pub fn metrics<M: Any + Send + Sync>(
+        &mut self,
+        register: impl FnOnce(&MetricsScope) -> Result<M, prometheus::Error>,
+    ) -> Result<Arc<M>, BuildError> {
+        if let Some(known) = self.state.shared.get(&TypeId::of::<M>()) {
+            if let Ok(metrics) = Arc::clone(known).downcast::<M>() {
+                return Ok(metrics);
+            }
+        }
+        let metrics = Arc::new(register(&self.state.metrics)?);
+        self.state.shared.insert(TypeId::of::<M>(), metrics.clone());
+        Ok(metrics)
+    }
+}

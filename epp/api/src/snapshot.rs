@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::endpoint::Endpoint;
 use crate::metrics::MetricsRecord;
+use crate::slots::SlotId;
 
 /// The pool at one moment. Columns share one order: index `i` is the same endpoint in each.
 #[derive(Debug, Default)]
@@ -13,6 +14,8 @@ pub struct Snapshot {
     pub version: u64,
     /// The endpoints, ordered by name so that equal inputs give equal decisions.
     pub endpoints: Vec<Arc<Endpoint>>,
+    /// Identity of each endpoint's slot, for side tables.
+    pub slot_ids: Vec<SlotId>,
     /// Requests waiting in each engine's queue.
     pub waiting: Vec<u32>,
     /// Requests running in each engine.
@@ -33,6 +36,7 @@ impl Snapshot {
             ..Self::default()
         };
         for (endpoint, record) in members {
+            snapshot.slot_ids.push(endpoint.slot().id());
             snapshot.waiting.push(record.waiting_queue_size);
             snapshot.running.push(record.running_requests_size);
             snapshot.kv_usage.push(record.kv_cache_usage);

@@ -1,18 +1,27 @@
-//! The Endpoint Picker without a transport: parsers, pipeline, plugins, one request's state machine.
+//! The Endpoint Picker without a transport: configuration, parsers, plugins, the scheduler, one
+//! request's state machine. Synchronous and pure.
 //!
-//! Takes in: request and response chunks, endpoint snapshots, instants.
-//! Holds: the configured plugins, the open exchanges' reservations, request metrics.
+//! Takes in: an `EndpointPickerConfig`, request and response chunks, endpoint snapshots, instants.
+//! Holds: the configured plugins and their side tables, the open exchanges' load, request metrics.
 //! Gives out: where a request goes and what changes on its way, or a typed rejection.
 //!
 //! ```text
-//!  chunks ─▶ Exchange ─▶ parser ─▶ Scheduler (producers ▶ filters ▶ scorers ▶ picker) ─▶ Routed
-//!               ▲                                                    │ reservation
-//!  response ────┘◀───────────────── released exactly once ───────────┘
+//!  config text ─▶ config::assemble ─▶ Scheduler + data-layer plan + parsers   (registry: a line per plugin)
+//!  chunks ─▶ Exchange ─▶ parser ─▶ Scheduler ─▶ producers ─▶ [ filters ▶ scorers ▶ picker ▶ reserve ]
+//!               ▲                                               one short lock per pool │ Decision
+//!  response ────┘◀───────────────── load released exactly once ─────────────────────────┘
 //! ```
 
+pub mod config;
 pub mod exchange;
+pub mod label_cap;
+pub mod metrics;
 pub mod parsers;
 pub mod plugins;
+pub mod registry;
 pub mod request_metrics;
+pub mod scheduler;
 
+pub use config::{Assembly, BuildEnv, ConfigError, EndpointPickerConfig, assemble};
 pub use exchange::{Epp, Exchange, Hints, Routed, Termination};
+pub use scheduler::{Decision, ProfileResult, Scheduler};

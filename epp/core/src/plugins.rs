@@ -1,3 +1,14 @@
 //! Every plugin, one file each.
 
 pub mod datalayer;
+pub mod filter;
+pub mod flow;
+pub mod parsing;
+pub mod picker;
+pub mod producer;
+pub mod profile;
+pub mod saturation;
+pub mod scorer;
+
+#[cfg(test)]
+pub(crate) mod testing;

@@ -19,7 +19,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use llmd_epp_api::MetricsRecord;
+use llmd_epp_api::registry::Component;
+use llmd_epp_api::{BuildError, MetricsRecord, Plugin, PluginType, Stability};
 use serde::Deserialize;
 
 use engine::Engine;
@@ -29,6 +30,18 @@ pub use spec::SpecError;
 
 /// Type name in configurations.
 pub const TYPE: &str = "core-metrics-extractor";
+
+/// The registry line.
+pub const PLUGIN: PluginType = PluginType {
+    name: TYPE,
+    stability: Stability::Beta,
+    default_producer_of: &[],
+    build: |context| {
+        let built = CoreMetricsExtractor::new(&context.parameters()?)
+            .map_err(|error| BuildError::Shape(error.to_string()))?;
+        Ok(Plugin::component(Component::Extractor(Arc::new(built))))
+    },
+};
 /// Pod label that names the engine.
 pub const ENGINE_LABEL: &str = "llm-d.ai/engine-type";
 /// Older name of [`ENGINE_LABEL`].

@@ -20,13 +20,27 @@
 use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use llmd_epp_api::{EndpointName, EndpointSpec};
+use llmd_epp_api::registry::Component;
+use llmd_epp_api::{BuildError, EndpointName, EndpointSpec, Plugin, PluginType, Stability};
 use serde::Deserialize;
 use serde_yaml::Value;
 
 /// Type name in configurations.
 pub const TYPE: &str = "file-discovery";
+
+/// The registry line.
+pub const PLUGIN: PluginType = PluginType {
+    name: TYPE,
+    stability: Stability::Beta,
+    default_producer_of: &[],
+    build: |context| {
+        let built = FileDiscovery::new(&context.parameters()?)
+            .map_err(|error| BuildError::Shape(error.to_string()))?;
+        Ok(Plugin::component(Component::Discovery(Arc::new(built))))
+    },
+};
 /// Largest file that is read, in bytes.
 pub const MAX_BYTES: u64 = 1 << 20;
 

@@ -12,12 +12,27 @@
 //! This file holds the parameters; the server crate opens the connections.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use llmd_epp_api::registry::Component;
+use llmd_epp_api::{BuildError, Plugin, PluginType, Stability};
 use serde::Deserialize;
 
 /// Type name in configurations.
 pub const TYPE: &str = "metrics-data-source";
+
+/// The registry line.
+pub const PLUGIN: PluginType = PluginType {
+    name: TYPE,
+    stability: Stability::Beta,
+    default_producer_of: &[],
+    build: |context| {
+        let built = MetricsDataSource::new(&context.parameters()?)
+            .map_err(|error| BuildError::Shape(error.to_string()))?;
+        Ok(Plugin::component(Component::DataSource(Arc::new(built))))
+    },
+};
 
 /// Parameters as written in the configuration.
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -1,0 +1,20 @@
+//! `EndpointPickerConfig`: what upstream's configuration files say, decoded strictly.
+//!
+//! Text → [`EndpointPickerConfig`] (this module: shape, groups and versions, deprecated fields) →
+//! [`assemble`]: plugin instances, defaults, checks, a running [`Scheduler`](crate::Scheduler).
+
+mod assemble;
+mod duration;
+mod error;
+mod graph;
+mod quantity;
+mod schema;
+
+pub use assemble::{Assembly, BuildEnv, DataLayerPlan, ParserPlan, SourcePlan, assemble, validate};
+pub use duration::{GoDuration, ParseDurationError, parse_duration};
+pub use error::ConfigError;
+pub use quantity::{ParseQuantityError, Quantity};
+pub use schema::{
+    DataLayer, Decoded, EndpointPickerConfig, Extractors, FlowControl, PluginRef, PluginSpec, PriorityBand,
+    ProfilePlugin, RequestHandler, SchedulingProfile, Source,
+};

@@ -1,0 +1,715 @@
+//! From a decoded document to running parts: instances, defaults, references, checks.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use llmd_epp_api::attribute::PREFIX_CACHE_MATCH_INFO;
+use llmd_epp_api::registry::{BuildState, Component, Need};
+use llmd_epp_api::{
+    AttributeKey, BuildContext, Clock, MetricsScope, Plugin, PluginType, PrefixMatch, Stability, TypedName,
+};
+
+use super::{ConfigError, EndpointPickerConfig, PluginSpec, ProfilePlugin, SchedulingProfile, Source, graph};
+use crate::plugins::datalayer::core_metrics_extractor::CoreMetricsExtractor;
+use crate::plugins::datalayer::file_discovery::FileDiscovery;
+use crate::plugins::datalayer::metrics_data_source::MetricsDataSource;
+use crate::registry;
+use crate::scheduler::{Parts, Profile, ProfileParts, Scheduler};
+
+const DEFAULT_PROFILE: &str = "default";
+const DEFAULT_PROFILE_HANDLER: &str = "single-profile-handler";
+const DEFAULT_PICKER: &str = "max-score-picker";
+const DEFAULT_DETECTOR: &str = "utilization-detector";
+const DEFAULT_SOURCE: &str = "metrics-data-source";
+const DEFAULT_EXTRACTOR: &str = "core-metrics-extractor";
+const LOAD_ACCOUNT: &str = "inflight-load-producer";
+/// Upstream's default set without the formats that this build does not read yet.
+const DEFAULT_PARSERS: [&str; 2] = ["openai-parser", "passthrough-parser"];
+const GATE_FLOW_CONTROL: &str = "flowControl";
+const GATE_HA_DATASTORE: &str = "haPopulateNonLeaderDatastore";
+
+/// What a configuration is built with.
+#[derive(Clone)]
+pub struct BuildEnv {
+    /// Where metrics register.
+    pub registry: prometheus::Registry,
+    /// Also register the deprecated metric names.
+    pub deprecated_metrics: bool,
+    /// Seed of everything random: equal seeds and equal inputs give equal decisions.
+    pub seed: u64,
+    /// `--allow-experimental-plugins`.
+    pub allow_experimental: bool,
+    /// `--emit-endpoint-scores`: decisions keep all scores.
+    pub retain_scores: bool,
+    /// Monotonic time for exported durations; without one the duration histograms stay empty.
+    pub clock: Option<Arc<dyn Clock>>,
+}
+
+impl BuildEnv {
+    /// Upstream's defaults with an empty registry: what validation and tests need.
+    pub fn detached() -> Self {
+        Self {
+            registry: prometheus::Registry::new(),
+            deprecated_metrics: true,
+            seed: 0,
+            allow_experimental: false,
+            retain_scores: false,
+            clock: None,
+        }
+    }
+}
+
+/// A configuration in running form.
+#[derive(Debug)]
+pub struct Assembly {
+    /// Scheduling.
+    pub scheduler: Scheduler,
+    /// Where endpoints and their metrics come from.
+    pub data_layer: DataLayerPlan,
+    /// Body parsers in configuration order.
+    pub parsers: Vec<ParserPlan>,
+    /// One line per field or plugin that is deprecated or has no effect.
+    pub warnings: Vec<String>,
+}
+
+/// One body parser; the type says which format it reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParserPlan {
+    /// Type and instance name.
+    pub name: TypedName,
+}
+
+/// What the data layer runs.
+#[derive(Clone, Debug, Default)]
+pub struct DataLayerPlan {
+    /// Polling sources in order.
+    pub sources: Vec<SourcePlan>,
+    /// Endpoint discovery in place of Kubernetes.
+    pub discovery: Option<Arc<FileDiscovery>>,
+}
+
+/// One source and what reads it.
+#[derive(Clone, Debug)]
+pub struct SourcePlan {
+    /// Type and instance name.
+    pub name: TypedName,
+    /// How to fetch.
+    pub source: Arc<MetricsDataSource>,
+    /// What reads the page, in order.
+    pub extractors: Vec<(TypedName, Arc<CoreMetricsExtractor>)>,
+}
+
+/// Decodes and builds `text` without keeping anything: what `validate` and rendering need.
+pub fn validate(text: &str) -> Result<Vec<String>, ConfigError> {
+    let mut decoded = EndpointPickerConfig::decode(text)?;
+    let assembly = assemble(&decoded.config, BuildEnv::detached())?;
+    decoded.warnings.extend(assembly.warnings);
+    Ok(decoded.warnings)
+}
+
+/// Builds a decoded configuration.
+pub fn assemble(config: &EndpointPickerConfig, env: BuildEnv) -> Result<Assembly, ConfigError> {
+    let mut builder = Builder::new(&env);
+    builder.check_gates(config)?;
+    for (index, spec) in config.plugins.iter().enumerate() {
+        builder.instantiate_spec(index, spec)?;
+    }
+    let profiles = builder.default_profiles(config)?;
+    let handler = builder.profile_handler(profiles.len())?;
+    let detector = builder.saturation_detector(config)?;
+    let parsers = builder.parsers(config)?;
+    let data_layer = builder.data_layer(config)?;
+    builder.load_account()?;
+    builder.default_producers()?;
+    let profiles = profiles
+        .iter()
+        .map(|profile| builder.profile(profile))
+        .collect::<Result<Vec<_>, _>>()?;
+    builder.warn_about_policies();
+    let scheduler = builder.scheduler(profiles, handler, detector, env)?;
+    Ok(Assembly {
+        scheduler,
+        data_layer,
+        parsers,
+        warnings: builder.warnings,
+    })
+}
+
+struct Instance {
+    name: TypedName,
+    plugin: Plugin,
+}
+
+struct Builder {
+    instances: Vec<Instance>,
+    by_name: HashMap<Arc<str>, usize>,
+    state: BuildState,
+    allow_experimental: bool,
+    warnings: Vec<String>,
+}
+
+impl Builder {
+    fn new(env: &BuildEnv) -> Self {
+        Self {
+            instances: Vec::new(),
+            by_name: HashMap::new(),
+            state: BuildState::new(MetricsScope {
+                registry: env.registry.clone(),
+                deprecated_twins: env.deprecated_metrics,
+            }),
+            allow_experimental: env.allow_experimental,
+            warnings: Vec::new(),
+        }
+    }
+
+    fn check_gates(&mut self, config: &EndpointPickerConfig) -> Result<(), ConfigError> {
+        for gate in &config.feature_gates {
+            let (name, value) = gate.split_once('=').unwrap_or((gate, "true"));
+            let enabled = match value {
+                "1" | "t" | "T" | "true" | "TRUE" | "True" => true,
+                "0" | "f" | "F" | "false" | "FALSE" | "False" => false,
+                _ => {
+                    return Err(ConfigError::GateValue {
+                        name: name.to_owned(),
+                        value: value.to_owned(),
+                    });
+                }
+            };
+            match name {
+                GATE_FLOW_CONTROL if enabled => {
+                    return Err(ConfigError::NotAvailable {
+                        field: format!("feature gate '{GATE_FLOW_CONTROL}'"),
+                        fix: "remove it or set flowControl=false",
+                    });
+                }
+                GATE_FLOW_CONTROL => {}
+                GATE_HA_DATASTORE => self.warnings.push(format!(
+                    "feature gate '{GATE_HA_DATASTORE}' has no effect without leader election"
+                )),
+                _ => return Err(ConfigError::UnknownGate(name.to_owned())),
+            }
+        }
+        if config.has_queue_settings() {
+            self.warnings.push(
+                "flowControl is ignored except saturationDetector, because the feature gate 'flowControl' is off"
+                    .into(),
+            );
+        }
+        Ok(())
+    }
+
+    fn instantiate_spec(&mut self, index: usize, spec: &PluginSpec) -> Result<(), ConfigError> {
+        if spec.plugin_type.is_empty() {
+            let label = if spec.name.is_empty() {
+                format!("plugins[{index}]")
+            } else {
+                spec.name.clone()
+            };
+            return Err(ConfigError::MissingType(label));
+        }
+        let name = if spec.name.is_empty() {
+            &spec.plugin_type
+        } else {
+            &spec.name
+        };
+        let plugin_type = registry::find(&spec.plugin_type)
+            .ok_or_else(|| ConfigError::UnknownType(spec.plugin_type.clone()))?;
+        self.instantiate(plugin_type, name, &spec.parameters).map(|_| ())
+    }
+
+    fn instantiate(
+        &mut self,
+        plugin_type: &'static PluginType,
+        name: &str,
+        parameters: &serde_json::Value,
+    ) -> Result<usize, ConfigError> {
+        if self.by_name.contains_key(name) {
+            return Err(ConfigError::DuplicateName(name.to_owned()));
+        }
+        match plugin_type.stability {
+            Stability::Alpha if !self.allow_experimental => {
+                return Err(ConfigError::Experimental {
+                    name: name.to_owned(),
+                    plugin_type: plugin_type.name,
+                });
+            }
+            Stability::Deprecated { since, removed_in } => self.warnings.push(format!(
+                "plugin type '{}' is deprecated since {since} and will be removed in {removed_in}",
+                plugin_type.name
+            )),
+            Stability::Alpha | Stability::Beta => {}
+        }
+        let typed_name = TypedName {
+            plugin_type: plugin_type.name,
+            name: name.into(),
+        };
+        let index = self.instances.len();
+        let built = (plugin_type.build)(&mut BuildContext {
+            name: &typed_name,
+            instance: index,
+            parameters,
+            state: &mut self.state,
+            default_producer: &registry::default_producer,
+        });
+        let plugin = built.map_err(|source| ConfigError::Plugin {
+            name: name.to_owned(),
+            plugin_type: plugin_type.name,
+            source,
+        })?;
+        self.by_name.insert(typed_name.name.clone(), index);
+        self.instances.push(Instance {
+            name: typed_name,
+            plugin,
+        });
+        Ok(index)
+    }
+
+    /// The instance of this name; made with default parameters when the type exists.
+    fn find_or_make(&mut self, plugin_type: &'static str) -> Result<usize, ConfigError> {
+        if let Some(index) = self.by_name.get(plugin_type) {
+            return Ok(*index);
+        }
+        let registered =
+            registry::find(plugin_type).ok_or_else(|| ConfigError::UnknownType(plugin_type.to_owned()))?;
+        self.instantiate(registered, plugin_type, &serde_json::Value::Null)
+    }
+
+    fn first_with(&self, wanted: impl Fn(&Plugin) -> bool) -> Option<usize> {
+        self.instances
+            .iter()
+            .position(|instance| wanted(&instance.plugin))
+    }
+
+    // === Profiles ===
+
+    /// The profiles as written, or `default` with every filter, scorer and picker; each has a picker.
+    fn default_profiles(
+        &mut self,
+        config: &EndpointPickerConfig,
+    ) -> Result<Vec<SchedulingProfile>, ConfigError> {
+        let mut profiles = config.scheduling_profiles.clone();
+        if profiles.is_empty() {
+            let plugins = self.instances.iter().filter(|instance| {
+                let plugin = &instance.plugin;
+                plugin.filter.is_some() || plugin.scorer.is_some() || plugin.picker.is_some()
+            });
+            profiles.push(SchedulingProfile {
+                name: DEFAULT_PROFILE.to_owned(),
+                plugins: plugins.map(|instance| reference(&instance.name.name)).collect(),
+            });
+        }
+        let mut names: Vec<&str> = Vec::new();
+        for (index, profile) in profiles.iter().enumerate() {
+            if profile.name.is_empty() {
+                return Err(ConfigError::ProfileName(index));
+            }
+            if names.contains(&profile.name.as_str()) {
+                return Err(ConfigError::DuplicateProfile {
+                    index,
+                    name: profile.name.clone(),
+                });
+            }
+            names.push(&profile.name);
+            for (position, plugin) in profile.plugins.iter().enumerate() {
+                if plugin.plugin_ref.is_empty() {
+                    return Err(ConfigError::MissingRef {
+                        profile: profile.name.clone(),
+                        index: position,
+                    });
+                }
+                if !self.by_name.contains_key(plugin.plugin_ref.as_str()) {
+                    return Err(ConfigError::UndefinedInProfile {
+                        profile: profile.name.clone(),
+                        name: plugin.plugin_ref.clone(),
+                    });
+                }
+            }
+        }
+        let picker = match self.first_with(|plugin| plugin.picker.is_some()) {
+            Some(picker) => picker,
+            None => self.find_or_make(DEFAULT_PICKER)?,
+        };
+        for profile in &mut profiles {
+            let has_picker = profile.plugins.iter().any(|plugin| {
+                let index = self.by_name[plugin.plugin_ref.as_str()];
+                self.instances[index].plugin.picker.is_some()
+            });
+            if !has_picker {
+                profile.plugins.push(reference(&self.instances[picker].name.name));
+            }
+        }
+        Ok(profiles)
+    }
+
+    fn profile(&mut self, profile: &SchedulingProfile) -> Result<Profile, ConfigError> {
+        let mut parts = ProfileParts::default();
+        for (index, entry) in profile.plugins.iter().enumerate() {
+            let Instance { name, plugin } = &self.instances[self.by_name[entry.plugin_ref.as_str()]];
+            if let Some(filter) = &plugin.filter {
+                parts.filters.push((name.clone(), filter.clone()));
+            }
+            if let Some(scorer) = &plugin.scorer {
+                let weight = entry.weight.unwrap_or(1.0);
+                if !weight.is_finite() {
+                    return Err(ConfigError::Weight {
+                        profile: profile.name.clone(),
+                        index,
+                    });
+                }
+                parts.scorers.push((name.clone(), scorer.clone(), weight));
+            } else if entry.weight.is_some() {
+                self.warnings.push(format!(
+                    "schedulingProfiles[{}].plugins[{index}].weight has no effect: '{}' is no scorer",
+                    profile.name, entry.plugin_ref
+                ));
+            }
+            if let Some(picker) = &plugin.picker {
+                if parts.picker.is_some() {
+                    return Err(ConfigError::SecondPicker {
+                        profile: profile.name.clone(),
+                        name: entry.plugin_ref.clone(),
+                    });
+                }
+                parts.picker = Some((name.clone(), picker.clone()));
+            }
+            if plugin.filter.is_none() && plugin.scorer.is_none() && plugin.picker.is_none() {
+                self.warnings.push(format!(
+                    "schedulingProfiles[{}].plugins[{index}] has no effect: '{}' neither filters, scores nor picks",
+                    profile.name, entry.plugin_ref
+                ));
+            }
+        }
+        if parts.scorers.is_empty() {
+            self.warnings.push(format!(
+                "schedulingProfiles[{}] has no scorer: the least loaded endpoints are picked",
+                profile.name
+            ));
+        }
+        Ok(Profile::new(profile.name.as_str().into(), parts))
+    }
+
+    fn profile_handler(&mut self, profiles: usize) -> Result<usize, ConfigError> {
+        let handlers: Vec<usize> = self.indices(|plugin| plugin.profile_handler.is_some()).collect();
+        match handlers[..] {
+            [] if profiles == 1 => self.find_or_make(DEFAULT_PROFILE_HANDLER),
+            [] => Err(ConfigError::NoHandler),
+            [only] => Ok(only),
+            [first, second, ..] => Err(ConfigError::ManyHandlers(
+                self.instances[first].name.name.to_string(),
+                self.instances[second].name.name.to_string(),
+            )),
+        }
+    }
+
+    // === Other references ===
+
+    fn saturation_detector(&mut self, config: &EndpointPickerConfig) -> Result<usize, ConfigError> {
+        let field = "saturation detector";
+        let default = self.find_or_make(DEFAULT_DETECTOR)?;
+        let index = match config.saturation_detector() {
+            None | Some("") => default,
+            Some(name) => self.resolve(field, name)?,
+        };
+        self.expect(field, index, "a saturation detector", |plugin| {
+            plugin.saturation.clone().map(|_| ())
+        })?;
+        Ok(index)
+    }
+
+    fn parsers(&mut self, config: &EndpointPickerConfig) -> Result<Vec<ParserPlan>, ConfigError> {
+        let configured = &config.request_handler.parsers;
+        for default in DEFAULT_PARSERS {
+            if configured.is_empty() || configured.iter().any(|parser| parser.plugin_ref == default) {
+                self.find_or_make(default)?;
+            }
+        }
+        let references: Vec<&str> = if configured.is_empty() {
+            DEFAULT_PARSERS.to_vec()
+        } else {
+            configured
+                .iter()
+                .map(|parser| parser.plugin_ref.as_str())
+                .collect()
+        };
+        let mut plans = Vec::with_capacity(references.len());
+        for name in references {
+            let index = self.resolve("parser", name)?;
+            self.expect("parser", index, "a parser", |plugin| match &plugin.component {
+                Some(Component::Parser) => Some(()),
+                _ => None,
+            })?;
+            plans.push(ParserPlan {
+                name: self.instances[index].name.clone(),
+            });
+        }
+        Ok(plans)
+    }
+
+    fn data_layer(&mut self, config: &EndpointPickerConfig) -> Result<DataLayerPlan, ConfigError> {
+        let data_layer = &config.data_layer;
+        let unavailable = |field: &str| ConfigError::NotAvailable {
+            field: field.to_owned(),
+            fix: "remove the field",
+        };
+        if data_layer.peer_discovery.is_some() {
+            return Err(unavailable("dataLayer.peerDiscovery"));
+        }
+        if data_layer.cross_replica_syncer_plugin_ref.is_some() {
+            return Err(unavailable("dataLayer.crossReplicaSyncerPluginRef"));
+        }
+        if data_layer.cross_replica_sync_interval.is_some() {
+            self.warnings
+                .push("dataLayer.crossReplicaSyncInterval has no effect without a syncer".into());
+        }
+        let mut sources = data_layer.sources.clone();
+        let lists_default = sources.iter().any(|source| source.plugin_ref == DEFAULT_SOURCE);
+        if !lists_default && data_layer.inject_defaults != Some(false) {
+            self.find_or_make(DEFAULT_SOURCE)?;
+            self.find_or_make(DEFAULT_EXTRACTOR)?;
+            sources.push(Source {
+                plugin_ref: DEFAULT_SOURCE.to_owned(),
+                extractors: vec![super::PluginRef {
+                    plugin_ref: DEFAULT_EXTRACTOR.to_owned(),
+                }],
+            });
+        }
+        let mut plan = DataLayerPlan::default();
+        for (index, source) in sources.iter().enumerate() {
+            plan.sources.push(self.source(index, source)?);
+        }
+        if let Some(discovery) = &data_layer.discovery {
+            let field = "dataLayer.discovery.pluginRef";
+            let instance = self.resolve(field, &discovery.plugin_ref)?;
+            let found = self.expect(field, instance, "an endpoint discovery", |plugin| {
+                match &plugin.component {
+                    Some(Component::Discovery(any)) => any.clone().downcast::<FileDiscovery>().ok(),
+                    _ => None,
+                }
+            })?;
+            plan.discovery = Some(found);
+        }
+        Ok(plan)
+    }
+
+    fn source(&self, index: usize, source: &Source) -> Result<SourcePlan, ConfigError> {
+        let field = format!("dataLayer.sources[{index}].pluginRef");
+        let instance = self.resolve(&field, &source.plugin_ref)?;
+        let found = self.expect(&field, instance, "a data source", |plugin| {
+            match &plugin.component {
+                Some(Component::DataSource(any)) => any.clone().downcast::<MetricsDataSource>().ok(),
+                _ => None,
+            }
+        })?;
+        let mut extractors: Vec<(TypedName, Arc<CoreMetricsExtractor>)> = Vec::new();
+        for (position, extractor) in source.extractors.iter().enumerate() {
+            let field = format!("dataLayer.sources[{index}].extractors[{position}].pluginRef");
+            let instance = self.resolve(&field, &extractor.plugin_ref)?;
+            let reader = self.expect(&field, instance, "an extractor", |plugin| {
+                match &plugin.component {
+                    Some(Component::Extractor(any)) => any.clone().downcast::<CoreMetricsExtractor>().ok(),
+                    _ => None,
+                }
+            })?;
+            let name = self.instances[instance].name.clone();
+            if extractors
+                .iter()
+                .any(|(known, _)| known.plugin_type == name.plugin_type)
+            {
+                return Err(ConfigError::DuplicateExtractor {
+                    index,
+                    plugin_type: name.plugin_type,
+                });
+            }
+            extractors.push((name, reader));
+        }
+        Ok(SourcePlan {
+            name: self.instances[instance].name.clone(),
+            source: found,
+            extractors,
+        })
+    }
+
+    fn resolve(&self, field: &str, name: &str) -> Result<usize, ConfigError> {
+        self.by_name
+            .get(name)
+            .copied()
+            .ok_or_else(|| ConfigError::Undefined {
+                field: field.to_owned(),
+                name: name.to_owned(),
+            })
+    }
+
+    fn expect<T>(
+        &self,
+        field: &str,
+        index: usize,
+        wanted: &'static str,
+        get: impl Fn(&Plugin) -> Option<T>,
+    ) -> Result<T, ConfigError> {
+        let instance = &self.instances[index];
+        get(&instance.plugin).ok_or_else(|| ConfigError::WrongKind {
+            field: field.to_owned(),
+            name: instance.name.name.to_string(),
+            wanted,
+        })
+    }
+
+    // === Producers ===
+
+    /// Select-and-reserve always books load, so there is always exactly one account.
+    fn load_account(&mut self) -> Result<(), ConfigError> {
+        let accounts: Vec<usize> = self.indices(|plugin| plugin.reserve.is_some()).collect();
+        let books_load = |index: &&usize| self.instances[**index].name.plugin_type == LOAD_ACCOUNT;
+        let load: Vec<&usize> = accounts.iter().filter(books_load).collect();
+        match load[..] {
+            [] => self.find_or_make(LOAD_ACCOUNT).map(|_| ()),
+            [_] => Ok(()),
+            [first, second, ..] => Err(ConfigError::ManyReservers(
+                self.instances[*first].name.name.to_string(),
+                self.instances[*second].name.name.to_string(),
+            )),
+        }
+    }
+
+    /// Makes a default producer for each required attribute that nobody produces, until none is
+    /// missing: the new ones may require others.
+    fn default_producers(&mut self) -> Result<(), ConfigError> {
+        loop {
+            let declarations = &self.state.declarations;
+            let missing = declarations.iter().find(|read| {
+                let is_required = read.need == Some(Need::Required) || (read.need.is_some() && read.explicit);
+                is_required
+                    && !declarations
+                        .iter()
+                        .any(|write| write.need.is_none() && write.key == read.key)
+            });
+            let Some(missing) = missing.cloned() else {
+                return Ok(());
+            };
+            let producer = registry::default_producer(missing.key.attribute)
+                .filter(|name| !missing.explicit && !self.by_name.contains_key(*name));
+            let Some(producer) = producer else {
+                return Err(ConfigError::UnknownDependency {
+                    producer: missing.key.producer.to_string(),
+                    consumer: self.instances[missing.instance].name.name.to_string(),
+                    attribute: missing.key.attribute,
+                });
+            };
+            self.warn_about_other_producers(missing.key.attribute, producer);
+            self.find_or_make(producer)?;
+        }
+    }
+
+    fn warn_about_other_producers(&mut self, attribute: &str, default: &str) {
+        let other = self
+            .state
+            .declarations
+            .iter()
+            .find(|write| write.need.is_none() && write.key.attribute == attribute);
+        if let Some(other) = other {
+            self.warnings.push(format!(
+                "a second producer '{default}' of {attribute} is added: a plugin needs it and does not name '{}'",
+                other.key.producer
+            ));
+        }
+    }
+
+    fn warn_about_policies(&mut self) {
+        let inert = self
+            .instances
+            .iter()
+            .filter(|instance| matches!(instance.plugin.component, Some(Component::FlowPolicy)));
+        let lines: Vec<String> = inert
+            .map(|instance| {
+                format!(
+                    "plugin '{}' has no effect while the feature gate 'flowControl' is off",
+                    instance.name.name
+                )
+            })
+            .collect();
+        self.warnings.extend(lines);
+    }
+
+    fn indices(&self, wanted: impl Fn(&Plugin) -> bool) -> impl Iterator<Item = usize> {
+        self.instances
+            .iter()
+            .enumerate()
+            .filter_map(move |(index, instance)| wanted(&instance.plugin).then_some(index))
+    }
+
+    /// What the conditional-decode gate reads.
+    fn prefix_match_key(&mut self) -> Option<AttributeKey<PrefixMatch>> {
+        let mut writes = self
+            .state
+            .declarations
+            .iter()
+            .filter(|write| write.need.is_none());
+        let write = writes.find(|write| write.key.attribute == PREFIX_CACHE_MATCH_INFO)?;
+        self.state.layout.resolve(write.key.clone()).ok()
+    }
+
+    fn scheduler(
+        &mut self,
+        profiles: Vec<Profile>,
+        handler: usize,
+        detector: usize,
+        env: BuildEnv,
+    ) -> Result<Scheduler, ConfigError> {
+        let producers: Vec<usize> = self.indices(|plugin| plugin.producer.is_some()).collect();
+        let producers = graph::order(&producers, &self.state.declarations).map_err(|cycle| {
+            let names: Vec<&str> = cycle
+                .iter()
+                .map(|index| &*self.instances[*index].name.name)
+                .collect();
+            ConfigError::Cycle(names.join(", "))
+        })?;
+        let handler = self.expect("profile handler", handler, "a profile handler", |plugin| {
+            plugin.profile_handler.clone()
+        })?;
+        let names: Vec<Arc<str>> = profiles.iter().map(|profile| profile.name().clone()).collect();
+        handler.check(&names).map_err(ConfigError::Handler)?;
+        let saturation = self.expect(
+            "saturation detector",
+            detector,
+            "a saturation detector",
+            |plugin| plugin.saturation.clone(),
+        )?;
+        let prefix_match = self.prefix_match_key();
+        let layout = std::mem::take(&mut self.state.layout);
+        let named = |index: usize| self.instances[index].name.clone();
+        let parts = Parts {
+            profiles,
+            handler,
+            saturation,
+            producers: producers
+                .into_iter()
+                .filter_map(|index| Some((named(index), self.instances[index].plugin.producer.clone()?)))
+                .collect(),
+            reservers: self
+                .instances
+                .iter()
+                .filter_map(|i| i.plugin.reserve.clone())
+                .collect(),
+            pre_requests: self
+                .instances
+                .iter()
+                .filter_map(|i| Some((i.name.clone(), i.plugin.pre_request.clone()?)))
+                .collect(),
+            observers: self
+                .instances
+                .iter()
+                .filter_map(|i| i.plugin.observer.clone())
+                .collect(),
+            prefix_match,
+            attributes: layout,
+        };
+        Ok(Scheduler::new(parts, env)?)
+    }
+}
+
+fn reference(name: &str) -> ProfilePlugin {
+    ProfilePlugin {
+        plugin_ref: name.to_owned(),
+        weight: None,
+    }
+}

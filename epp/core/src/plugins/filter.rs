@@ -1,0 +1,8 @@
+//! Filters: which endpoints may serve a request.
+
+pub mod decode_filter;
+pub mod encode_filter;
+pub mod label_selector_filter;
+pub mod prefill_filter;
+pub mod prefix_cache_affinity_filter;
+mod role;

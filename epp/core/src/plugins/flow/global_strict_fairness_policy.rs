@@ -1,0 +1,20 @@
+//! `global-strict-fairness-policy`: one queue order over all flows of a band; inert while flow control is off.
+//!
+//! No parameters.
+
+use llmd_epp_api::registry::Component;
+use llmd_epp_api::{Plugin, PluginType, Stability};
+
+/// Type name in configurations.
+pub const TYPE: &str = "global-strict-fairness-policy";
+
+/// The registry line.
+pub const PLUGIN: PluginType = PluginType {
+    name: TYPE,
+    stability: Stability::Beta,
+    default_producer_of: &[],
+    build: |context| {
+        context.no_parameters()?;
+        Ok(Plugin::component(Component::FlowPolicy))
+    },
+};

@@ -1,0 +1,20 @@
+//! `passthrough-parser`: any body, unread: the fallback for paths that no parser claims.
+//!
+//! No parameters.
+
+use llmd_epp_api::registry::Component;
+use llmd_epp_api::{Plugin, PluginType, Stability};
+
+/// Type name in configurations.
+pub const TYPE: &str = "passthrough-parser";
+
+/// The registry line.
+pub const PLUGIN: PluginType = PluginType {
+    name: TYPE,
+    stability: Stability::Beta,
+    default_producer_of: &[],
+    build: |context| {
+        context.no_parameters()?;
+        Ok(Plugin::component(Component::Parser))
+    },
+};

@@ -1,0 +1,4 @@
+//! Data producers: what is computed before the profiles run.
+
+pub mod approx_prefix_cache_producer;
+pub mod inflight_load_producer;

@@ -1,0 +1,324 @@
+//! `approx-prefix-cache-producer`: guesses cached prefixes from where requests were sent before.
+//!
+//! | parameter | default |
+//! |---|---|
+//! | `autoTune` | true: block size and capacity from the engines' cache layout |
+//! | `blockSizeTokens` | 16; at least 64 are used |
+//! | `blockSize` | deprecated name of `blockSizeTokens` |
+//! | `maxPrefixTokensToMatch` | 131072 |
+//! | `maxPrefixBlocksToMatch` | 2048, used only when the token cap is 0; both 0 is unlimited |
+//! | `lruCapacityPerServer` | 31250 blocks |
+//!
+//! The prompt is cut into blocks whose chained hashes are looked up in the index of `llmd-kv`; each
+//! prompt of a request is independent. After the pick the blocks are written for the primary
+//! endpoint and for that of the profile `prefill`. A block is kept per endpoint until the engine's
+//! block count (or `lruCapacityPerServer`) is reached, least recently used first.
+
+use std::sync::Arc;
+
+use llmd_epp_api::attribute::PREFIX_CACHE_MATCH_INFO;
+use llmd_epp_api::plugin::{DataProducer, EndpointObserver, PreRequest, SchedulingResult};
+use llmd_epp_api::{
+    AttributeKey, BuildContext, BuildError, Cycle, MetricsScope, Plugin, PluginType, PrefixMatch, SlotId,
+    Snapshot, Stability, TypedName,
+};
+use llmd_kv::{BYTES_PER_TOKEN, Matches, PrefixIndex, hash::root, hash_prompt};
+use prometheus::{Gauge, Histogram, HistogramVec, IntGauge, IntGaugeVec};
+use serde::Deserialize;
+
+use crate::metrics::{self, TWIN_PREFIX, Twin};
+
+/// Type name in configurations.
+pub const TYPE: &str = "approx-prefix-cache-producer";
+
+/// The registry line.
+pub const PLUGIN: PluginType = PluginType {
+    name: TYPE,
+    stability: Stability::Beta,
+    default_producer_of: &[PREFIX_CACHE_MATCH_INFO],
+    build: |context| {
+        let producer = Arc::new(ApproxPrefixCacheProducer::new(context)?);
+        Ok(Plugin {
+            producer: Some(producer.clone()),
+            pre_request: Some(producer.clone()),
+            observer: Some(producer),
+            ..Plugin::default()
+        })
+    },
+};
+
+/// Smaller blocks cost more to hash than they gain.
+const MIN_BLOCK_TOKENS: usize = 64;
+const PREFILL_PROFILE: &str = "prefill";
+const HASHES: &str = "PrefixHashes";
+const LABELS: [&str; 2] = ["plugin_name", "plugin_type"];
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct Parameters {
+    auto_tune: bool,
+    block_size_tokens: Option<usize>,
+    block_size: Option<usize>,
+    max_prefix_tokens_to_match: usize,
+    max_prefix_blocks_to_match: usize,
+    lru_capacity_per_server: usize,
+}
+
+impl Default for Parameters {
+    fn default() -> Self {
+        Self {
+            auto_tune: true,
+            block_size_tokens: None,
+            block_size: None,
+            max_prefix_tokens_to_match: 131_072,
+            max_prefix_blocks_to_match: 2048,
+            lru_capacity_per_server: 31_250,
+        }
+    }
+}
+
+/// Hashes of one request: the prompts one after the other.
+#[derive(Debug, Default)]
+struct PrefixHashes {
+    hashes: Vec<u64>,
+    /// End of each prompt in `hashes`.
+    ends: Vec<usize>,
+    matches: Matches,
+}
+
+#[derive(Debug)]
+struct ApproxPrefixCacheProducer {
+    auto_tune: bool,
+    block_tokens: usize,
+    max_tokens: usize,
+    max_blocks: usize,
+    capacity: usize,
+    matched: AttributeKey<PrefixMatch>,
+    hashes: AttributeKey<PrefixHashes>,
+    index: PrefixIndex,
+    metrics: Series,
+}
+
+impl ApproxPrefixCacheProducer {
+    fn new(context: &mut BuildContext<'_>) -> Result<Self, BuildError> {
+        let Parameters {
+            auto_tune,
+            block_size_tokens,
+            block_size,
+            max_prefix_tokens_to_match,
+            max_prefix_blocks_to_match,
+            lru_capacity_per_server,
+        } = context.parameters()?;
+        let block_tokens = block_size_tokens.or(block_size).unwrap_or(16);
+        if block_tokens == 0 {
+            return Err(BuildError::value("blockSizeTokens", "must be greater than 0"));
+        }
+        if lru_capacity_per_server == 0 {
+            return Err(BuildError::value(
+                "lruCapacityPerServer",
+                "must be greater than 0",
+            ));
+        }
+        let indexer_metrics = context.metrics(IndexerMetrics::register)?;
+        Ok(Self {
+            auto_tune,
+            block_tokens,
+            max_tokens: max_prefix_tokens_to_match,
+            max_blocks: max_prefix_blocks_to_match,
+            capacity: lru_capacity_per_server,
+            matched: context.produces(PREFIX_CACHE_MATCH_INFO)?,
+            hashes: context.produces(HASHES)?,
+            index: PrefixIndex::default(),
+            metrics: indexer_metrics.series(context.name),
+        })
+    }
+
+    fn effective_block_tokens(&self, snapshot: &Snapshot, candidates: &[u32]) -> usize {
+        let first = candidates.first().map(|index| &snapshot.records[*index as usize]);
+        let engine = first.map_or(0, |record| record.cache_block_size as usize);
+        let wanted = if self.auto_tune && engine > 0 {
+            engine
+        } else {
+            self.block_tokens
+        };
+        wanted.max(MIN_BLOCK_TOKENS)
+    }
+
+    fn block_limit(&self, block_tokens: usize) -> usize {
+        match (self.max_tokens, self.max_blocks) {
+            (0, 0) => usize::MAX,
+            (0, blocks) => blocks,
+            (tokens, _) => tokens / block_tokens,
+        }
+    }
+
+    fn endpoint_capacity(&self, snapshot: &Snapshot, index: u32) -> usize {
+        let blocks = snapshot.records[index as usize].cache_num_blocks as usize;
+        if self.auto_tune && blocks > 0 {
+            blocks
+        } else {
+            self.capacity
+        }
+    }
+}
+
+impl DataProducer for ApproxPrefixCacheProducer {
+    fn produce(&self, cycle: &mut Cycle<'_>, candidates: &[u32]) {
+        let (request, snapshot) = (cycle.request, cycle.snapshot);
+        let block_tokens = self.effective_block_tokens(snapshot, candidates);
+        let limit = self.block_limit(block_tokens);
+        let salt = request.facts.cache_salt.as_deref().unwrap_or_default();
+        let root = root(&request.target_model, salt);
+        let mut input_tokens = 0;
+        cycle.attributes.fill(self.hashes, |state, _| {
+            let PrefixHashes {
+                hashes,
+                ends,
+                matches,
+            } = state;
+            hashes.clear();
+            ends.clear();
+            matches.clear();
+            for prompt in &request.facts.prompts {
+                let from = hashes.len();
+                input_tokens += hash_prompt(root, &prompt.input, block_tokens, limit, hashes).tokens;
+                ends.push(hashes.len());
+                self.index.lookup(&hashes[from..], matches);
+            }
+            true
+        });
+        cycle.attributes.fill(self.matched, |matched, others| {
+            let Some(state) = others.get(self.hashes) else {
+                return false;
+            };
+            matched.total = state.hashes.len() as u32;
+            matched.block_tokens = block_tokens as u32;
+            matched.input_tokens = input_tokens;
+            matched.matched.clear();
+            if state.matches.is_empty() {
+                matched.matched.resize(snapshot.len(), 0);
+            } else {
+                let blocks = snapshot.slot_ids.iter().map(|slot| state.matches.blocks(*slot));
+                matched.matched.extend(blocks);
+            }
+            true
+        });
+    }
+}
+
+impl PreRequest for ApproxPrefixCacheProducer {
+    fn pre_request(&self, cycle: &Cycle<'_>, result: SchedulingResult<'_>, _: &mut Vec<(Arc<str>, String)>) {
+        let Some(target) = result.target() else {
+            return;
+        };
+        let (Some(matched), Some(state)) = (
+            cycle.attributes.get(self.matched),
+            cycle.attributes.get(self.hashes),
+        ) else {
+            return;
+        };
+        self.metrics.matched(matched, target);
+        let prefill = result
+            .first_endpoints()
+            .find(|(profile, _)| *profile == PREFILL_PROFILE);
+        let prefill = prefill.map(|(_, index)| index).filter(|index| *index != target);
+        for index in [Some(target), prefill].into_iter().flatten() {
+            let slot = cycle.snapshot.slot_ids[index as usize];
+            let capacity = self.endpoint_capacity(cycle.snapshot, index);
+            let mut from = 0;
+            for end in &state.ends {
+                self.index.insert(slot, &state.hashes[from..*end], capacity);
+                from = *end;
+            }
+        }
+        self.metrics.size(self.index.len());
+    }
+}
+
+impl EndpointObserver for ApproxPrefixCacheProducer {
+    fn retain(&self, live: &[SlotId]) {
+        self.index.retain(live);
+        self.metrics.size(self.index.len());
+    }
+}
+
+/// Metric families of all instances.
+struct IndexerMetrics {
+    size: IntGaugeVec,
+    size_twin: Option<Gauge>,
+    hit_ratio: Twin<HistogramVec>,
+    hit_bytes: Twin<HistogramVec>,
+}
+
+impl IndexerMetrics {
+    fn register(scope: &MetricsScope) -> Result<Self, prometheus::Error> {
+        let tenths: Vec<f64> = (0..=10).map(|tenth| f64::from(tenth) / 10.0).collect();
+        let mut bytes = vec![0.0];
+        bytes.extend((4..=16).map(|power| f64::from(1_u32 << power)));
+        let size_text = "Size of the prefix indexer in blocks, counted once per endpoint.";
+        Ok(Self {
+            size: metrics::gauge(scope, "prefix_indexer_size", size_text, &LABELS)?,
+            size_twin: scope
+                .deprecated_twins
+                .then(|| metrics::plain_gauge(scope, format!("{TWIN_PREFIX}prefix_indexer_size"), size_text))
+                .transpose()?,
+            hit_ratio: metrics::histogram(
+                scope,
+                "prefix_indexer_hit_ratio",
+                "Ratio of matched to total prefix length.",
+                &LABELS,
+                &[],
+                &tenths,
+            )?,
+            hit_bytes: metrics::histogram(
+                scope,
+                "prefix_indexer_hit_bytes",
+                "Length of the matched prefix in bytes.",
+                &LABELS,
+                &[],
+                &bytes,
+            )?,
+        })
+    }
+
+    fn series(&self, name: &TypedName) -> Series {
+        let labels = [&*name.name, name.plugin_type];
+        Series {
+            size: self.size.with_label_values(&labels),
+            size_twin: self.size_twin.clone(),
+            hit_ratio: self.hit_ratio.series(&labels, 0),
+            hit_bytes: self.hit_bytes.series(&labels, 0),
+        }
+    }
+}
+
+/// Metric series of one instance.
+#[derive(Debug)]
+struct Series {
+    size: IntGauge,
+    size_twin: Option<Gauge>,
+    hit_ratio: Twin<Histogram>,
+    hit_bytes: Twin<Histogram>,
+}
+
+impl Series {
+    fn size(&self, blocks: usize) {
+        self.size.set(blocks as i64);
+        if let Some(twin) = &self.size_twin {
+            twin.set(blocks as f64);
+        }
+    }
+
+    fn matched(&self, matched: &PrefixMatch, target: u32) {
+        if matched.total > 0 {
+            self.hit_ratio.observe(matched.ratio(target));
+        }
+        let bytes = u64::from(matched.matched_blocks(target))
+            * u64::from(matched.block_tokens)
+            * BYTES_PER_TOKEN as u64;
+        self.hit_bytes.observe(bytes as f64);
+    }
+}
+
+#[cfg(test)]
+mod tests;

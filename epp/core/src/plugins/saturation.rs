@@ -1,0 +1,3 @@
+//! Saturation detectors: how full a pool is.
+
+pub mod utilization_detector;

@@ -1,0 +1,11 @@
+//! Scorers: how well an endpoint suits a request, 0..=1.
+
+pub mod active_request_scorer;
+pub mod kv_cache_utilization_scorer;
+pub mod load_aware_scorer;
+pub mod no_hit_lru_scorer;
+pub mod prefix_cache_scorer;
+pub mod queue_scorer;
+pub mod running_requests_size_scorer;
+mod span;
+pub mod token_load_scorer;

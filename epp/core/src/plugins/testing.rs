@@ -1,0 +1,218 @@
+//! Small pools and cycles for the plugins' unit tests.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use llmd_epp_api::attribute::PREFIX_CACHE_MATCH_INFO;
+use llmd_epp_api::plugin::{Filter, Scorer};
+use llmd_epp_api::registry::BuildState;
+use llmd_epp_api::{
+    Attributes, BuildContext, Cycle, DataKey, Endpoint, EndpointName, EndpointSpec, Headers,
+    InferenceRequest, MetricsRecord, MetricsScope, Objective, Plugin, PluginType, PrefixMatch, Random,
+    Reservation, Slot, Snapshot, TypedName,
+};
+use llmd_openai::{Prompt, PromptInput, RequestFacts};
+
+use crate::registry;
+
+/// A request with one text prompt.
+pub(crate) fn request(text: &str) -> InferenceRequest {
+    InferenceRequest {
+        request_id: "r".into(),
+        incoming_model: "m".into(),
+        target_model: "m".into(),
+        objective: Objective {
+            priority: 0,
+            fairness_id: "default-flow".into(),
+        },
+        headers: Headers::default(),
+        size_bytes: text.len(),
+        facts: RequestFacts {
+            prompts: vec![Prompt {
+                input: PromptInput::Text(text.as_bytes().to_vec()),
+            }],
+            ..RequestFacts::default()
+        },
+    }
+}
+
+/// A pool under construction; `snapshot` follows every change.
+pub(crate) struct Pool {
+    members: Vec<(EndpointSpec, Slot, MetricsRecord)>,
+    held: Vec<Reservation>,
+    pub(crate) now: Instant,
+    pub(crate) request: InferenceRequest,
+    pub(crate) snapshot: Snapshot,
+}
+
+impl Pool {
+    /// `size` idle endpoints `e0`, `e1`, … scraped just now.
+    pub(crate) fn of(size: usize) -> Self {
+        let now = Instant::now();
+        let member = |index: usize| {
+            let spec = EndpointSpec {
+                name: EndpointName::new("default", format!("e{index}")),
+                pod: format!("e{index}").into(),
+                address: [10, 0, (index / 256) as u8, (index % 256) as u8].into(),
+                port: 8000,
+                rank: 0,
+                labels: Default::default(),
+            };
+            let record = MetricsRecord {
+                update_time: Some(now),
+                ..MetricsRecord::default()
+            };
+            (spec, Slot::detached(index as u32), record)
+        };
+        Self {
+            members: (0..size).map(member).collect(),
+            held: Vec::new(),
+            now,
+            request: request("hello"),
+            snapshot: Snapshot::default(),
+        }
+        .published()
+    }
+
+    fn published(mut self) -> Self {
+        let members = self.members.iter().map(|(spec, slot, record)| {
+            let endpoint = Endpoint::new(spec.clone(), slot.clone());
+            (Arc::new(endpoint), Arc::new(record.clone()))
+        });
+        self.snapshot = Snapshot::new(self.snapshot.version + 1, members.collect());
+        self
+    }
+
+    pub(crate) fn record(mut self, index: usize, change: impl FnOnce(&mut MetricsRecord)) -> Self {
+        change(&mut self.members[index].2);
+        self.published()
+    }
+
+    pub(crate) fn waiting(self, index: usize, waiting: u32) -> Self {
+        self.record(index, |record| record.waiting_queue_size = waiting)
+    }
+
+    pub(crate) fn running(self, index: usize, running: u32) -> Self {
+        self.record(index, |record| record.running_requests_size = running)
+    }
+
+    pub(crate) fn kv_usage(self, index: usize, usage: f64) -> Self {
+        self.record(index, |record| record.kv_cache_usage = usage)
+    }
+
+    pub(crate) fn scraped(self, index: usize, ago: Duration) -> Self {
+        let at = self.now.checked_sub(ago);
+        self.record(index, |record| record.update_time = at)
+    }
+
+    pub(crate) fn label(mut self, index: usize, key: &str, value: &str) -> Self {
+        self.members[index].0.labels.insert(key.into(), value.into());
+        self.published()
+    }
+
+    /// Adds one request of `tokens` tokens in flight.
+    pub(crate) fn in_flight(mut self, index: usize, tokens: u64) -> Self {
+        self.held.push(self.members[index].1.reserve(tokens));
+        self
+    }
+
+    pub(crate) fn cycle<R>(&self, run: impl FnOnce(&Cycle<'_>) -> R) -> R {
+        run(&Cycle {
+            request: &self.request,
+            snapshot: &self.snapshot,
+            now: self.now,
+            attributes: &mut Attributes::default(),
+        })
+    }
+
+    pub(crate) fn filtered(&self, filter: &dyn Filter) -> Vec<u32> {
+        let mut candidates: Vec<u32> = (0..self.snapshot.len() as u32).collect();
+        self.cycle(|cycle| filter.filter(cycle, &mut candidates, &Random::seeded(1)));
+        candidates
+    }
+
+    pub(crate) fn scored(&self, scorer: &dyn Scorer) -> Vec<f64> {
+        let candidates: Vec<u32> = (0..self.snapshot.len() as u32).collect();
+        let mut scores = vec![0.0; candidates.len()];
+        self.cycle(|cycle| scorer.score(cycle, &candidates, &mut scores));
+        scores
+    }
+}
+
+fn state() -> BuildState {
+    BuildState::new(MetricsScope {
+        registry: prometheus::Registry::new(),
+        deprecated_twins: true,
+    })
+}
+
+pub(crate) fn build_in(
+    state: &mut BuildState,
+    plugin_type: &PluginType,
+    parameters: &serde_json::Value,
+) -> Result<Plugin, String> {
+    let name = TypedName {
+        plugin_type: plugin_type.name,
+        name: plugin_type.name.into(),
+    };
+    (plugin_type.build)(&mut BuildContext {
+        name: &name,
+        instance: 0,
+        parameters,
+        state,
+        default_producer: &registry::default_producer,
+    })
+    .map_err(|error| error.to_string())
+}
+
+/// An instance with these parameters.
+pub(crate) fn build(plugin_type: &PluginType, parameters: serde_json::Value) -> Plugin {
+    build_in(&mut state(), plugin_type, &parameters).unwrap()
+}
+
+/// Why these parameters are refused.
+pub(crate) fn build_error(plugin_type: &PluginType, parameters: serde_json::Value) -> String {
+    build_in(&mut state(), plugin_type, &parameters).unwrap_err()
+}
+
+/// Runs a plugin in a cycle in which the default producer found `matched` of `total` blocks of 64
+/// tokens.
+pub(crate) fn with_prefix<R>(
+    plugin_type: &PluginType,
+    parameters: serde_json::Value,
+    matched: &[u32],
+    total: u32,
+    run: impl FnOnce(&Plugin, &mut Cycle<'_>) -> R,
+) -> impl FnOnce(&Pool) -> R {
+    let mut state = state();
+    let plugin = build_in(&mut state, plugin_type, &parameters).unwrap();
+    let key = state
+        .layout
+        .resolve::<PrefixMatch>(DataKey {
+            attribute: PREFIX_CACHE_MATCH_INFO,
+            producer: "approx-prefix-cache-producer".into(),
+        })
+        .unwrap();
+    let mut attributes = state.layout.attributes();
+    let matched = matched.to_vec();
+    move |pool| {
+        attributes.fill(key, |value, _| {
+            *value = PrefixMatch {
+                matched,
+                total,
+                block_tokens: 64,
+                input_tokens: u64::from(total) * 64,
+            };
+            true
+        });
+        run(
+            &plugin,
+            &mut Cycle {
+                request: &pool.request,
+                snapshot: &pool.snapshot,
+                now: pool.now,
+                attributes: &mut attributes,
+            },
+        )
+    }
+}

@@ -1,0 +1,70 @@
+//! The table of plugin types: one line each.
+
+use llmd_epp_api::PluginType;
+
+use crate::plugins::{datalayer, filter, flow, parsing, picker, producer, profile, saturation, scorer};
+
+/// Every plugin type of this build.
+pub const TABLE: &[PluginType] = &[
+    filter::decode_filter::PLUGIN,
+    filter::encode_filter::PLUGIN,
+    filter::label_selector_filter::PLUGIN,
+    filter::prefill_filter::PLUGIN,
+    filter::prefix_cache_affinity_filter::PLUGIN,
+    scorer::active_request_scorer::PLUGIN,
+    scorer::kv_cache_utilization_scorer::PLUGIN,
+    scorer::load_aware_scorer::PLUGIN,
+    scorer::no_hit_lru_scorer::PLUGIN,
+    scorer::prefix_cache_scorer::PLUGIN,
+    scorer::queue_scorer::PLUGIN,
+    scorer::running_requests_size_scorer::PLUGIN,
+    scorer::token_load_scorer::PLUGIN,
+    picker::max_score_picker::PLUGIN,
+    picker::random_picker::PLUGIN,
+    picker::weighted_random_picker::PLUGIN,
+    profile::single_profile_handler::PLUGIN,
+    producer::approx_prefix_cache_producer::PLUGIN,
+    producer::inflight_load_producer::PLUGIN,
+    saturation::utilization_detector::PLUGIN,
+    flow::fcfs_ordering_policy::PLUGIN,
+    flow::global_strict_fairness_policy::PLUGIN,
+    flow::static_usage_limit_policy::PLUGIN,
+    parsing::openai_parser::PLUGIN,
+    parsing::passthrough_parser::PLUGIN,
+    datalayer::core_metrics_extractor::PLUGIN,
+    datalayer::file_discovery::PLUGIN,
+    datalayer::metrics_data_source::PLUGIN,
+];
+
+/// The type of this name.
+pub fn find(name: &str) -> Option<&'static PluginType> {
+    TABLE.iter().find(|plugin_type| plugin_type.name == name)
+}
+
+/// The type whose default instance produces `attribute`.
+pub fn default_producer(attribute: &str) -> Option<&'static str> {
+    TABLE
+        .iter()
+        .find(|plugin_type| plugin_type.default_producer_of.contains(&attribute))
+        .map(|plugin_type| plugin_type.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_each_attribute_has_one_default_producer() {
+        let names: BTreeSet<&str> = TABLE.iter().map(|plugin_type| plugin_type.name).collect();
+        assert_eq!(names.len(), TABLE.len());
+        let attributes: Vec<&str> = TABLE
+            .iter()
+            .flat_map(|t| t.default_producer_of)
+            .copied()
+            .collect();
+        let distinct: BTreeSet<&str> = attributes.iter().copied().collect();
+        assert_eq!(distinct.len(), attributes.len());
+    }
+}

@@ -1,0 +1,342 @@
+//! One request, one decision: admission, producers, profiles, select-and-reserve.
+
+mod decision;
+mod metrics;
+mod profile;
+mod select;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use llmd_epp_api::attribute::AttributeLayout;
+use llmd_epp_api::plugin::{
+    DataProducer, EndpointObserver, PreRequest, ProfileHandler, ProfileRun, Reserve, SaturationDetector,
+    SchedulingResult,
+};
+use llmd_epp_api::{
+    AttributeKey, Attributes, Clock, Cycle, ErrorCode, InferenceRequest, PrefixMatch, Random, RejectReason,
+    Rejection, ResponseHook, SlotId, Snapshot, TypedName,
+};
+
+use crate::config::{BuildEnv, ConfigError, EndpointPickerConfig, assemble};
+pub use decision::{Decision, ProfileResult};
+use metrics::{Attempt, SchedulerMetrics, Stopwatch, Timer};
+use profile::ProfileScratch;
+pub(crate) use profile::{Profile, ProfileParts};
+
+/// Idle scratch sets kept; more than run at once is waste.
+const SCRATCH_KEPT: usize = 64;
+
+/// What a scheduler is made of.
+pub(crate) struct Parts {
+    pub(crate) profiles: Vec<Profile>,
+    pub(crate) handler: Arc<dyn ProfileHandler>,
+    pub(crate) saturation: Arc<dyn SaturationDetector>,
+    pub(crate) producers: Vec<(TypedName, Arc<dyn DataProducer>)>,
+    pub(crate) reservers: Vec<Arc<dyn Reserve>>,
+    pub(crate) pre_requests: Vec<(TypedName, Arc<dyn PreRequest>)>,
+    pub(crate) observers: Vec<Arc<dyn EndpointObserver>>,
+    pub(crate) prefix_match: Option<AttributeKey<PrefixMatch>>,
+    pub(crate) attributes: AttributeLayout,
+}
+
+/// Buffers of one scheduling call.
+struct Scratch {
+    attributes: Attributes,
+    candidates: Vec<u32>,
+    profile: ProfileScratch,
+}
+
+/// The scheduler of one pool. `schedule` may be called from any thread.
+pub struct Scheduler {
+    profiles: Vec<Profile>,
+    profile_names: Vec<Arc<str>>,
+    handler: Arc<dyn ProfileHandler>,
+    saturation: Arc<dyn SaturationDetector>,
+    producers: Vec<(Timer, Arc<dyn DataProducer>)>,
+    reservers: Vec<Arc<dyn Reserve>>,
+    pre_requests: Vec<(Timer, Arc<dyn PreRequest>)>,
+    observers: Vec<Arc<dyn EndpointObserver>>,
+    prefix_match: Option<AttributeKey<PrefixMatch>>,
+    attributes: AttributeLayout,
+    metrics: SchedulerMetrics,
+    clock: Option<Arc<dyn Clock>>,
+    retain_scores: bool,
+    /// The pool's lock: score, pick and reserve are one step, so that each pick sees the load of
+    /// the ones before it.
+    critical: Mutex<Random>,
+    scratch: Mutex<Vec<Scratch>>,
+}
+
+impl fmt::Debug for Scheduler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scheduler")
+            .field("profiles", &self.profile_names)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A chosen endpoint per profile, before hooks and headers.
+struct Picked {
+    runs: Vec<ProfileRun>,
+    primary: usize,
+    hooks: Vec<Box<dyn ResponseHook>>,
+}
+
+impl Scheduler {
+    /// Builds the scheduler of a decoded configuration. [`assemble`] also gives the data layer's
+    /// and the parsers' part.
+    pub fn build(config: &EndpointPickerConfig, env: BuildEnv) -> Result<Self, ConfigError> {
+        assemble(config, env).map(|assembly| assembly.scheduler)
+    }
+
+    pub(crate) fn new(parts: Parts, env: BuildEnv) -> Result<Self, prometheus::Error> {
+        let Parts {
+            mut profiles,
+            handler,
+            saturation,
+            producers,
+            reservers,
+            pre_requests,
+            observers,
+            prefix_match,
+            attributes,
+        } = parts;
+        let metrics = SchedulerMetrics::register(&env.registry, env.deprecated_metrics)?;
+        for profile in &mut profiles {
+            profile.time_with(&metrics);
+        }
+        let profile_names = profiles.iter().map(|profile| profile.name().clone()).collect();
+        Ok(Self {
+            profiles,
+            profile_names,
+            handler,
+            saturation,
+            producers: timed(&metrics, "DataProducer", producers),
+            reservers,
+            pre_requests: timed(&metrics, "PreRequest", pre_requests),
+            observers,
+            prefix_match,
+            attributes,
+            metrics,
+            clock: env.clock,
+            retain_scores: env.retain_scores,
+            critical: Mutex::new(Random::seeded(env.seed)),
+            scratch: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// Decides where `request` goes and books its load, or says why not.
+    ///
+    /// `subset` restricts the candidates to these indices of `snapshot`. Dropping the decision
+    /// gives the load back.
+    pub fn schedule(
+        &self,
+        now: Instant,
+        request: &InferenceRequest,
+        snapshot: &Snapshot,
+        subset: Option<&[u32]>,
+    ) -> Result<Decision, Rejection> {
+        let mut watch = Stopwatch::start(self.clock.as_deref());
+        let mut scratch = self.take_scratch();
+        scratch.candidates.clear();
+        match subset {
+            Some(indices) => {
+                let known = indices
+                    .iter()
+                    .copied()
+                    .filter(|index| (*index as usize) < snapshot.len());
+                scratch.candidates.extend(known);
+            }
+            None => scratch.candidates.extend(0..snapshot.len() as u32),
+        }
+        let outcome = self.decide(now, request, snapshot, &mut scratch, &mut watch);
+        self.return_scratch(scratch);
+        self.metrics.scheduled(
+            &watch,
+            request,
+            match &outcome {
+                Ok(decision) => Attempt::Success(decision.endpoints.first()),
+                Err(_) => Attempt::Failure,
+            },
+        );
+        outcome
+    }
+
+    fn decide(
+        &self,
+        now: Instant,
+        request: &InferenceRequest,
+        snapshot: &Snapshot,
+        scratch: &mut Scratch,
+        watch: &mut Stopwatch<'_>,
+    ) -> Result<Decision, Rejection> {
+        if scratch.candidates.is_empty() {
+            // Also for sheddable requests: 503 says that there is no capacity, 429 that it is contended.
+            return Err(Rejection::new(
+                ErrorCode::ServiceUnavailable,
+                "failed to find endpoint candidates for serving the request",
+            )
+            .because(RejectReason::NoEndpoints));
+        }
+        self.admit(now, request, snapshot, &scratch.candidates)?;
+        let mut cycle = Cycle {
+            request,
+            snapshot,
+            now,
+            attributes: &mut scratch.attributes,
+        };
+        watch.lap();
+        for (timer, producer) in &self.producers {
+            producer.produce(&mut cycle, &scratch.candidates);
+            timer.observe(watch.lap());
+        }
+        let picked = self.select_and_reserve(&cycle, &scratch.candidates, &mut scratch.profile, watch)?;
+        let result = SchedulingResult {
+            profiles: &self.profile_names,
+            runs: &picked.runs,
+            primary: picked.primary,
+        };
+        let mut headers = Vec::new();
+        watch.lap();
+        for (timer, pre_request) in &self.pre_requests {
+            pre_request.pre_request(&cycle, result, &mut headers);
+            timer.observe(watch.lap());
+        }
+        Ok(Decision::new(snapshot, result, headers, picked.hooks))
+    }
+
+    /// Admission without flow control: only requests below priority 0 are shed.
+    fn admit(
+        &self,
+        now: Instant,
+        request: &InferenceRequest,
+        snapshot: &Snapshot,
+        candidates: &[u32],
+    ) -> Result<(), Rejection> {
+        if request.objective.priority >= 0 {
+            return Ok(());
+        }
+        if self.saturation.saturation(now, snapshot, candidates) < 1.0 {
+            return Ok(());
+        }
+        Err(Rejection::new(
+            ErrorCode::ResourceExhausted,
+            "system saturated, sheddable request dropped",
+        ))
+    }
+
+    fn select_and_reserve(
+        &self,
+        cycle: &Cycle<'_>,
+        candidates: &[u32],
+        scratch: &mut ProfileScratch,
+        watch: &mut Stopwatch<'_>,
+    ) -> Result<Picked, Rejection> {
+        let mut runs: Vec<ProfileRun> = Vec::with_capacity(self.profiles.len());
+        let random = self.critical.lock().unwrap_or_else(PoisonError::into_inner);
+        // A handler that never stops would hold the lock for ever; each profile runs at most once.
+        while runs.len() < self.profiles.len() {
+            let Some(next) = self.handler.next(cycle, &self.profile_names, &runs) else {
+                break;
+            };
+            let Some(profile) = self.profiles.get(next) else {
+                break;
+            };
+            let mut run = profile.run(cycle, candidates, &random, self.retain_scores, scratch, watch);
+            run.profile = next;
+            runs.push(run);
+        }
+        if runs.is_empty() {
+            let text = format!(
+                "failed to find target endpoint: failed to run any scheduler profile for request {}",
+                cycle.request.request_id
+            );
+            return Err(Rejection::new(ErrorCode::ResourceExhausted, text));
+        }
+        let primary = self.handler.primary(&self.profile_names, &runs)?;
+        let Some(target) = runs.get(primary).and_then(|run| run.picked.first()).copied() else {
+            return Err(Rejection::new(
+                ErrorCode::Internal,
+                "results must be greater than zero",
+            ));
+        };
+        self.conditional_decode(cycle, target)?;
+        let result = SchedulingResult {
+            profiles: &self.profile_names,
+            runs: &runs,
+            primary,
+        };
+        let mut hooks = Vec::with_capacity(self.reservers.len());
+        for reserver in &self.reservers {
+            reserver.reserve(cycle, result, &mut hooks);
+        }
+        Ok(Picked { runs, primary, hooks })
+    }
+
+    /// `Prefer: if-available`: only an endpoint that already holds a prefix may answer. Asked
+    /// before load is booked and the index is written, so that a refusal leaves no trace.
+    fn conditional_decode(&self, cycle: &Cycle<'_>, target: u32) -> Result<(), Rejection> {
+        let Some(preference) = cycle.request.headers.get("prefer") else {
+            return Ok(());
+        };
+        let is_conditional = preference
+            .split(',')
+            .any(|token| token.trim().eq_ignore_ascii_case("if-available"));
+        let matched = self.prefix_match.and_then(|key| cycle.attributes.get(key));
+        if is_conditional && matched.is_some_and(|matched| matched.matched_blocks(target) == 0) {
+            return Err(Rejection::new(
+                ErrorCode::PreconditionFailed,
+                "no decode worker has the requested KV cache",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Tells side tables which endpoints the pool has now; call it after each change of members.
+    pub fn endpoints_changed(&self, snapshot: &Snapshot) {
+        let mut live: Vec<SlotId> = snapshot.slot_ids.clone();
+        live.sort_unstable();
+        for observer in &self.observers {
+            observer.retain(&live);
+        }
+        self.metrics.retain(&live);
+    }
+
+    /// Saturation of the whole pool, 1.0 and above is saturated.
+    pub fn saturation(&self, now: Instant, snapshot: &Snapshot) -> f64 {
+        let all: Vec<u32> = (0..snapshot.len() as u32).collect();
+        self.saturation.saturation(now, snapshot, &all)
+    }
+
+    fn take_scratch(&self) -> Scratch {
+        let kept = self.scratch.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut scratch = kept.unwrap_or_else(|| Scratch {
+            attributes: self.attributes.attributes(),
+            candidates: Vec::new(),
+            profile: ProfileScratch::default(),
+        });
+        scratch.attributes.clear();
+        scratch
+    }
+
+    fn return_scratch(&self, scratch: Scratch) {
+        let mut kept = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < SCRATCH_KEPT {
+            kept.push(scratch);
+        }
+    }
+}
+
+fn timed<P: ?Sized>(
+    metrics: &SchedulerMetrics,
+    extension_point: &str,
+    plugins: Vec<(TypedName, Arc<P>)>,
+) -> Vec<(Timer, Arc<P>)> {
+    let with_timer = |(name, plugin)| (metrics.timer(extension_point, &name), plugin);
+    plugins.into_iter().map(with_timer).collect()
+}
+
+#[cfg(test)]
+mod tests;
