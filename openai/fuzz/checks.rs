@@ -71,6 +71,9 @@ pub fn request(kind: BodyKind, body: &[u8], seed: u8) {
     let outcome = scan(kind, &[body]);
     let chunks = cut(body, seed);
     assert_eq!(scan(kind, &chunks), outcome, "cuts changed the outcome");
+    if contains(body, b"$serde_json::private") {
+        return; // a magic name that `serde_json` reads in its own way
+    }
     let parsed = serde_json::from_slice::<Value>(body);
     match (&outcome, &parsed) {
         (Ok(facts), Ok(value)) => {
@@ -96,6 +99,10 @@ pub fn request(kind: BodyKind, body: &[u8], seed: u8) {
         (Err(ScanError::Invalid(_)), Ok(value)) => assert!(value.is_object()),
         _ => {}
     }
+}
+
+fn contains(body: &[u8], needle: &[u8]) -> bool {
+    body.windows(needle.len()).any(|window| window == needle)
 }
 
 fn agrees(kind: BodyKind, facts: &RequestFacts, value: &Value) {
