@@ -3,6 +3,8 @@
 //! Budget: 0.25 core with every scrape done. The servers run in a child process (this program with
 //! an argument), so that the CPU time read here is the data layer's alone.
 
+#![allow(clippy::print_stdout, reason = "a bench prints its figures")]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::process::{Command, Stdio};

@@ -2,5 +2,7 @@
 
 mod datalayer;
 mod discovery;
+mod engine;
 mod metrics_server;
+mod proxy;
 mod wait;
