@@ -1,1 +1,43 @@
-//! Stub.
+//! Types of our custom resources, and subset types of the foreign kinds that we write.
+//!
+//! Takes in: nothing; types with serde, schemars and CEL rules.
+//! Holds: `LLMDeployment`, `WellLitPath`, `AcceleratorProfile` (`llmd.dev/v1alpha1`), `InferencePool`.
+//! Gives out: the CustomResourceDefinitions as one byte-stable YAML text ([`yaml`]).
+//!
+//! ```text
+//!  Rust types ──schemars──▶ JSON schema ──structural clean-up──▶ CRD YAML ──▶ chart, `llmd crds print`
+//!       └──kube-cel──▶ the same rules, checked without a cluster
+//! ```
+//!
+//! A schema holds only fields that change what is rendered. It has no defaults: a default would be
+//! stored by the API server and hide that a field is unset, so that a later path version had no effect.
+
+mod accelerator_profile;
+mod definitions;
+mod deployment;
+mod engine;
+mod inference_pool;
+mod model;
+mod pool;
+mod router;
+mod scheduling;
+mod schema;
+mod well_lit_path;
+
+pub use accelerator_profile::{AcceleratorProfile, AcceleratorProfileSpec};
+pub use definitions::{all, yaml};
+pub use deployment::{CommonMetadata, LLMDeployment, LLMDeploymentSpec, Rollout, Security};
+pub use engine::{Engine, EngineType, EnvVar, ImagePullPolicy};
+pub use inference_pool::{
+    EndpointPickerRef, InferencePool, InferencePoolSpec, PickerPort, PoolSelector, TargetPort,
+};
+pub use model::{Model, SecretKeyRef};
+pub use pool::{Accelerator, Parallelism, Pool, Resources, Vendor};
+pub use router::{Epp, EppConfig, FailureMode, Proxy, ProxyType, Router};
+pub use scheduling::{Scheduling, Toleration, TolerationEffect, TolerationOperator};
+pub use well_lit_path::{WellLitPath, WellLitPathSpec};
+
+/// API group of our kinds.
+pub const GROUP: &str = "llmd.dev";
+/// Served version of our kinds.
+pub const VERSION: &str = "v1alpha1";

@@ -1,0 +1,56 @@
+//! Schemas by hand, and the clean-up that makes generated ones structural.
+
+use schemars::{Schema, SchemaGenerator, json_schema};
+use serde_json::{Map, Value};
+
+/// A number or a string such as `25%`.
+pub(crate) fn int_or_string(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "anyOf": [{"type": "integer"}, {"type": "string"}],
+        "x-kubernetes-int-or-string": true
+    })
+}
+
+/// Any object; checked by the code that understands it.
+pub(crate) fn any_object(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
+}
+
+/// What schemars writes and the API server should not see:
+/// `nullable` (with it `null` is stored and `has()` is true), `additionalProperties: false` beside
+/// `properties` (not structural; unknown fields are pruned anyway), formats that are no OpenAPI
+/// formats, and whole numbers written as floats (they would differ from the stored ones).
+pub(crate) fn clean(value: &mut Value) {
+    match value {
+        Value::Object(object) => {
+            clean_object(object);
+            object.values_mut().for_each(clean);
+        }
+        Value::Array(items) => items.iter_mut().for_each(clean),
+        Value::Number(number) => {
+            if let Some(float) = number.as_f64()
+                && !number.is_i64()
+                && float.fract() == 0.0
+            {
+                *value = Value::from(float as i64);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::String(_) => {}
+    }
+}
+
+fn clean_object(object: &mut Map<String, Value>) {
+    if object.get("nullable") == Some(&Value::Bool(true)) {
+        object.remove("nullable");
+    }
+    if object.get("additionalProperties") == Some(&Value::Bool(false)) {
+        object.remove("additionalProperties");
+    }
+    if object
+        .get("format")
+        .and_then(Value::as_str)
+        .is_some_and(|format| format.starts_with("uint"))
+    {
+        object.remove("format");
+    }
+}

@@ -1,0 +1,40 @@
+//! `WellLitPath`: a named, versioned, partial LLMDeployment spec.
+
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use crate::deployment::LLMDeploymentSpec;
+
+/// A recipe: what an LLMDeployment that names it gets where it says nothing itself.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[kube(
+    group = "llmd.dev",
+    version = "v1alpha1",
+    kind = "WellLitPath",
+    plural = "welllitpaths",
+    singular = "welllitpath",
+    shortname = "wlp",
+    category = "llm-d",
+    derive = "PartialEq",
+    derive = "Default",
+    cel,
+    validation = Rule::new("!has(self.spec.template.path) && !has(self.spec.template.pathVersion)").message("spec.template.path: a path cannot name a path").field_path(".spec.template"),
+    printcolumn = r#"{"name":"Version","type":"string","jsonPath":".spec.version"}"#,
+    printcolumn = r#"{"name":"Description","type":"string","jsonPath":".spec.description"}"#
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WellLitPathSpec {
+    /// Version, such as `v1`.
+    #[schemars(length(min = 1, max = 63))]
+    pub version: String,
+    /// One sentence for lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub description: Option<String>,
+    /// What the path was measured or is meant to run on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub hardware: Option<String>,
+    /// The partial spec.
+    pub template: LLMDeploymentSpec,
+}
