@@ -226,8 +226,8 @@ impl Sink for Extractor {
                     }
                 }
                 Field::Prompt => {
-                    if let (Some(prompts), Container::Object) = (&mut self.prompts, container) {
-                        prompts.open_object();
+                    if let Some(prompts) = &mut self.prompts {
+                        prompts.open(container, depth);
                     }
                 }
                 _ => {}

@@ -1,6 +1,6 @@
 //! Collects the prompts of a completions body: a string, strings, token ids, or lists of token ids.
 
-use crate::{Prompt, PromptInput};
+use crate::{Prompt, PromptInput, json::Container};
 
 /// State of the `prompt` member. Depths are those of the whole document.
 #[derive(Debug, Default)]
@@ -58,15 +58,20 @@ impl Prompts {
         }
     }
 
-    pub(super) fn open_object(&mut self) {
-        self.mixed = true;
+    /// A container opens inside the prompt's array; only lists of token ids may be there.
+    pub(super) fn open(&mut self, container: Container, depth: usize) {
+        if container == Container::Array && depth == 2 {
+            self.take_shape(Shape::TokenLists);
+        } else {
+            self.mixed = true;
+        }
     }
 
     /// The array at `depth` closed: a list of token ids is a prompt.
     pub(super) fn close_array(&mut self, depth: usize) {
         let is_prompt = match self.shape {
             Some(Shape::Tokens) => depth == 2,
-            Some(Shape::TokenLists) => depth == 3 || !self.tokens.is_empty(),
+            Some(Shape::TokenLists) => depth == 3,
             _ => false,
         };
         if is_prompt {

@@ -188,6 +188,41 @@ fn a_body_without_its_field_gets_upstreams_text() {
         ),
         (
             Completions,
+            r#"{"prompt":[[1,2,[]]]}"#,
+            "invalid completions request: must have prompt field",
+        ),
+        (
+            Completions,
+            r#"{"prompt":[1,[]]}"#,
+            "invalid completions request: must have prompt field",
+        ),
+        (
+            Completions,
+            r#"{"prompt":["a",[]]}"#,
+            "invalid completions request: must have prompt field",
+        ),
+        (
+            Completions,
+            r#"{"prompt":[[],1]}"#,
+            "invalid completions request: must have prompt field",
+        ),
+        (
+            Completions,
+            r#"{"prompt":[[],"a"]}"#,
+            "invalid completions request: must have prompt field",
+        ),
+        (
+            Completions,
+            r#"{"prompt":[[1],{}]}"#,
+            "invalid completions request: must have prompt field",
+        ),
+        (
+            Completions,
+            r#"{"prompt":[true]}"#,
+            "invalid completions request: must have prompt field",
+        ),
+        (
+            Completions,
             r#"{"prompt":[[1],2]}"#,
             "invalid completions request: must have prompt field",
         ),
