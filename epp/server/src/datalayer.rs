@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use llmd_epp_api::{EndpointName, EndpointSpec, SlotTable, Snapshot};
+use llmd_epp_core::config::{DataLayerPlan, SourcePlan};
 use llmd_epp_core::plugins::datalayer::core_metrics_extractor::CoreMetricsExtractor;
 use llmd_epp_core::plugins::datalayer::metrics_data_source::MetricsDataSource;
 use tokio::sync::Notify;
@@ -76,6 +77,18 @@ impl Source {
     fn probes(&self, endpoint: SocketAddr) -> bool {
         self.address(endpoint) == endpoint
     }
+}
+
+/// The sources of a configuration, in its order.
+pub fn sources(plan: &DataLayerPlan) -> Result<Vec<Source>, TlsError> {
+    let built = |planned: &SourcePlan| {
+        let extractors = planned
+            .extractors
+            .iter()
+            .map(|(_, extractor)| Arc::clone(extractor));
+        Source::new(planned.source.as_ref().clone(), extractors.collect())
+    };
+    plan.sources.iter().map(built).collect()
 }
 
 /// How the data layer runs.

@@ -19,6 +19,8 @@ use llmd_epp_api::registry::Component;
 use llmd_epp_api::{BuildError, Plugin, PluginType, Stability};
 use serde::Deserialize;
 
+use crate::config::parse_duration;
+
 /// Type name in configurations.
 pub const TYPE: &str = "metrics-data-source";
 
@@ -154,9 +156,9 @@ impl MetricsDataSource {
         }
         let interval = match interval.as_deref().filter(|text| !text.is_empty()) {
             None => None,
-            Some(text) => match go_duration(text).filter(|interval| !interval.is_zero()) {
-                None => return Err(ParameterError::Interval(text.to_owned())),
-                some => some,
+            Some(text) => match parse_duration(text) {
+                Ok(interval) if !interval.is_zero() => Some(interval),
+                _ => return Err(ParameterError::Interval(text.to_owned())),
             },
         };
         Ok(Self {
@@ -169,35 +171,6 @@ impl MetricsDataSource {
             }),
             interval,
         })
-    }
-}
-
-/// A Go duration (`1h2m3.5s`, `50ms`, `10us`); negative ones and bare numbers but `0` are refused.
-fn go_duration(text: &str) -> Option<Duration> {
-    const UNITS: [(&str, f64); 7] = [
-        ("ns", 1e-9),
-        ("us", 1e-6),
-        ("µs", 1e-6),
-        ("ms", 1e-3),
-        ("h", 3600.0),
-        ("m", 60.0),
-        ("s", 1.0),
-    ];
-    let mut rest = text.strip_prefix('+').unwrap_or(text);
-    if rest == "0" {
-        return Some(Duration::ZERO);
-    }
-    let mut seconds = 0.0;
-    loop {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let amount: f64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let (unit, factor) = UNITS.iter().find(|(unit, _)| rest.starts_with(unit))?;
-        seconds += amount * factor;
-        rest = &rest[unit.len()..];
-        if rest.is_empty() {
-            return Duration::try_from_secs_f64(seconds).ok();
-        }
     }
 }
 
