@@ -429,7 +429,7 @@ fn at_least_one(flag: &'static str, value: usize) -> Result<(), ConfigError> {
     }
 }
 
-fn range(flag: &'static str, value: impl ToString, fix: impl Into<String>) -> ConfigError {
+fn range(flag: &'static str, value: impl std::fmt::Display, fix: impl Into<String>) -> ConfigError {
     ConfigError::Range {
         flag,
         value: value.to_string(),

@@ -115,12 +115,13 @@ impl Simulator {
     /// Stops accepting, waits for open requests up to the drain time, then cuts what is left.
     pub async fn stop(&mut self) {
         self.stop.cancel();
-        if let Some(mut server) = self.server.take() {
-            if tokio::time::timeout(self.drain, &mut server).await.is_err() {
-                self.kill.cancel();
-                // The server task ends at its next await; an error would be its panic, reported already.
-                let _ = server.await;
-            }
+        let Some(mut server) = self.server.take() else {
+            return;
+        };
+        if tokio::time::timeout(self.drain, &mut server).await.is_err() {
+            self.kill.cancel();
+            // The server task ends at its next await; an error would be its panic, reported already.
+            let _ = server.await;
         }
     }
 }

@@ -201,7 +201,7 @@ impl Request {
         if self.n.is_some_and(|n| n > MAX_CHOICES) {
             return Err(ApiError::field("n", format!("n must be at most {MAX_CHOICES}.")));
         }
-        if self.stop_texts().iter().any(|text| text.is_empty()) {
+        if self.stop_texts().iter().any(String::is_empty) {
             return Err(ApiError::field("stop", "stop cannot contain an empty string."));
         }
         if self.cache_salt.as_deref() == Some("") {

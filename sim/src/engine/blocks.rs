@@ -4,6 +4,8 @@
 //! "free" and "cached" are not opposites. The first block is never handed out (vLLM reserves it as
 //! a placeholder), which is why usage is counted against `total - 1`.
 
+use std::collections::hash_map::Entry;
+
 use rustc_hash::FxHashMap;
 
 /// Index of a block in the pool.
@@ -113,8 +115,8 @@ impl BlockPool {
 
     /// Records that block `id` holds the content `hash`; the first block with a content serves it.
     pub fn publish(&mut self, id: BlockId, hash: u64) {
-        if !self.cached.contains_key(&hash) {
-            self.cached.insert(hash, id);
+        if let Entry::Vacant(vacant) = self.cached.entry(hash) {
+            vacant.insert(id);
             self.blocks[id as usize].hash = Some(hash);
         }
     }

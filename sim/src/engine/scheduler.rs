@@ -106,9 +106,9 @@ pub struct Engine {
     timing: Timing,
     pool: BlockPool,
     /// In the front end, with the time at which the scheduler sees them.
-    arrivals: VecDeque<(Duration, Box<Sequence>)>,
-    waiting: VecDeque<Box<Sequence>>,
-    running: Vec<Box<Sequence>>,
+    arrivals: VecDeque<(Duration, Sequence)>,
+    waiting: VecDeque<Sequence>,
+    running: Vec<Sequence>,
     step: Option<Step>,
     front_end_free: Duration,
     next_id: RequestId,
@@ -147,7 +147,7 @@ impl Engine {
         let id = self.next_id;
         self.next_id += 1;
         self.arrivals
-            .push_back((ready, Box::new(Sequence::new(id, request, now))));
+            .push_back((ready + self.timing.transit(), Sequence::new(id, request, now)));
         Ok(id)
     }
 
@@ -509,7 +509,7 @@ impl Engine {
     }
 }
 
-fn distinct_adapters<'a>(sequences: impl Iterator<Item = &'a Box<Sequence>>) -> Vec<Arc<str>> {
+fn distinct_adapters<'a>(sequences: impl Iterator<Item = &'a Sequence>) -> Vec<Arc<str>> {
     let mut names: Vec<Arc<str>> = Vec::new();
     for adapter in sequences.filter_map(|sequence| sequence.request.adapter.as_ref()) {
         if !names.contains(adapter) {

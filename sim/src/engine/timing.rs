@@ -18,7 +18,8 @@ pub struct StepLoad {
 /// Costs in seconds. A step costs `base` plus each term times its count in [`StepLoad`].
 ///
 /// Before the scheduler sees a request, the front end (HTTP, tokenization) works on it alone for
-/// `request` plus `request_token` per prompt token.
+/// `request` plus `request_token` per prompt token; on top of that each request spends `transit` on its way,
+/// beside others.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepModel {
     /// Every step: kernel launches, sampling, output.
@@ -35,6 +36,8 @@ pub struct StepModel {
     pub request: f64,
     /// Front end, per prompt token.
     pub request_token: f64,
+    /// Way to the scheduler and back: sockets, queues between processes.
+    pub transit: f64,
 }
 
 impl Default for StepModel {
@@ -49,6 +52,7 @@ impl Default for StepModel {
             decode_context: 3.5e-8,
             request: 0.0005,
             request_token: 2e-7,
+            transit: 0.002,
         }
     }
 }
@@ -111,6 +115,15 @@ impl Timing {
             return Duration::ZERO;
         }
         Duration::from_secs_f64(self.model.request + self.model.request_token * prompt_tokens as f64)
+    }
+
+    /// The rest of the way; zero when prefill latencies are overridden.
+    pub fn transit(&self) -> Duration {
+        if self.prefill_overridden() {
+            Duration::ZERO
+        } else {
+            Duration::from_secs_f64(self.model.transit)
+        }
     }
 
     /// Duration of one step.
@@ -196,6 +209,7 @@ mod tests {
             decode_context: 0.001,
             request: 0.25,
             request_token: 0.05,
+            transit: 0.5,
         };
         let mut timing = Timing::new(model, Overrides::default(), 0.0, 0);
         let load = StepLoad {
@@ -206,6 +220,7 @@ mod tests {
         };
         assert_eq!(timing.step(&load), Duration::from_secs(5));
         assert_eq!(timing.front_end(5), Duration::from_millis(500));
+        assert_eq!(timing.transit(), Duration::from_millis(500));
         assert_eq!(timing.first_token(5, 1.0), None);
     }
 

@@ -91,7 +91,7 @@ pub(crate) async fn events(simulator: &Simulator, path: &str, body: &Value) -> V
 }
 
 /// Value of a metric, labels not compared.
-pub(crate) async fn metric(simulator: &Simulator, series: &str) -> f64 {
+async fn metric(simulator: &Simulator, series: &str) -> f64 {
     let (_, page) = get(simulator, "/metrics").await;
     let line = page
         .lines()

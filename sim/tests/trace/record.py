@@ -6,7 +6,8 @@ Start a server with a small cache and few slots, so that queueing, hits and pree
     vllm serve MODEL --served-model-name tiny --max-model-len 4096 --block-size 32 --enable-prefix-caching \
         --enable-prompt-tokens-details --num-gpu-blocks-override 513 --max-num-seqs 8 --max-num-batched-tokens 2048
 
-then
+(with OMP_NUM_THREADS=1; on a machine that is not idle give server and recorder real-time priority,
+`chrt -a -f -p 5 PID`), then
 
     record.py http://127.0.0.1:8000 vllm-0.32-cpu.json vllm-0.32-metrics.txt
 
@@ -46,7 +47,7 @@ CASES = [
     ("single 3500", "check", [3500], 0, 32),
     ("prefix 1024 of 1280", "check", [1280], 1024, 32),
     ("prefix 2048 of 3072", "check", [3072], 2048, 32),
-    ("prefix 3488 of 3500", "check", [3500], 3488, 32),
+    ("prefix 3488 of 3500", "fit", [3500], 3488, 32),
     ("burst 8 x 256", "check", [256] * 8, 0, 64),
     ("burst 16 x 256", "check", [256] * 16, 0, 64),
     ("burst 16 x 1024", "check", [1024] * 16, 0, 32),
@@ -161,7 +162,8 @@ def main():
     trace = {
         "machine": {"cores": os.cpu_count(), "system": platform.system(), "architecture": platform.machine(),
                     "date": datetime.date.today().isoformat(),
-                    "note": "vLLM 0.32.0 CPU build, 2-layer random Llama; the machine also compiled other programs"},
+                    "note": "vLLM 0.32.0 CPU build, 2-layer random Llama, OMP_NUM_THREADS=1, server and recorder under "
+                            "SCHED_FIFO because the machine also compiled other programs"},
         "engine": {"block_size": int(labels["block_size"].strip('"')), "blocks": int(labels["num_gpu_blocks"].strip('"')),
                    "max_num_seqs": 8, "max_num_batched_tokens": 2048},
         "cases": cases,
