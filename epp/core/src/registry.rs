@@ -11,6 +11,7 @@ pub const TABLE: &[PluginType] = &[
     filter::label_selector_filter::PLUGIN,
     filter::prefill_filter::PLUGIN,
     filter::prefix_cache_affinity_filter::PLUGIN,
+    filter::served_model_filter::PLUGIN,
     scorer::active_request_scorer::PLUGIN,
     scorer::kv_cache_utilization_scorer::PLUGIN,
     scorer::load_aware_scorer::PLUGIN,

@@ -6,3 +6,4 @@ pub mod label_selector_filter;
 pub mod prefill_filter;
 pub mod prefix_cache_affinity_filter;
 mod role;
+pub mod served_model_filter;
