@@ -1,12 +1,13 @@
 //! The built-in HTTP proxy: the same picker without an Envoy in front.
 //!
 //! Every path goes to a picked endpoint, unread ones (`GET /v1/models`, …) included; `/health` is
-//! answered here. A rejection becomes an OpenAI-shaped JSON error with the text and the drop-reason
+//! answered here, and so is the model list where endpoints differ in it. A rejection becomes an OpenAI-shaped JSON error with the text and the drop-reason
 //! header that ext-proc would give. An engine that cannot be reached, or that dies before the first
 //! byte of its answer, is replaced by another one and left out until it is seen alive.
 
 mod api_key;
 mod flight;
+mod models;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use flight::RequestFlight;
 use crate::datalayer::DataLayer;
 
 const HEALTH: &str = "/health";
+const MODELS: &str = "/v1/models";
 
 /// What the proxy serves with.
 pub struct Options {
@@ -83,6 +85,12 @@ impl Route for EppRoute {
         }
         if let Some(keys) = &self.0.api_keys {
             authorize(keys, &head.headers)?;
+        }
+        if head.uri.path() == MODELS
+            && head.method == Method::GET
+            && let Some(page) = models::list(&self.0.layer.snapshot())
+        {
+            return Err(LocalReply::json(StatusCode::OK, page));
         }
         let request_id = match head
             .headers
