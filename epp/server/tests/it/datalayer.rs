@@ -354,7 +354,6 @@ async fn many_polls_make_few_snapshots() {
     let most = began.elapsed().as_millis() / COALESCE.as_millis() + 3;
     let version = rig.layer.snapshot().version;
     assert!(u128::from(version) <= most, "{version} snapshots, {most} allowed");
-    assert!(version < 900, "{version} snapshots for 1000 polls");
 }
 
 #[tokio::test]

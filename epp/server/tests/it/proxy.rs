@@ -13,9 +13,11 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use llmd_epp::builtin_proxy::{self, ApiKeys};
-use llmd_epp::datalayer::{DataLayer, Options, Source};
+use llmd_epp::datalayer::{DataLayer, Options, Source, sources};
+use llmd_epp::discovery::file;
 use llmd_epp_api::{InferenceRequest, Rejection, Reservation, SlotTable, Snapshot};
 use llmd_epp_core::Epp;
+use llmd_epp_core::config::{BuildEnv, EndpointPickerConfig, assemble};
 use llmd_epp_core::exchange::{Held, Select, Selection};
 use llmd_epp_core::parsers::Parsers;
 use llmd_epp_core::plugins::datalayer::core_metrics_extractor::CoreMetricsExtractor;
@@ -110,10 +112,19 @@ async fn start(engines: &[&Engine], api_keys: Option<ApiKeys>, sources: Vec<Sour
         .enumerate()
         .map(|(index, engine)| engine.spec(&format!("engine-{index}")));
     layer.set_endpoints(named.collect());
+    serve(layer, Arc::new(LeastLoaded), &registry, api_keys).await
+}
+
+async fn serve(
+    layer: DataLayer,
+    scheduler: Arc<dyn Select>,
+    registry: &Registry,
+    api_keys: Option<ApiKeys>,
+) -> Rig {
     let epp = Arc::new(Epp::new(
-        Arc::new(LeastLoaded),
+        scheduler,
         Parsers::default(),
-        RequestMetrics::register(&registry, false, "", "").expect("registers"),
+        RequestMetrics::register(registry, false, "", "").expect("registers"),
         llmd_epp_core::exchange::Options::default(),
     ));
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("binds");
@@ -509,4 +520,101 @@ async fn a_client_that_goes_away_frees_its_engine_and_its_load() {
     drop(answer);
     rig.all_load_is_given_back().await;
     until_true("the engine is told", || engine.open_connections() == 0).await;
+}
+
+#[tokio::test]
+async fn a_configuration_with_file_discovery_routes_by_prefix_and_follows_the_file() {
+    let engines = [
+        Engine::start(Script::Json).await,
+        Engine::start(Script::Json).await,
+    ];
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path().join("endpoints.yaml");
+    let list = |engines: &[Engine]| {
+        let line = |(index, engine): (usize, &Engine)| {
+            format!(
+                "- {{name: e{index}, address: 127.0.0.1, port: '{}'}}\n",
+                engine.address.port()
+            )
+        };
+        let lines: String = engines.iter().enumerate().map(line).collect();
+        let beside = path.with_extension("new");
+        std::fs::write(&beside, format!("endpoints:\n{lines}")).expect("written");
+        std::fs::rename(beside, &path).expect("renamed");
+    };
+    list(&engines);
+    let text = format!(
+        "apiVersion: llm-d.ai/v1alpha1
+kind: EndpointPickerConfig
+plugins:
+- type: queue-scorer
+- type: kv-cache-utilization-scorer
+- type: prefix-cache-scorer
+- {{type: file-discovery, parameters: {{path: {}, watchFile: true}}}}
+schedulingProfiles:
+- name: default
+  plugins:
+  - {{pluginRef: queue-scorer, weight: 2}}
+  - {{pluginRef: kv-cache-utilization-scorer, weight: 2}}
+  - {{pluginRef: prefix-cache-scorer, weight: 3}}
+dataLayer: {{discovery: {{pluginRef: file-discovery}}}}
+",
+        path.display()
+    );
+    let decoded = EndpointPickerConfig::decode(&text).expect("decodes");
+    let registry = Registry::new();
+    let env = BuildEnv {
+        registry: registry.clone(),
+        ..BuildEnv::detached()
+    };
+    let assembly = assemble(&decoded.config, env).expect("assembles");
+    let scheduler = Arc::new(assembly.scheduler);
+    let observer = Arc::clone(&scheduler);
+    let options = Options {
+        sources: sources(&assembly.data_layer).expect("the injected default source"),
+        refresh_interval: Duration::from_millis(50),
+        slots: Arc::new(SlotTable::default()),
+        on_endpoints: Box::new(move |snapshot| observer.endpoints_changed(snapshot)),
+        deprecated_metrics: false,
+    };
+    let layer = DataLayer::start(options, &registry).expect("registers");
+    let discovery = assembly.data_layer.discovery.expect("configured");
+    let _following = file::start(&discovery, &layer).await.expect("starts");
+    let rig = serve(layer, scheduler, &registry, None).await;
+    until_true("scraped", || {
+        rig.layer.snapshot().updated.iter().all(Option::is_some)
+    })
+    .await;
+
+    let ask = async |subject: &str| {
+        let body = serde_json::json!({
+            "model": "m", "messages": [{"role": "user", "content": subject.repeat(400)}]
+        });
+        assert_eq!(rig.chat(&body.to_string()).await.status(), 200);
+    };
+    let counts = || engines.each_ref().map(|engine| engine.received().len());
+    for _ in 0..8 {
+        ask("same ").await;
+    }
+    let (few, many) = (counts().into_iter().min(), counts().into_iter().max());
+    assert_eq!(
+        (few, many),
+        (Some(0), Some(8)),
+        "a known prefix stays where it is"
+    );
+    for number in 0..16 {
+        ask(&format!("other {number} ")).await;
+    }
+    assert!(
+        counts().iter().all(|count| *count >= 4),
+        "new prefixes spread: {:?}",
+        counts()
+    );
+
+    list(&engines[1..]);
+    until_true("the file is followed", || rig.layer.snapshot().len() == 1).await;
+    let before = counts()[0];
+    ask("same ").await;
+    assert_eq!(counts()[0], before, "the first engine has left");
+    rig.all_load_is_given_back().await;
 }
