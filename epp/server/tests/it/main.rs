@@ -3,6 +3,9 @@
 mod datalayer;
 mod discovery;
 mod engine;
+mod extproc;
+mod health;
 mod metrics_server;
+mod picker;
 mod proxy;
 mod wait;
