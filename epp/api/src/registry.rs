@@ -315,10 +315,9 @@ impl BuildContext<'_> {
         &mut self,
         register: impl FnOnce(&MetricsScope) -> Result<M, prometheus::Error>,
     ) -> Result<Arc<M>, BuildError> {
-        if let Some(known) = self.state.shared.get(&TypeId::of::<M>()) {
-            if let Ok(metrics) = Arc::clone(known).downcast::<M>() {
-                return Ok(metrics);
-            }
+        let known = self.state.shared.get(&TypeId::of::<M>()).cloned();
+        if let Some(metrics) = known.and_then(|known| known.downcast::<M>().ok()) {
+            return Ok(metrics);
         }
         let metrics = Arc::new(register(&self.state.metrics)?);
         self.state.shared.insert(TypeId::of::<M>(), metrics.clone());

@@ -7,7 +7,7 @@ use llmd_openai::RequestFacts;
 /// Priority and flow of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Objective {
-    /// InferenceObjective priority; below zero is sheddable. 0 when no objective is named.
+    /// `InferenceObjective` priority; below zero is sheddable. 0 when no objective is named.
     pub priority: i32,
     /// Flow identity, `default-flow` when no header names one.
     pub fairness_id: Arc<str>,

@@ -129,16 +129,15 @@ impl SlotTable {
         if let Some(slot) = table.by_name.get(name) {
             return slot.clone();
         }
-        let id = match table.free.pop() {
-            Some(SlotId { index, generation }) => SlotId {
+        let id = if let Some(SlotId { index, generation }) = table.free.pop() {
+            SlotId {
                 index,
                 generation: generation.wrapping_add(1),
-            },
-            None => {
-                let index = table.next;
-                table.next += 1;
-                SlotId { index, generation: 0 }
             }
+        } else {
+            let index = table.next;
+            table.next += 1;
+            SlotId { index, generation: 0 }
         };
         let slot = Slot::with_id(id);
         table.by_name.insert(name.clone(), slot.clone());

@@ -18,3 +18,6 @@ pub use schema::{
     DataLayer, Decoded, EndpointPickerConfig, Extractors, FlowControl, PluginRef, PluginSpec, PriorityBand,
     ProfilePlugin, RequestHandler, SchedulingProfile, Source,
 };
+
+#[cfg(test)]
+mod tests;

@@ -120,7 +120,7 @@ mod tests {
         for (text, value) in cases {
             assert_eq!(text.parse(), Ok(Quantity(value)), "{text}");
         }
-        for text in ["", "-1", "k", "1x", "1 k", "99E9", "1e400", "1e", "1.2.3"] {
+        for text in ["", "-1", "k", "1x", "1 k", "99999E", "1e400", "1e", "1.2.3"] {
             assert!(text.parse::<Quantity>().is_err(), "{text}");
         }
     }

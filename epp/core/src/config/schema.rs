@@ -213,11 +213,25 @@ fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
+/// The full path once: the YAML library names only the enclosing objects of a wrong value.
+fn with_path(path: &str, error: &serde_yaml::Error) -> String {
+    let text = error.to_string();
+    if path == "." {
+        return text;
+    }
+    let bare = text
+        .split_once(": ")
+        .filter(|(outer, _)| path.starts_with(outer))
+        .map_or(&*text, |(_, bare)| bare);
+    format!("{path}: {bare}")
+}
+
 impl EndpointPickerConfig {
     /// Decodes YAML or JSON. Unknown fields are errors with their path.
     pub fn decode(text: &str) -> Result<Decoded, ConfigError> {
-        let mut config: Self =
-            serde_yaml::from_str(text).map_err(|error| ConfigError::Decode(error.to_string()))?;
+        let document = serde_yaml::Deserializer::from_str(text);
+        let mut config: Self = serde_path_to_error::deserialize(document)
+            .map_err(|error| ConfigError::Decode(with_path(&error.path().to_string(), error.inner())))?;
         let mut warnings = Vec::new();
         if config.kind != KIND
             || ![API_VERSION, DEPRECATED_API_VERSION].contains(&config.api_version.as_str())

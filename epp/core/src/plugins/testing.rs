@@ -1,5 +1,6 @@
 //! Small pools and cycles for the plugins' unit tests.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -56,7 +57,7 @@ impl Pool {
                 address: [10, 0, (index / 256) as u8, (index % 256) as u8].into(),
                 port: 8000,
                 rank: 0,
-                labels: Default::default(),
+                labels: BTreeMap::default(),
             };
             let record = MetricsRecord {
                 update_time: Some(now),

@@ -63,6 +63,7 @@ impl<'a> Stopwatch<'a> {
 }
 
 /// How a scheduling attempt ended.
+#[derive(Clone, Copy)]
 pub(crate) enum Attempt<'a> {
     /// With this endpoint.
     Success(Option<&'a Arc<Endpoint>>),

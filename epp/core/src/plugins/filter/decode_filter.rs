@@ -54,11 +54,7 @@ mod tests {
         }
         let kept = pool.filtered(&DecodeFilter);
         let expected: Vec<u32> = (0..=roles.len() as u32)
-            .filter(|index| {
-                roles
-                    .get(*index as usize)
-                    .map_or(true, |role| ROLES.contains(role))
-            })
+            .filter(|index| roles.get(*index as usize).is_none_or(|role| ROLES.contains(role)))
             .collect();
         assert_eq!(kept, expected);
         assert!(!kept.contains(&7), "an unknown role serves nothing");

@@ -63,7 +63,7 @@ mod tests {
             .filter(|index| {
                 roles
                     .get(*index as usize)
-                    .map_or(false, |role| ROLES.contains(role))
+                    .is_some_and(|role| ROLES.contains(role))
             })
             .collect();
         assert_eq!(kept, expected);

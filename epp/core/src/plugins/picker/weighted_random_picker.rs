@@ -74,7 +74,7 @@ mod tests {
     use super::*;
     use crate::plugins::testing::Pool;
 
-    fn draws(totals: &[f64]) -> Vec<usize> {
+    fn draws(totals: &[f64]) -> Vec<i64> {
         let pool = Pool::of(totals.len());
         let candidates: Vec<u32> = (0..totals.len() as u32).collect();
         let random = Random::seeded(11);
@@ -93,8 +93,8 @@ mod tests {
     fn draws_in_proportion_to_the_totals() {
         let counts = draws(&[1.0, 2.0, 3.0, 0.0]);
         // Four standard deviations around 1000, 2000 and 3000.
-        for (count, expected) in counts.iter().zip([1000_i64, 2000, 3000, 0]) {
-            assert!((*count as i64 - expected).abs() < 170, "{counts:?}");
+        for (count, expected) in counts.iter().zip([1000, 2000, 3000, 0]) {
+            assert!((count - expected).abs() < 170, "{counts:?}");
         }
         assert_eq!(counts[3], 0);
     }

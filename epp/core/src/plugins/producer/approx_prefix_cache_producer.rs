@@ -303,7 +303,7 @@ struct Series {
 
 impl Series {
     fn size(&self, blocks: usize) {
-        self.size.set(blocks as i64);
+        self.size.set(i64::try_from(blocks).unwrap_or(i64::MAX));
         if let Some(twin) = &self.size_twin {
             twin.set(blocks as f64);
         }

@@ -176,10 +176,10 @@ impl Reserve for InFlightLoadProducer {
         result: SchedulingResult<'_>,
         hooks: &mut Vec<Box<dyn ResponseHook>>,
     ) {
-        let tokens = cycle.attributes.get(self.uncached);
+        let load = cycle.attributes.get(self.uncached);
         for (profile, index) in result.first_endpoints() {
-            let uncached = tokens.and_then(|tokens| tokens.input.get(index as usize));
-            let output = tokens.map_or(0, |tokens| tokens.output);
+            let uncached = load.and_then(|load| load.input.get(index as usize));
+            let output = load.map_or(0, |load| load.output);
             let booked = uncached.copied().unwrap_or(0).saturating_add(output);
             let endpoint = &cycle.snapshot.endpoints[index as usize];
             let at_first_chunk = if profile == PREFILL_PROFILE {
@@ -191,10 +191,11 @@ impl Reserve for InFlightLoadProducer {
             };
             let series = self.gauges.series(endpoint, cycle.request);
             series.requests.inc();
-            series.tokens.add(booked as i64);
+            let tokens = i64::try_from(booked).unwrap_or(i64::MAX);
+            series.tokens.add(tokens);
             hooks.push(Box::new(InFlight {
                 held: Some(endpoint.slot().reserve(booked)),
-                tokens: booked as i64,
+                tokens,
                 series,
                 at_first_chunk,
             }));

@@ -183,7 +183,7 @@ mod tests {
                 .reserve
                 .as_ref()
                 .unwrap()
-                .reserve(cycle, result, &mut Vec::new())
+                .reserve(cycle, result, &mut Vec::new());
         });
     }
 

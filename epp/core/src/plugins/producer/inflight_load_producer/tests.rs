@@ -71,9 +71,13 @@ fn tokens_end_with_the_first_chunk_and_the_request_with_the_response() {
         page.contains(&format!("llm_d_epp_inflight_tokens{labels} 100")),
         "{page}"
     );
-    hooks.iter_mut().for_each(|hook| hook.on_first_chunk(pool.now));
+    for hook in &mut hooks {
+        hook.on_first_chunk(pool.now);
+    }
     assert_eq!((load(&pool, 0), load(&pool, 1)), ((1, 0), (0, 0)));
-    hooks.iter_mut().for_each(|hook| hook.on_complete(pool.now));
+    for hook in &mut hooks {
+        hook.on_complete(pool.now);
+    }
     drop(hooks);
     assert_eq!((load(&pool, 0), load(&pool, 1)), ((0, 0), (0, 0)));
 }
@@ -82,7 +86,9 @@ fn tokens_end_with_the_first_chunk_and_the_request_with_the_response() {
 fn an_output_estimate_is_held_to_the_end() {
     let (pool, mut hooks, _) = booked(json!({"addEstimatedOutputTokens": true}), None);
     assert_eq!(load(&pool, 0), (1, 250));
-    hooks.iter_mut().for_each(|hook| hook.on_first_chunk(pool.now));
+    for hook in &mut hooks {
+        hook.on_first_chunk(pool.now);
+    }
     assert_eq!((load(&pool, 0), load(&pool, 1)), ((1, 250), (0, 0)));
     drop(hooks);
     assert_eq!(load(&pool, 0), (0, 0));
