@@ -99,9 +99,9 @@ fn default_config_1_kb(bencher: Bencher<'_, '_>, endpoints: u32) {
     );
 }
 
-/// All totals are equal: the tie-break reads every endpoint's load.
+/// Without a prompt all totals are equal: the tie-break reads every endpoint's load.
 #[divan::bench(args = [1000])]
-fn default_config_idle_pool_1_kb(bencher: Bencher<'_, '_>, endpoints: u32) {
+fn default_config_all_tied(bencher: Bencher<'_, '_>, endpoints: u32) {
     let snapshot = pool(endpoints, |_| 0);
     decide(
         bencher,
