@@ -79,14 +79,25 @@ impl Source {
     }
 }
 
+/// A source of a configuration that cannot be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("metrics source '{name}': {source}")]
+pub struct SourceError {
+    name: String,
+    source: TlsError,
+}
+
 /// The sources of a configuration, in its order.
-pub fn sources(plan: &DataLayerPlan) -> Result<Vec<Source>, TlsError> {
+pub fn sources(plan: &DataLayerPlan) -> Result<Vec<Source>, SourceError> {
     let built = |planned: &SourcePlan| {
         let extractors = planned
             .extractors
             .iter()
             .map(|(_, extractor)| Arc::clone(extractor));
-        Source::new(planned.source.as_ref().clone(), extractors.collect())
+        Source::new(planned.source.as_ref().clone(), extractors.collect()).map_err(|source| SourceError {
+            name: planned.name.name.to_string(),
+            source,
+        })
     };
     plan.sources.iter().map(built).collect()
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use llmd_epp_api::{Clock, SlotTable};
-use llmd_epp_core::config::{Assembly, DataLayerPlan, Decoded};
+use llmd_epp_core::config::{Assembly, Decoded};
 use llmd_epp_core::exchange::Options;
 use llmd_epp_core::parsers::{Parsers, UnknownParser};
 use llmd_epp_core::request_metrics::RequestMetrics;
@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::builtin_proxy::{self, ApiKeyError, ApiKeys};
-use crate::datalayer::{self, DataLayer, Source};
+use crate::datalayer::{self, DataLayer, SourceError};
 use crate::debug;
 use crate::discovery::file::{self, DiscoveryError};
 use crate::extproc::{ExtProc, StreamMetrics};
@@ -64,13 +64,8 @@ pub enum RunError {
     #[error(transparent)]
     Discovery(#[from] DiscoveryError),
     /// The TLS files of a metrics source are wrong.
-    #[error("metrics source '{name}': {cause}")]
-    Source {
-        /// Name of the source.
-        name: String,
-        /// What is wrong.
-        cause: String,
-    },
+    #[error(transparent)]
+    Source(#[from] SourceError),
     /// The certificate of the ext_proc port is wrong.
     #[error("--secure-serving: {0}")]
     Tls(#[from] tls::TlsError),
@@ -189,7 +184,7 @@ pub async fn serve(
         let scheduler = Arc::clone(&scheduler);
         DataLayer::start(
             datalayer::Options {
-                sources: sources(&data_layer)?,
+                sources: datalayer::sources(&data_layer)?,
                 refresh_interval: options.refresh_metrics,
                 slots: Arc::new(SlotTable::default()),
                 on_endpoints: Box::new(move |snapshot| scheduler.endpoints_changed(snapshot)),
@@ -276,21 +271,6 @@ fn load(options: &EppOptions, registry: &Registry) -> Result<Assembly, RunError>
         tracing::warn!("configuration: {warning}");
     }
     Ok(assembly)
-}
-
-fn sources(plan: &DataLayerPlan) -> Result<Vec<Source>, RunError> {
-    let source = |plan: &llmd_epp_core::config::SourcePlan| {
-        let extractors = plan
-            .extractors
-            .iter()
-            .map(|(_, extractor)| Arc::clone(extractor))
-            .collect();
-        Source::new((*plan.source).clone(), extractors).map_err(|error| RunError::Source {
-            name: plan.name.name.to_string(),
-            cause: error.to_string(),
-        })
-    };
-    plan.sources.iter().map(source).collect()
 }
 
 fn server_tls(

@@ -425,4 +425,43 @@ mod tests {
             assert!(got.is_err(), "{}", String::from_utf8_lossy(response));
         }
     }
+
+    /// An engine is not trusted with our life: whatever it sends is an answer or an error.
+    #[tokio::test]
+    async fn any_bytes_are_survived() {
+        const PIECES: [&[u8]; 14] = [
+            b"HTTP/1.1 200 OK\r\n",
+            b"HTTP/1.1 100 C\r\n",
+            b"transfer-encoding: chunked\r\n",
+            b"content-length: 7\r\n",
+            b"content-length: 18446744073709551615\r\n",
+            b"connection: close\r\n",
+            b"\r\n",
+            b"\n",
+            b"0\r\n",
+            b"5\r\nab",
+            b"fffffffffffffff\r\n",
+            b"ffffffffffffffffff\r\n",
+            b"abcdefg",
+            b"\0\xff:",
+        ];
+        let mut random = fastrand::Rng::with_seed(7);
+        for _ in 0..3000 {
+            let pieces = (0..random.usize(..9)).map(|_| PIECES[random.usize(..PIECES.len())]);
+            let mut response = pieces.collect::<Vec<_>>().concat();
+            if random.bool() {
+                response.splice(..0, PIECES[0].iter().copied());
+            }
+            let mut stream = one_sided(response);
+            let mut buffer = Vec::new();
+            if let Ok(answer) = ask(&mut stream, b"", &mut buffer).await {
+                assert!(answer.body.end <= buffer.len());
+            }
+        }
+    }
+
+    /// A stream that swallows what is written and reads `response`, then ends.
+    fn one_sided(response: Vec<u8>) -> impl AsyncRead + AsyncWrite + Unpin {
+        tokio::io::join(std::io::Cursor::new(response), tokio::io::sink())
+    }
 }
