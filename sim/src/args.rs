@@ -57,8 +57,8 @@ pub struct SimArgs {
     /// Names that clients may use for the model; the first one is shown. Default: the model's name.
     #[arg(long, num_args = 1..)]
     pub served_model_name: Vec<String>,
-    /// Address to listen on.
-    #[arg(long, default_value = "127.0.0.1")]
+    /// Address to listen on; all interfaces by default, as vLLM does (probes of a pod come from outside).
+    #[arg(long, default_value = "0.0.0.0")]
     pub host: String,
     /// Port to listen on; 0 takes a free one.
     #[arg(long, default_value_t = 8000)]
@@ -231,14 +231,15 @@ pub enum ConfigError {
 }
 
 impl SimArgs {
-    /// Flags as if only `--model` and `--port 0` had been given; for tests and `SimConfig` builders.
+    /// Flags as if only a model, loopback and port 0 had been given; for tests and `SimConfig` builders.
     pub fn for_model(model: &str) -> Self {
         #[derive(clap::Parser)]
         struct Command {
             #[command(flatten)]
             args: SimArgs,
         }
-        let command: Command = clap::Parser::parse_from(["sim", "--model", model, "--port", "0"]);
+        let command: Command =
+            clap::Parser::parse_from(["sim", "--model", model, "--host", "127.0.0.1", "--port", "0"]);
         command.args
     }
 

@@ -10,12 +10,14 @@
 //! clock, sleeps or does I/O. Everything that a client or a metrics page sees follows from this model.
 
 pub mod blocks;
+pub mod event;
 pub mod hash;
 pub mod scheduler;
 pub mod sequence;
 pub mod timing;
 
 pub use blocks::{BlockId, BlockPool};
-pub use scheduler::{Counters, Engine, EngineConfig, Event, SubmitError};
+pub use event::{Counters, Event};
+pub use scheduler::{Engine, EngineConfig, SubmitError};
 pub use sequence::{EngineRequest, FinishReason, RequestId, RequestSummary};
 pub use timing::{Latency, Overrides, PrefillLatency, StepLoad, StepModel, Timing};

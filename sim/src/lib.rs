@@ -21,6 +21,7 @@ pub mod engine;
 pub mod failure;
 pub mod metrics;
 pub mod server;
+mod service;
 pub mod tokens;
 
 pub use args::{ConfigError, SimArgs, SimConfig};

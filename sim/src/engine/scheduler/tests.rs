@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::{Latency, Overrides, StepModel};
+use crate::engine::{Latency, Overrides, RequestSummary, StepModel};
 
 const CONFIG: EngineConfig = EngineConfig {
     blocks: 33,
