@@ -27,6 +27,7 @@ pub use attribute::{AttributeKey, Attributes, DataKey, InFlightLoad, PrefixMatch
 pub use clock::Clock;
 pub use endpoint::{Endpoint, EndpointName, EndpointSpec};
 pub use error::{ErrorCode, RejectReason, Rejection};
+pub use llmd_openai::PromptInput;
 pub use metrics::MetricsRecord;
 pub use plugin::{Cycle, Random, TypedName};
 pub use registry::{BuildContext, BuildError, MetricsScope, Need, Plugin, PluginType, Stability};

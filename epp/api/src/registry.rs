@@ -206,6 +206,8 @@ pub struct BuildState {
     pub layout: AttributeLayout,
     /// All declarations so far.
     pub declarations: Vec<Declaration>,
+    /// One line per deprecated or ineffective parameter.
+    pub warnings: Vec<String>,
     /// Metrics.
     pub metrics: MetricsScope,
     shared: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
@@ -217,6 +219,7 @@ impl BuildState {
         Self {
             layout: AttributeLayout::default(),
             declarations: Vec::new(),
+            warnings: Vec::new(),
             metrics,
             shared: HashMap::new(),
         }
@@ -260,6 +263,22 @@ impl BuildContext<'_> {
         #[serde(deny_unknown_fields)]
         struct Nothing {}
         self.parameters::<Nothing>().map(|Nothing {}| ())
+    }
+
+    /// Notes that `field` was set although nothing reads it any more.
+    pub fn warn_without_effect(&mut self, field: &str) {
+        self.state.warnings.push(format!(
+            "plugin '{}': parameters.{field} is deprecated and has no effect",
+            self.name.name
+        ));
+    }
+
+    /// Notes that `field` was set and that `replacement` is its name now.
+    pub fn warn_renamed(&mut self, field: &str, replacement: &str) {
+        self.state.warnings.push(format!(
+            "plugin '{}': parameters.{field} is deprecated; use {replacement}",
+            self.name.name
+        ));
     }
 
     /// Declares that this instance writes `attribute`.

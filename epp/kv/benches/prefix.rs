@@ -1,9 +1,8 @@
 //! Hashing and looking up one long prompt; budget: 220 KB hash in well under 60 µs.
 
 use divan::Bencher;
-use llmd_epp_api::SlotId;
+use llmd_epp_api::{PromptInput, SlotId};
 use llmd_kv::{Matches, PrefixIndex, hash_prompt};
-use llmd_openai::PromptInput;
 
 fn main() {
     divan::main();

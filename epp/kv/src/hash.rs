@@ -4,7 +4,7 @@
 //! `hᵢ = xxh64(LE64(bᵢ) ‖ LE64(hᵢ₋₁))`. The partial tail block counts as a block. Text becomes tokens
 //! of four bytes, zero padded, so that a block of text is hashed straight from the prompt's bytes.
 
-use llmd_openai::PromptInput;
+use llmd_epp_api::PromptInput;
 use xxhash_rust::xxh64::{Xxh64, xxh64};
 
 /// Bytes of text that count as one token.

@@ -1,5 +1,8 @@
 //! From a decoded document to running parts: instances, defaults, references, checks.
 
+mod profiles;
+mod references;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -9,22 +12,14 @@ use llmd_epp_api::{
     AttributeKey, BuildContext, Clock, MetricsScope, Plugin, PluginType, PrefixMatch, Stability, TypedName,
 };
 
-use super::{ConfigError, EndpointPickerConfig, PluginSpec, ProfilePlugin, SchedulingProfile, Source, graph};
+use super::{ConfigError, EndpointPickerConfig, PluginSpec, graph};
 use crate::plugins::datalayer::core_metrics_extractor::CoreMetricsExtractor;
 use crate::plugins::datalayer::file_discovery::FileDiscovery;
 use crate::plugins::datalayer::metrics_data_source::MetricsDataSource;
 use crate::registry;
-use crate::scheduler::{Parts, Profile, ProfileParts, Scheduler};
+use crate::scheduler::{Parts, Profile, Scheduler};
 
-const DEFAULT_PROFILE: &str = "default";
-const DEFAULT_PROFILE_HANDLER: &str = "single-profile-handler";
-const DEFAULT_PICKER: &str = "max-score-picker";
-const DEFAULT_DETECTOR: &str = "utilization-detector";
-const DEFAULT_SOURCE: &str = "metrics-data-source";
-const DEFAULT_EXTRACTOR: &str = "core-metrics-extractor";
 const LOAD_ACCOUNT: &str = "inflight-load-producer";
-/// Upstream's default set without the formats that this build does not read yet.
-const DEFAULT_PARSERS: [&str; 2] = ["openai-parser", "passthrough-parser"];
 const GATE_FLOW_CONTROL: &str = "flowControl";
 const GATE_HA_DATASTORE: &str = "haPopulateNonLeaderDatastore";
 
@@ -251,6 +246,7 @@ impl Builder {
             state: &mut self.state,
             default_producer: &registry::default_producer,
         });
+        self.warnings.append(&mut self.state.warnings);
         let plugin = built.map_err(|source| ConfigError::Plugin {
             name: name.to_owned(),
             plugin_type: plugin_type.name,
@@ -279,282 +275,6 @@ impl Builder {
             .iter()
             .position(|instance| wanted(&instance.plugin))
     }
-
-    // === Profiles ===
-
-    /// The profiles as written, or `default` with every filter, scorer and picker; each has a picker.
-    fn default_profiles(
-        &mut self,
-        config: &EndpointPickerConfig,
-    ) -> Result<Vec<SchedulingProfile>, ConfigError> {
-        let mut profiles = config.scheduling_profiles.clone();
-        if profiles.is_empty() {
-            let plugins = self.instances.iter().filter(|instance| {
-                let plugin = &instance.plugin;
-                plugin.filter.is_some() || plugin.scorer.is_some() || plugin.picker.is_some()
-            });
-            profiles.push(SchedulingProfile {
-                name: DEFAULT_PROFILE.to_owned(),
-                plugins: plugins.map(|instance| reference(&instance.name.name)).collect(),
-            });
-        }
-        let mut names: Vec<&str> = Vec::new();
-        for (index, profile) in profiles.iter().enumerate() {
-            if profile.name.is_empty() {
-                return Err(ConfigError::ProfileName(index));
-            }
-            if names.contains(&profile.name.as_str()) {
-                return Err(ConfigError::DuplicateProfile {
-                    index,
-                    name: profile.name.clone(),
-                });
-            }
-            names.push(&profile.name);
-            for (position, plugin) in profile.plugins.iter().enumerate() {
-                if plugin.plugin_ref.is_empty() {
-                    return Err(ConfigError::MissingRef {
-                        profile: profile.name.clone(),
-                        index: position,
-                    });
-                }
-                if !self.by_name.contains_key(plugin.plugin_ref.as_str()) {
-                    return Err(ConfigError::UndefinedInProfile {
-                        profile: profile.name.clone(),
-                        name: plugin.plugin_ref.clone(),
-                    });
-                }
-            }
-        }
-        let picker = match self.first_with(|plugin| plugin.picker.is_some()) {
-            Some(picker) => picker,
-            None => self.find_or_make(DEFAULT_PICKER)?,
-        };
-        for profile in &mut profiles {
-            let has_picker = profile.plugins.iter().any(|plugin| {
-                let index = self.by_name[plugin.plugin_ref.as_str()];
-                self.instances[index].plugin.picker.is_some()
-            });
-            if !has_picker {
-                profile.plugins.push(reference(&self.instances[picker].name.name));
-            }
-        }
-        Ok(profiles)
-    }
-
-    fn profile(&mut self, profile: &SchedulingProfile) -> Result<Profile, ConfigError> {
-        let mut parts = ProfileParts::default();
-        for (index, entry) in profile.plugins.iter().enumerate() {
-            let Instance { name, plugin } = &self.instances[self.by_name[entry.plugin_ref.as_str()]];
-            if let Some(filter) = &plugin.filter {
-                parts.filters.push((name.clone(), filter.clone()));
-            }
-            if let Some(scorer) = &plugin.scorer {
-                let weight = entry.weight.unwrap_or(1.0);
-                if !weight.is_finite() {
-                    return Err(ConfigError::Weight {
-                        profile: profile.name.clone(),
-                        index,
-                    });
-                }
-                parts.scorers.push((name.clone(), scorer.clone(), weight));
-            } else if entry.weight.is_some() {
-                self.warnings.push(format!(
-                    "schedulingProfiles[{}].plugins[{index}].weight has no effect: '{}' is no scorer",
-                    profile.name, entry.plugin_ref
-                ));
-            }
-            if let Some(picker) = &plugin.picker {
-                if parts.picker.is_some() {
-                    return Err(ConfigError::SecondPicker {
-                        profile: profile.name.clone(),
-                        name: entry.plugin_ref.clone(),
-                    });
-                }
-                parts.picker = Some((name.clone(), picker.clone()));
-            }
-            if plugin.filter.is_none() && plugin.scorer.is_none() && plugin.picker.is_none() {
-                self.warnings.push(format!(
-                    "schedulingProfiles[{}].plugins[{index}] has no effect: '{}' neither filters, scores nor picks",
-                    profile.name, entry.plugin_ref
-                ));
-            }
-        }
-        if parts.scorers.is_empty() {
-            self.warnings.push(format!(
-                "schedulingProfiles[{}] has no scorer: the least loaded endpoints are picked",
-                profile.name
-            ));
-        }
-        Ok(Profile::new(profile.name.as_str().into(), parts))
-    }
-
-    fn profile_handler(&mut self, profiles: usize) -> Result<usize, ConfigError> {
-        let handlers: Vec<usize> = self.indices(|plugin| plugin.profile_handler.is_some()).collect();
-        match handlers[..] {
-            [] if profiles == 1 => self.find_or_make(DEFAULT_PROFILE_HANDLER),
-            [] => Err(ConfigError::NoHandler),
-            [only] => Ok(only),
-            [first, second, ..] => Err(ConfigError::ManyHandlers(
-                self.instances[first].name.name.to_string(),
-                self.instances[second].name.name.to_string(),
-            )),
-        }
-    }
-
-    // === Other references ===
-
-    fn saturation_detector(&mut self, config: &EndpointPickerConfig) -> Result<usize, ConfigError> {
-        let field = "saturation detector";
-        let default = self.find_or_make(DEFAULT_DETECTOR)?;
-        let index = match config.saturation_detector() {
-            None | Some("") => default,
-            Some(name) => self.resolve(field, name)?,
-        };
-        self.expect(field, index, "a saturation detector", |plugin| {
-            plugin.saturation.clone().map(|_| ())
-        })?;
-        Ok(index)
-    }
-
-    fn parsers(&mut self, config: &EndpointPickerConfig) -> Result<Vec<ParserPlan>, ConfigError> {
-        let configured = &config.request_handler.parsers;
-        for default in DEFAULT_PARSERS {
-            if configured.is_empty() || configured.iter().any(|parser| parser.plugin_ref == default) {
-                self.find_or_make(default)?;
-            }
-        }
-        let references: Vec<&str> = if configured.is_empty() {
-            DEFAULT_PARSERS.to_vec()
-        } else {
-            configured
-                .iter()
-                .map(|parser| parser.plugin_ref.as_str())
-                .collect()
-        };
-        let mut plans = Vec::with_capacity(references.len());
-        for name in references {
-            let index = self.resolve("parser", name)?;
-            self.expect("parser", index, "a parser", |plugin| match &plugin.component {
-                Some(Component::Parser) => Some(()),
-                _ => None,
-            })?;
-            plans.push(ParserPlan {
-                name: self.instances[index].name.clone(),
-            });
-        }
-        Ok(plans)
-    }
-
-    fn data_layer(&mut self, config: &EndpointPickerConfig) -> Result<DataLayerPlan, ConfigError> {
-        let data_layer = &config.data_layer;
-        let unavailable = |field: &str| ConfigError::NotAvailable {
-            field: field.to_owned(),
-            fix: "remove the field",
-        };
-        if data_layer.peer_discovery.is_some() {
-            return Err(unavailable("dataLayer.peerDiscovery"));
-        }
-        if data_layer.cross_replica_syncer_plugin_ref.is_some() {
-            return Err(unavailable("dataLayer.crossReplicaSyncerPluginRef"));
-        }
-        if data_layer.cross_replica_sync_interval.is_some() {
-            self.warnings
-                .push("dataLayer.crossReplicaSyncInterval has no effect without a syncer".into());
-        }
-        let mut sources = data_layer.sources.clone();
-        let lists_default = sources.iter().any(|source| source.plugin_ref == DEFAULT_SOURCE);
-        if !lists_default && data_layer.inject_defaults != Some(false) {
-            self.find_or_make(DEFAULT_SOURCE)?;
-            self.find_or_make(DEFAULT_EXTRACTOR)?;
-            sources.push(Source {
-                plugin_ref: DEFAULT_SOURCE.to_owned(),
-                extractors: vec![super::PluginRef {
-                    plugin_ref: DEFAULT_EXTRACTOR.to_owned(),
-                }],
-            });
-        }
-        let mut plan = DataLayerPlan::default();
-        for (index, source) in sources.iter().enumerate() {
-            plan.sources.push(self.source(index, source)?);
-        }
-        if let Some(discovery) = &data_layer.discovery {
-            let field = "dataLayer.discovery.pluginRef";
-            let instance = self.resolve(field, &discovery.plugin_ref)?;
-            let found = self.expect(field, instance, "an endpoint discovery", |plugin| {
-                match &plugin.component {
-                    Some(Component::Discovery(any)) => any.clone().downcast::<FileDiscovery>().ok(),
-                    _ => None,
-                }
-            })?;
-            plan.discovery = Some(found);
-        }
-        Ok(plan)
-    }
-
-    fn source(&self, index: usize, source: &Source) -> Result<SourcePlan, ConfigError> {
-        let field = format!("dataLayer.sources[{index}].pluginRef");
-        let instance = self.resolve(&field, &source.plugin_ref)?;
-        let found = self.expect(&field, instance, "a data source", |plugin| {
-            match &plugin.component {
-                Some(Component::DataSource(any)) => any.clone().downcast::<MetricsDataSource>().ok(),
-                _ => None,
-            }
-        })?;
-        let mut extractors: Vec<(TypedName, Arc<CoreMetricsExtractor>)> = Vec::new();
-        for (position, extractor) in source.extractors.iter().enumerate() {
-            let field = format!("dataLayer.sources[{index}].extractors[{position}].pluginRef");
-            let instance = self.resolve(&field, &extractor.plugin_ref)?;
-            let reader = self.expect(&field, instance, "an extractor", |plugin| {
-                match &plugin.component {
-                    Some(Component::Extractor(any)) => any.clone().downcast::<CoreMetricsExtractor>().ok(),
-                    _ => None,
-                }
-            })?;
-            let name = self.instances[instance].name.clone();
-            if extractors
-                .iter()
-                .any(|(known, _)| known.plugin_type == name.plugin_type)
-            {
-                return Err(ConfigError::DuplicateExtractor {
-                    index,
-                    plugin_type: name.plugin_type,
-                });
-            }
-            extractors.push((name, reader));
-        }
-        Ok(SourcePlan {
-            name: self.instances[instance].name.clone(),
-            source: found,
-            extractors,
-        })
-    }
-
-    fn resolve(&self, field: &str, name: &str) -> Result<usize, ConfigError> {
-        self.by_name
-            .get(name)
-            .copied()
-            .ok_or_else(|| ConfigError::Undefined {
-                field: field.to_owned(),
-                name: name.to_owned(),
-            })
-    }
-
-    fn expect<T>(
-        &self,
-        field: &str,
-        index: usize,
-        wanted: &'static str,
-        get: impl Fn(&Plugin) -> Option<T>,
-    ) -> Result<T, ConfigError> {
-        let instance = &self.instances[index];
-        get(&instance.plugin).ok_or_else(|| ConfigError::WrongKind {
-            field: field.to_owned(),
-            name: instance.name.name.to_string(),
-            wanted,
-        })
-    }
-
-    // === Producers ===
 
     /// Select-and-reserve always books load, so there is always exactly one account.
     fn load_account(&mut self) -> Result<(), ConfigError> {
@@ -704,12 +424,5 @@ impl Builder {
             attributes: layout,
         };
         Ok(Scheduler::new(parts, env)?)
-    }
-}
-
-fn reference(name: &str) -> ProfilePlugin {
-    ProfilePlugin {
-        plugin_ref: name.to_owned(),
-        weight: None,
     }
 }

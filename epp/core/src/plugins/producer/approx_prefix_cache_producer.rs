@@ -109,6 +109,9 @@ impl ApproxPrefixCacheProducer {
             max_prefix_blocks_to_match,
             lru_capacity_per_server,
         } = context.parameters()?;
+        if block_size.is_some() {
+            context.warn_renamed("blockSize", "blockSizeTokens");
+        }
         let block_tokens = block_size_tokens.or(block_size).unwrap_or(16);
         if block_tokens == 0 {
             return Err(BuildError::value("blockSizeTokens", "must be greater than 0"));

@@ -5,7 +5,7 @@
 //! | `idleThreshold` | 0 |
 //! | `maxBusyScore` | 1.0 |
 //! | `inFlightLoadProducerName` | the default producer |
-//! | `requestTimeout` | deprecated upstream; refused here because nothing would read it |
+//! | `requestTimeout` | deprecated, has no effect: load is given back when the exchange ends |
 //!
 //! `c ≤ idle` gives 1; else `(max − c)/max · maxBusyScore`, max over the candidates.
 
@@ -13,6 +13,8 @@ use llmd_epp_api::attribute::IN_FLIGHT_LOAD;
 use llmd_epp_api::plugin::Scorer;
 use llmd_epp_api::{BuildError, Cycle, InFlightLoad, Need, Plugin, PluginType, Stability};
 use serde::Deserialize;
+
+use crate::config::GoDuration;
 
 /// Type name in configurations.
 pub const TYPE: &str = "active-request-scorer";
@@ -27,7 +29,11 @@ pub const PLUGIN: PluginType = PluginType {
             idle_threshold,
             max_busy_score,
             in_flight_load_producer_name,
+            request_timeout,
         } = context.parameters()?;
+        if request_timeout.is_some() {
+            context.warn_without_effect("requestTimeout");
+        }
         if !(0.0..=1.0).contains(&max_busy_score) {
             return Err(BuildError::value("maxBusyScore", "must be in 0..=1"));
         }
@@ -49,6 +55,7 @@ struct Parameters {
     idle_threshold: u64,
     max_busy_score: f64,
     in_flight_load_producer_name: String,
+    request_timeout: Option<GoDuration>,
 }
 
 impl Default for Parameters {
@@ -57,6 +64,7 @@ impl Default for Parameters {
             idle_threshold: 0,
             max_busy_score: 1.0,
             in_flight_load_producer_name: String::new(),
+            request_timeout: None,
         }
     }
 }

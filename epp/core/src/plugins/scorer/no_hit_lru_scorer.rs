@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `lruSize` | 1024 endpoints |
 //! | `prefixMatchInfoProducerName` | the default producer |
-//! | `prefixPluginType`, `prefixPluginName` | deprecated upstream; refused here because nothing would read them |
+//! | `prefixPluginType`, `prefixPluginName` | deprecated, have no effect |
 //!
 //! Any prefix hit in the pool gives 0.5 to all. Else the candidates are ranked: never used first,
 //! then least recently used; `1 − rank/(n − 1)`, 1 for a single one. A cold request moves its
@@ -35,7 +35,15 @@ pub const PLUGIN: PluginType = PluginType {
         let Parameters {
             lru_size,
             prefix_match_info_producer_name,
+            prefix_plugin_type,
+            prefix_plugin_name,
         } = context.parameters()?;
+        if prefix_plugin_type.is_some() {
+            context.warn_without_effect("prefixPluginType");
+        }
+        if prefix_plugin_name.is_some() {
+            context.warn_without_effect("prefixPluginName");
+        }
         if lru_size == 0 {
             return Err(BuildError::value("lruSize", "must be greater than 0"));
         }
@@ -62,6 +70,8 @@ pub const PLUGIN: PluginType = PluginType {
 struct Parameters {
     lru_size: usize,
     prefix_match_info_producer_name: String,
+    prefix_plugin_type: Option<String>,
+    prefix_plugin_name: Option<String>,
 }
 
 impl Default for Parameters {
@@ -69,6 +79,8 @@ impl Default for Parameters {
         Self {
             lru_size: 1024,
             prefix_match_info_producer_name: String::new(),
+            prefix_plugin_type: None,
+            prefix_plugin_name: None,
         }
     }
 }
