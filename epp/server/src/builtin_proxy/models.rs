@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     fn pool(models: &[Option<&str>]) -> Snapshot {
-        let member = |(index, models): (usize, &Option<&str>)| {
+        let member = |(index, models): (usize, Option<&str>)| {
             let spec = EndpointSpec {
                 name: EndpointName::new("default", format!("e{index}")),
                 pod: format!("e{index}").into(),
@@ -46,8 +46,8 @@ mod tests {
                 port: 8000,
                 rank: 0,
                 labels: models
-                    .iter()
-                    .map(|models| (LABEL.to_owned(), (*models).to_owned()))
+                    .map(|models| (LABEL.to_owned(), models.to_owned()))
+                    .into_iter()
                     .collect(),
             };
             (
@@ -55,7 +55,7 @@ mod tests {
                 Arc::default(),
             )
         };
-        Snapshot::new(1, models.iter().enumerate().map(member).collect())
+        Snapshot::new(1, models.iter().copied().enumerate().map(member).collect())
     }
 
     #[test]

@@ -7,6 +7,8 @@ use proptest::prelude::*;
 use super::*;
 
 const VLLM: &str = include_str!("../../../../testdata/vllm.prom");
+/// Recorded from vLLM 0.32 after a benchmark (see `sim/tests/trace/record.py`).
+const VLLM_RECORDED: &str = include_str!("../../../../../../sim/tests/trace/vllm-0.32-metrics.txt");
 const SGLANG: &str = include_str!("../../../../testdata/sglang.prom");
 
 fn extractor(yaml: &str) -> CoreMetricsExtractor {
@@ -69,6 +71,21 @@ fn a_vllm_page_gives_every_field() {
     assert_eq!(record.max_active_models, 4);
     assert_eq!(record.prefix_hit_rate, Some(0.75));
     assert!(record.update_time.is_some());
+}
+
+#[test]
+fn a_recorded_vllm_page_is_read_without_a_failure() {
+    let own = extractor("{}");
+    let Read {
+        record,
+        failures,
+        first,
+        ..
+    } = read(&own, "vllm", VLLM_RECORDED);
+    assert_eq!((failures, first), (0, None));
+    assert_eq!((record.waiting_queue_size, record.running_requests_size), (0, 0));
+    assert_eq!((record.cache_block_size, record.cache_num_blocks), (32, 513));
+    assert_eq!(record.prefix_hit_rate, Some(131_936.0 / 732_528.0));
 }
 
 #[test]
