@@ -85,7 +85,7 @@ impl Service {
             return Ok(response);
         }
         if path == "/version" {
-            return Ok(plain(200, format!("{{\"version\":\"{}\"}}", FINGERPRINT)));
+            return Ok(plain(200, format!("{{\"version\":\"{FINGERPRINT}\"}}")));
         }
         if Instant::now() < self.ready_at {
             return Err(ApiError::new(

@@ -63,6 +63,8 @@ pub struct Engine {
     waiting: VecDeque<Sequence>,
     running: Vec<Sequence>,
     step: Option<Step>,
+    /// Time up to which everything is done.
+    clock: Duration,
     front_end_free: Duration,
     next_id: RequestId,
     counters: Counters,
@@ -79,6 +81,7 @@ impl Engine {
             waiting: VecDeque::new(),
             running: Vec::with_capacity(config.max_sequences),
             step: None,
+            clock: Duration::ZERO,
             front_end_free: Duration::ZERO,
             next_id: 0,
             counters: Counters::default(),
@@ -141,7 +144,8 @@ impl Engine {
 
     /// Does everything that is due at `now` and appends what happened.
     pub fn poll(&mut self, now: Duration, events: &mut Vec<Event>) {
-        let mut time = now;
+        // A late wake-up must not push what was due before it: catch up from where the work was due.
+        let mut time = self.next().map_or(now, |next| next.min(now)).max(self.clock);
         loop {
             if let Some(step) = &self.step {
                 if step.end > now {
@@ -153,6 +157,7 @@ impl Engine {
                 self.step = None;
                 self.finish_step(time, duration, tokens, events);
             }
+            self.clock = time;
             self.take_arrivals(time);
             if self.start_step(time) {
                 continue;

@@ -49,6 +49,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "llmd-openai",
             "llmd-process",
             "llmd-render",
+            "llmd-sim",
         ],
     ),
     ("xtask", &[]),

@@ -282,6 +282,51 @@ fn overridden_latencies_hold_per_request_and_do_not_block_each_other() {
 }
 
 #[test]
+fn late_polls_do_not_add_up() {
+    let fixed = |ms| {
+        Some(Latency {
+            mean: Duration::from_millis(ms),
+            deviation: Duration::ZERO,
+        })
+    };
+    let overrides = Overrides {
+        first_token: fixed(10),
+        next_token: fixed(10),
+        ..Overrides::default()
+    };
+    for timing in [
+        Timing::new(SLOW, overrides, 0.0, 0),
+        Timing::new(
+            StepModel {
+                base: 0.01,
+                prefill_token: 0.0,
+                ..SLOW
+            },
+            Overrides::default(),
+            0.0,
+            0,
+        ),
+    ] {
+        let mut engine = Engine::new(CONFIG, timing);
+        let mut events = Vec::new();
+        engine.submit(Duration::ZERO, request(0..4, 20)).unwrap();
+        let mut polls = 0;
+        while let Some(next) = engine.next() {
+            engine.poll(next + Duration::from_millis(3), &mut events);
+            polls += 1;
+        }
+        let end = events.iter().find_map(|event| {
+            if let Event::Finished { summary, .. } = event {
+                Some(summary.end_to_end)
+            } else {
+                None
+            }
+        });
+        assert_eq!(end, Some(Duration::from_millis(200)), "after {polls} late polls");
+    }
+}
+
+#[test]
 fn an_aborted_request_leaves_no_trace_in_the_blocks() {
     let mut engine = engine(CONFIG);
     let mut events = Vec::new();
