@@ -246,7 +246,7 @@ pub async fn serve(
 fn load(options: &EppOptions, registry: &Registry) -> Result<Assembly, RunError> {
     let Decoded { config, warnings } = match &options.config {
         ConfigSource::Default => Decoded {
-            config: EndpointPickerConfig::default(),
+            config: EndpointPickerConfig::upstream_default(),
             warnings: Vec::new(),
         },
         ConfigSource::Text(text) => EndpointPickerConfig::decode(text)?,
