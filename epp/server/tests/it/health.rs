@@ -33,7 +33,7 @@ where
     Ok(answer.into_inner())
 }
 
-async fn check(channel: &Channel, service: &str) -> ServingStatus {
+pub(crate) async fn check(channel: &Channel, service: &str) -> ServingStatus {
     let question = HealthCheckRequest {
         service: service.to_owned(),
     };

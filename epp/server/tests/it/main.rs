@@ -8,4 +8,5 @@ mod health;
 mod metrics_server;
 mod picker;
 mod proxy;
+mod role;
 mod wait;
