@@ -382,17 +382,17 @@ impl Exchange {
             .scheduler
             .select(now, request, snapshot, candidates.as_deref())?;
         let routed = routed(request, &selection)?;
-        match &mut self.routed {
-            Some(running) => running.held = selection.held,
-            None => {
-                labels.routed(request.size_bytes);
-                self.routed = Some(Running {
-                    held: selection.held,
-                    recorder: Arc::clone(labels),
-                    response: Response::new(request, self.epp.parsers.resolve(path_of(&request.headers))),
-                });
-            }
+        if let Some(running) = &mut self.routed {
+            running.held = selection.held;
+            return Ok(routed);
         }
+        labels.routed(request.size_bytes);
+        let claim = self.epp.parsers.resolve(path_of(&request.headers));
+        self.routed = Some(Running {
+            held: selection.held,
+            recorder: Arc::clone(labels),
+            response: Response::new(request, claim),
+        });
         Ok(routed)
     }
 

@@ -1,4 +1,4 @@
-//! Envoy's external processing (ext_proc v3) in `FULL_DUPLEX_STREAMED` mode.
+//! Envoy's external processing (`ext_proc` v3) in `FULL_DUPLEX_STREAMED` mode.
 //!
 //! ```text
 //!  Envoy ──request headers, body──▶ Conversation ──▶ Exchange (parse, schedule, reserve)

@@ -79,7 +79,7 @@ pub struct ProxyOptions {
 /// A command line that makes sense.
 #[derive(Clone, Debug)]
 pub struct EppOptions {
-    /// Address of the ext_proc, health and metrics listeners; `None` is every address, as upstream.
+    /// Address of the `ext_proc`, health and metrics listeners; `None` is every address, as upstream.
     pub bind_address: Option<IpAddr>,
     /// `--grpc-port`.
     pub grpc_port: u16,

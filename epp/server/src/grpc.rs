@@ -60,7 +60,7 @@ impl Default for MessageLimits {
 /// What one listener answers.
 #[derive(Clone)]
 pub struct Services {
-    /// ext_proc, where this listener has it.
+    /// `ext_proc`, where this listener has it.
     pub ext_proc: Option<Arc<ExtProc>>,
     /// Health, where this listener has it.
     pub health: Option<Health>,

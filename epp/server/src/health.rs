@@ -1,6 +1,6 @@
 //! `grpc.health.v1.Health` with the service names Envoy, Kubernetes and upstream's charts ask for.
 //!
-//! Without leader election `liveness`, `readiness`, ext_proc's name, the empty name and every unknown
+//! Without leader election `liveness`, `readiness`, `ext_proc`'s name, the empty name and every unknown
 //! name have one state: SERVING while the pool is synced, the parsers support its protocol and the
 //! process is not draining. `Watch` is not implemented, as upstream.
 
@@ -21,37 +21,37 @@ pub struct Health(Arc<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    is_synced: AtomicBool,
-    is_protocol_supported: AtomicBool,
-    is_draining: AtomicBool,
+    synced: AtomicBool,
+    protocol_supported: AtomicBool,
+    draining: AtomicBool,
 }
 
 impl Health {
-    /// Not serving yet. `is_protocol_supported`: every parser can serve the pool's protocol.
-    pub fn new(is_protocol_supported: bool) -> Self {
+    /// Not serving yet. `protocol_supported`: every parser can serve the pool's protocol.
+    pub fn new(protocol_supported: bool) -> Self {
         let health = Self::default();
         health
             .0
-            .is_protocol_supported
-            .store(is_protocol_supported, Ordering::Relaxed);
+            .protocol_supported
+            .store(protocol_supported, Ordering::Relaxed);
         health
     }
 
     /// Discovery delivered its first list of endpoints.
     pub fn synced(&self) {
-        self.0.is_synced.store(true, Ordering::Relaxed);
+        self.0.synced.store(true, Ordering::Relaxed);
     }
 
     /// Shutdown has begun.
     pub fn draining(&self) {
-        self.0.is_draining.store(true, Ordering::Relaxed);
+        self.0.draining.store(true, Ordering::Relaxed);
     }
 
     /// Whether new requests are welcome.
     pub fn is_ready(&self) -> bool {
-        self.0.is_synced.load(Ordering::Relaxed)
-            && self.0.is_protocol_supported.load(Ordering::Relaxed)
-            && !self.0.is_draining.load(Ordering::Relaxed)
+        self.0.synced.load(Ordering::Relaxed)
+            && self.0.protocol_supported.load(Ordering::Relaxed)
+            && !self.0.draining.load(Ordering::Relaxed)
     }
 
     /// The answer to `Check`. Without leader election every name has the same state, unknown ones

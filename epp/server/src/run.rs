@@ -66,7 +66,7 @@ pub enum RunError {
     /// The TLS files of a metrics source are wrong.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// The certificate of the ext_proc port is wrong.
+    /// The certificate of the `ext_proc` port is wrong.
     #[error("--secure-serving: {0}")]
     Tls(#[from] tls::TlsError),
     /// The tracing environment is wrong.
@@ -144,7 +144,7 @@ fn start(options: &EppOptions) -> Result<(), RunError> {
 /// Where a running picker listens.
 #[derive(Clone, Copy, Debug)]
 pub struct Addresses {
-    /// ext_proc.
+    /// `ext_proc`.
     pub grpc: SocketAddr,
     /// gRPC health.
     pub health: SocketAddr,

@@ -1,3 +1,5 @@
+#![allow(clippy::float_cmp, reason = "sums of values that floats hold exactly")]
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -83,10 +83,9 @@ fn upstreams_bucket_of_32778_is_kept_and_bounds_end_where_upstreams_end() {
     let last_bound = |family: &str| {
         let prefix = format!("llm_d_epp_{family}_bucket{{");
         let bounds = text.lines().filter(|line| line.starts_with(&prefix));
-        let finite = bounds.filter_map(|line| line.split("le=\"").nth(1)?.split('"').next());
+        let mut finite = bounds.filter_map(|line| line.split("le=\"").nth(1)?.split('"').next());
         finite
-            .filter(|bound| *bound != "+Inf")
-            .last()
+            .rfind(|bound| *bound != "+Inf")
             .expect("a bound")
             .to_owned()
     };

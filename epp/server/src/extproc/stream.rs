@@ -41,9 +41,8 @@ impl ProcessStream {
             if let Some(answer) = self.conversation.answers.pop_front() {
                 return Poll::Ready(Some(Ok(answer)));
             }
-            match &mut self.conversation.end {
-                Some(end) => return Poll::Ready(std::mem::replace(end, Ok(())).err().map(Err)),
-                None => {}
+            if let Some(end) = &mut self.conversation.end {
+                return Poll::Ready(std::mem::replace(end, Ok(())).err().map(Err));
             }
             let message = ready!(Pin::new(&mut self.incoming).poll_next(cx));
             let now = Instant::now();

@@ -1,5 +1,8 @@
 //! Envoy's side of the protocol, message by message.
 
+#![allow(clippy::float_cmp, reason = "counters hold small integers")]
+#![allow(clippy::panic, reason = "a failed expectation of a test")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -292,7 +295,8 @@ async fn an_abort_at_any_point_gives_the_load_back() {
 
 #[tokio::test]
 async fn rejections_are_immediate_responses_in_upstreams_words() {
-    let cases: [(u8, &[u8], i32, &str, Option<&str>); 4] = [
+    type Case<'a> = (u8, &'a [u8], i32, &'a str, Option<&'a str>);
+    let cases: [Case<'_>; 4] = [
         (
             1,
             b"no healthy upstream",
@@ -369,18 +373,15 @@ async fn a_subset_hint_restricts_the_pool() {
         call.send_with(head(&[(":path", "/v1/chat/completions")], false), hint.clone())
             .await;
         call.send_with(request_body(CHAT, true), hint).await;
-        match destination {
-            Some(destination) => {
-                let forwarded = call.forwarded().await;
-                assert_eq!(
-                    forwarded.set("x-gateway-destination-endpoint").as_deref(),
-                    Some(destination)
-                );
-            }
-            None => {
-                let response = call.immediate().await;
-                assert_eq!(response.status.map(|status| status.code), Some(503));
-            }
+        if let Some(destination) = destination {
+            let forwarded = call.forwarded().await;
+            assert_eq!(
+                forwarded.set("x-gateway-destination-endpoint").as_deref(),
+                Some(destination)
+            );
+        } else {
+            let response = call.immediate().await;
+            assert_eq!(response.status.map(|status| status.code), Some(503));
         }
         drop(call);
         until_true("the load is given back", || picker.load().0 == 0).await;

@@ -1,5 +1,7 @@
 //! A picker behind the real gRPC server, and a client that speaks ext-proc to it.
 
+#![allow(clippy::panic, reason = "a failed expectation of a test")]
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

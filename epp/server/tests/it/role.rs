@@ -71,7 +71,7 @@ impl Role {
         let running = tokio::spawn(async move {
             let options = parse(&flags);
             serve(&options, token, |addresses| {
-                sender.send(addresses).expect("awaited")
+                sender.send(addresses).expect("awaited");
             })
             .await
         });
