@@ -1,210 +1,27 @@
 //! The built-in proxy from client to engine, with engines that die.
 
-use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+mod rig;
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use llmd_epp::builtin_proxy::{self, ApiKeys};
-use llmd_epp::datalayer::{DataLayer, Options, Source, sources};
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use llmd_epp::builtin_proxy::ApiKeys;
+use llmd_epp::datalayer::{DataLayer, Options, sources};
 use llmd_epp::discovery::file;
-use llmd_epp_api::{InferenceRequest, Rejection, Reservation, SlotTable, Snapshot};
-use llmd_epp_core::Epp;
+use llmd_epp_api::SlotTable;
 use llmd_epp_core::config::{BuildEnv, EndpointPickerConfig, assemble};
-use llmd_epp_core::exchange::{Held, Select, Selection};
-use llmd_epp_core::parsers::Parsers;
-use llmd_epp_core::plugins::datalayer::core_metrics_extractor::CoreMetricsExtractor;
-use llmd_epp_core::plugins::datalayer::metrics_data_source::MetricsDataSource;
-use llmd_epp_core::request_metrics::RequestMetrics;
-use llmd_openai::Usage;
-use llmd_proxy::Limits;
 use prometheus::Registry;
-use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio::net::TcpListener;
 
 use crate::datalayer::names;
 use crate::engine::{Engine, Script};
 use crate::metrics_server::spec;
 use crate::wait::until_true;
-
-/// Picks the first candidate with the least load.
-struct LeastLoaded;
-
-struct Load(Option<Reservation>);
-
-impl Held for Load {
-    fn on_first_chunk(&mut self, _now: Instant) {
-        if let Some(reservation) = &mut self.0 {
-            reservation.release_tokens();
-        }
-    }
-
-    fn on_complete(&mut self, _now: Instant, _usage: Usage) {
-        self.0 = None;
-    }
-
-    fn scores(&self) -> Vec<(Arc<str>, f64)> {
-        Vec::new()
-    }
-}
-
-impl Select for LeastLoaded {
-    fn select(
-        &self,
-        _now: Instant,
-        request: &InferenceRequest,
-        snapshot: &Snapshot,
-        candidates: Option<&[u32]>,
-    ) -> Result<Selection, Rejection> {
-        let all: Vec<u32> = (0..snapshot.len() as u32).collect();
-        let load = |index: &&u32| snapshot.endpoints[**index as usize].slot().requests();
-        let best = candidates
-            .unwrap_or(&all)
-            .iter()
-            .min_by_key(load)
-            .expect("a candidate");
-        let endpoint = Arc::clone(&snapshot.endpoints[*best as usize]);
-        Ok(Selection {
-            held: Box::new(Load(Some(endpoint.slot().reserve(request.size_bytes as u64)))),
-            endpoints: vec![endpoint],
-            set_headers: Vec::new(),
-        })
-    }
-}
-
-struct Rig {
-    proxy: SocketAddr,
-    layer: DataLayer,
-    ready: Arc<AtomicBool>,
-    _stop: DropGuard,
-}
-
-async fn rig(engines: &[&Engine]) -> Rig {
-    start(engines, None, scraping()).await
-}
-
-fn scraping() -> Vec<Source> {
-    let extractor =
-        CoreMetricsExtractor::new(&serde_yaml::from_str("{}").expect("defaults")).expect("built-in");
-    let source = MetricsDataSource::new(&serde_yaml::from_str("{}").expect("defaults")).expect("defaults");
-    vec![Source::new(source, vec![Arc::new(extractor)]).expect("no TLS")]
-}
-
-async fn start(engines: &[&Engine], api_keys: Option<ApiKeys>, sources: Vec<Source>) -> Rig {
-    let registry = Registry::new();
-    let options = Options {
-        sources,
-        refresh_interval: Duration::from_millis(50),
-        slots: Arc::new(SlotTable::default()),
-        on_endpoints: Box::new(|_| {}),
-        deprecated_metrics: false,
-    };
-    let layer = DataLayer::start(options, &registry).expect("registers");
-    let named = engines
-        .iter()
-        .enumerate()
-        .map(|(index, engine)| engine.spec(&format!("engine-{index}")));
-    layer.set_endpoints(named.collect());
-    serve(layer, Arc::new(LeastLoaded), &registry, api_keys).await
-}
-
-async fn serve(
-    layer: DataLayer,
-    scheduler: Arc<dyn Select>,
-    registry: &Registry,
-    api_keys: Option<ApiKeys>,
-) -> Rig {
-    let epp = Arc::new(Epp::new(
-        scheduler,
-        Parsers::default(),
-        RequestMetrics::register(registry, false, "", "").expect("registers"),
-        llmd_epp_core::exchange::Options::default(),
-    ));
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("binds");
-    let proxy = listener.local_addr().expect("address");
-    let ready = Arc::new(AtomicBool::new(true));
-    let is_ready = Arc::clone(&ready);
-    let options = builtin_proxy::Options {
-        api_keys,
-        limits: Limits::default(),
-        is_ready: Arc::new(move || is_ready.load(Ordering::Relaxed)),
-    };
-    let stop = CancellationToken::new();
-    tokio::spawn(builtin_proxy::serve(
-        listener,
-        epp,
-        layer.clone(),
-        options,
-        stop.clone(),
-    ));
-    Rig {
-        proxy,
-        layer,
-        ready,
-        _stop: stop.drop_guard(),
-    }
-}
-
-impl Rig {
-    /// Sends one request and returns the answer when its head is there.
-    async fn send(&self, request: Request<Full<Bytes>>) -> Response<Incoming> {
-        let stream = TcpStream::connect(self.proxy).await.expect("connects");
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.expect("handshake");
-        tokio::spawn(connection);
-        sender.send_request(request).await.expect("an answer")
-    }
-
-    async fn chat(&self, body: &str) -> Response<Incoming> {
-        self.send(post("/v1/chat/completions", &[], body)).await
-    }
-
-    async fn get(&self, path: &str) -> (u16, String) {
-        let request = Request::get(path)
-            .header("host", "x")
-            .body(Full::default())
-            .expect("request");
-        let answer = self.send(request).await;
-        (answer.status().as_u16(), text(answer).await)
-    }
-
-    async fn all_load_is_given_back(&self) {
-        let snapshot = self.layer.snapshot();
-        let idle = || {
-            snapshot
-                .endpoints
-                .iter()
-                .all(|e| (e.slot().requests(), e.slot().tokens()) == (0, 0))
-        };
-        until_true("no load is left", idle).await;
-    }
-}
-
-fn post(path: &str, headers: &[(&str, &str)], body: &str) -> Request<Full<Bytes>> {
-    let mut request = Request::post(path)
-        .header("host", "x")
-        .header("content-type", "application/json");
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    request.body(Full::from(body.to_owned())).expect("request")
-}
-
-async fn text(answer: Response<Incoming>) -> String {
-    let bytes = answer
-        .into_body()
-        .collect()
-        .await
-        .expect("a whole body")
-        .to_bytes();
-    String::from_utf8(bytes.to_vec()).expect("UTF-8")
-}
+use rig::{post, rig, scraping, serve, start, text};
 
 const CHAT: &str =
     r#"{ "n":12345678901234567890, "model" : "m","messages":[{"role":"user","content":"h\u0069 \/"}] }"#;
