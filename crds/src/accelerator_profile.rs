@@ -32,7 +32,7 @@ pub struct AcceleratorProfileSpec {
     pub accelerators_per_node: i32,
     /// Labels of the nodes that have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("maxProperties" = 32), inner(length(max = 63)))]
+    #[schemars(schema_with = "crate::schema::string_map::<32, 63>")]
     pub node_selector: Option<BTreeMap<String, String>>,
     /// Taints of the nodes that have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -119,10 +119,10 @@ pub struct Rollout {
 pub struct CommonMetadata {
     /// Added to every object and pod; no reserved prefix.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("maxProperties" = 32), inner(length(max = 63)))]
+    #[schemars(schema_with = "crate::schema::string_map::<32, 63>")]
     pub labels: Option<BTreeMap<String, String>>,
     /// Added to every object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("maxProperties" = 32), inner(length(max = 4096)))]
+    #[schemars(schema_with = "crate::schema::string_map::<32, 4096>")]
     pub annotations: Option<BTreeMap<String, String>>,
 }

@@ -28,7 +28,7 @@ pub struct Engine {
     pub image_pull_policy: Option<ImagePullPolicy>,
     /// Flags without dashes; an empty value makes a bare flag. Merged by key over the path's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("maxProperties" = 128), inner(length(max = 4096)))]
+    #[schemars(schema_with = "crate::schema::string_map::<128, 4096>")]
     pub args: Option<BTreeMap<String, String>>,
     /// Flags of the path to leave out.
     #[serde(default, skip_serializing_if = "Option::is_none")]

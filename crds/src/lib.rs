@@ -12,6 +12,9 @@
 //! A schema holds only fields that change what is rendered. It has no defaults: a default would be
 //! stored by the API server and hide that a field is unset, so that a later path version had no effect.
 
+// The derive repeats each struct inside a function, where its `pub` reaches nobody.
+#![allow(unreachable_pub)]
+
 mod accelerator_profile;
 mod definitions;
 mod deployment;

@@ -88,10 +88,10 @@ pub enum Vendor {
 pub struct Resources {
     /// Requests by resource name, as Kubernetes quantities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("maxProperties" = 16), inner(length(max = 64)))]
+    #[schemars(schema_with = "crate::schema::string_map::<16, 64>")]
     pub requests: Option<BTreeMap<String, String>>,
     /// Limits by resource name, as Kubernetes quantities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("maxProperties" = 16), inner(length(max = 64)))]
+    #[schemars(schema_with = "crate::schema::string_map::<16, 64>")]
     pub limits: Option<BTreeMap<String, String>>,
 }

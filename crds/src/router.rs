@@ -38,7 +38,7 @@ pub struct Epp {
     pub resources: Option<Resources>,
     /// Further flags without dashes, as llm-d's Endpoint Picker has them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("maxProperties" = 64), inner(length(max = 1024)))]
+    #[schemars(schema_with = "crate::schema::string_map::<64, 1024>")]
     pub flags: Option<BTreeMap<String, String>>,
     /// EndpointPickerConfig in place of the path's.
     #[serde(default, skip_serializing_if = "Option::is_none")]

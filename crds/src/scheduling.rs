@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub struct Scheduling {
     /// Labels a node must have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("maxProperties" = 32), inner(length(max = 63)))]
+    #[schemars(schema_with = "crate::schema::string_map::<32, 63>")]
     pub node_selector: Option<BTreeMap<String, String>>,
     /// Taints the pods tolerate.
     #[serde(default, skip_serializing_if = "Option::is_none")]

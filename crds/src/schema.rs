@@ -16,6 +16,15 @@ pub(crate) fn any_object(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
 }
 
+/// Strings by key: at most `ENTRIES`, each of at most `LENGTH` characters.
+pub(crate) fn string_map<const ENTRIES: usize, const LENGTH: usize>(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": ENTRIES,
+        "additionalProperties": {"type": "string", "maxLength": LENGTH}
+    })
+}
+
 /// What schemars writes and the API server should not see:
 /// `nullable` (with it `null` is stored and `has()` is true), `additionalProperties: false` beside
 /// `properties` (not structural; unknown fields are pruned anyway), formats that are no OpenAPI
