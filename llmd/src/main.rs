@@ -1,2 +1,35 @@
-//! Stub.
-fn main() {}
+//! The one binary: verbs and wiring, nothing else.
+//!
+//! ```text
+//!  argv[0] or first argument ─┬─ epp ─────────▶ llmd-epp     (Go-style flags, passed on untouched)
+//!                             ├─ sim ─────────▶ llmd-sim
+//!                             └─ crds ────────▶ llmd-crds
+//! ```
+//!
+//! Exit codes: 0 done, 1 a difference or not ready, 2 wrong usage or invalid input, 3 a runtime error.
+
+mod cli;
+mod crds;
+mod exit;
+mod output;
+mod role;
+mod serve;
+mod shell;
+mod version;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // one TLS provider for the process, before anything can ask for one
+    if rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .is_err()
+    {
+        return exit::Failure::runtime("another TLS provider is installed already").report();
+    }
+    llmd_local::parent::exit_with_parent_if_asked();
+    match role::dispatch(std::env::args_os().collect()) {
+        Ok(code) => code,
+        Err(failure) => failure.report(),
+    }
+}

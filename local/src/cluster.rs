@@ -26,6 +26,9 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Longest wait until the router stops picking a pod that leaves.
 const UNROUTE_DEADLINE: Duration = Duration::from_secs(2);
 
+/// Time between two looks at what still runs through the router.
+const IDLE_LOOK: Duration = Duration::from_millis(20);
+
 /// Longest drain when the whole run ends; a single pod that leaves gets its rendered grace period.
 const QUIT_GRACE: Duration = Duration::from_secs(5);
 
@@ -59,6 +62,7 @@ struct Pod {
     containers: Vec<Arc<Container>>,
     stopping: CancellationToken,
     stop: CancellationToken,
+    kill: CancellationToken,
 }
 
 impl Pod {
@@ -91,7 +95,6 @@ struct Inner {
     /// Endpoints that no pod stands behind: attached engines.
     attached: Vec<Endpoint>,
     desired: watch::Sender<Option<Arc<Plan>>>,
-    kill: CancellationToken,
     tasks: TaskTracker,
 }
 
@@ -118,7 +121,6 @@ impl Cluster {
             file: Mutex::new(file),
             attached,
             desired: watch::Sender::new(None),
-            kill: CancellationToken::new(),
             tasks: TaskTracker::new(),
             machine,
         };
@@ -174,23 +176,24 @@ impl Cluster {
         self.inner.router_port(rendered)
     }
 
-    /// Woken whenever a pod changes.
-    pub fn changed(&self) -> Arc<Notify> {
-        Arc::clone(&self.inner.context.changed)
-    }
-
     /// Stops everything: the router first, so that streams end before their engines do. `now` cuts it short.
     pub async fn shut_down(&self, now: &CancellationToken) {
         let inner = &self.inner;
         let plan = inner.plan();
         let is_router = |pod: &Arc<Pod>| plan.as_ref().is_some_and(|plan| plan.router == pod.workload);
         let (routers, engines): (Vec<_>, Vec<_>) = lock(&inner.pods).values().cloned().partition(is_router);
-        for group in [routers, engines] {
+        for (group, is_router) in [(routers, true), (engines, false)] {
             for pod in &group {
                 pod.stopping.cancel();
-                pod.stop.cancel();
             }
             let gone = async {
+                for pod in &group {
+                    if is_router {
+                        inner.stop_router(pod).await;
+                    } else {
+                        pod.stop.cancel();
+                    }
+                }
                 for pod in &group {
                     inner.wait_gone(&pod.plan.name).await;
                 }
@@ -248,9 +251,14 @@ impl Inner {
                 .events
                 .note(Level::Info, format!("{} drains and stops", pod.plan.name));
             let inner = Arc::clone(self);
+            let is_router = pod.workload == plan.router;
             self.tasks.spawn(async move {
-                inner.wait_unrouted(&pod).await;
-                pod.stop.cancel();
+                if is_router {
+                    inner.stop_router(&pod).await;
+                } else {
+                    inner.wait_unrouted(&pod).await;
+                    pod.stop.cancel();
+                }
             });
         }
         retry
@@ -338,6 +346,7 @@ impl Inner {
             containers,
             stopping: CancellationToken::new(),
             stop: CancellationToken::new(),
+            kill: CancellationToken::new(),
         });
         lock(&self.pods).insert(name, Arc::clone(&pod));
         let inner = Arc::clone(self);
@@ -349,7 +358,7 @@ impl Inner {
     async fn attend(self: Arc<Self>, pod: Arc<Pod>) {
         let runs = TaskTracker::new();
         for container in &pod.containers {
-            let (container, stop, kill) = (Arc::clone(container), pod.stop.clone(), self.kill.clone());
+            let (container, stop, kill) = (Arc::clone(container), pod.stop.clone(), pod.kill.clone());
             runs.spawn(async move { container.run(&stop, &kill).await });
         }
         runs.close();
@@ -358,6 +367,22 @@ impl Inner {
         let _ = std::fs::remove_dir_all(pod::volume_dir(&self.machine, &pod.plan.name)); // the run's directory goes anyway
         lock(&self.pods).remove(&pod.plan.name);
         self.context.changed.notify_one();
+    }
+
+    /// Stops a router: it would wait out its whole drain time, which nobody needs once no request is in flight.
+    async fn stop_router(&self, pod: &Pod) {
+        let port = pod.plan.port(routing::METRICS_PORT);
+        pod.stop.cancel();
+        while let Some(port) = port {
+            let listed = routing::endpoints(&self.context.prober, port)
+                .await
+                .unwrap_or_default();
+            if listed.iter().all(|endpoint| endpoint.in_flight_requests == 0) {
+                break;
+            }
+            tokio::time::sleep(IDLE_LOOK).await;
+        }
+        pod.kill.cancel();
     }
 
     /// Waits until the router no longer lists the pod, so that no new request reaches it.
@@ -372,7 +397,7 @@ impl Inner {
                 }) {
                     return;
                 }
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                tokio::time::sleep(IDLE_LOOK).await;
             }
         };
         let _ = tokio::time::timeout(UNROUTE_DEADLINE, gone).await;
@@ -407,7 +432,10 @@ impl Inner {
     }
 
     async fn kill_pods(&self, pods: &[Arc<Pod>]) {
-        self.kill.cancel();
+        for pod in pods {
+            pod.stop.cancel();
+            pod.kill.cancel();
+        }
         for pod in pods {
             self.wait_gone(&pod.plan.name).await;
         }

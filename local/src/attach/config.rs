@@ -8,11 +8,12 @@ use super::{MODELS_LABEL, models_differ};
 /// An `EndpointPickerConfig` for `engines`.
 ///
 /// A score that only some engines have would make the others look idle, so queue and KV-cache use count only when
-/// all engines show them. Prefix affinity and the requests that pass through the router always count.
+/// all engines show them. Prefix affinity always counts, and prompts without a match go to the engine that got one
+/// longest ago, so that a burst between two scrapes spreads.
 pub fn router_config(engines: &[Engine]) -> Value {
     let all_metrics = engines.iter().all(|engine| engine.metrics);
     let any_metrics = engines.iter().any(|engine| engine.metrics);
-    let mut scorers = vec![("prefix-cache-scorer", 3)];
+    let mut scorers = vec![("prefix-cache-scorer", 3), ("no-hit-lru-scorer", 2)];
     if all_metrics {
         scorers.extend([("queue-scorer", 2), ("kv-cache-utilization-scorer", 2)]);
     } else {

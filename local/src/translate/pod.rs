@@ -76,7 +76,7 @@ const PASSED_TO_OWN: [&str; 10] = [
     "LANG",
     "TMPDIR",
     "NO_COLOR",
-    "RUST_LOG",
+    "LLMD_LOG",
     "RUST_BACKTRACE",
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",

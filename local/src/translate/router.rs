@@ -43,6 +43,9 @@ pub fn translate(
     let pool = pool_of(args);
     drop_flags(args);
     args.push(format!("--proxy-bind-address={}", settings.bind));
+    if !ports::has_flag(args, "--bind-address") {
+        args.push("--bind-address=127.0.0.1".to_owned()); // gRPC, health and metrics have no key
+    }
     if let Some(path) = &settings.api_key_file {
         args.push(format!("--proxy-api-key-file={}", path.display()));
     }
