@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use futures_util::{Stream, StreamExt};
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper::{HeaderMap, Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -35,6 +36,10 @@ pub enum Reply {
     Json(String),
     /// Server-sent events, one chunk each.
     Events(Vec<String>),
+    /// Server-sent events, then an open response that never ends.
+    EventsWithoutEnd(Vec<String>),
+    /// Nothing, with the request left open.
+    Silence,
 }
 
 /// A recording upstream; ends with its guard.
@@ -102,6 +107,14 @@ const METRICS: &str = "# TYPE vllm:num_requests_waiting gauge\nvllm:num_requests
      # TYPE vllm:num_requests_running gauge\nvllm:num_requests_running 0\n\
      # TYPE vllm:kv_cache_usage_perc gauge\nvllm:kv_cache_usage_perc 0\n";
 
+fn frames(events: Vec<String>) -> impl Stream<Item = Result<Frame<Bytes>, Infallible>> + Send + Sync {
+    futures_util::stream::iter(
+        events
+            .into_iter()
+            .map(|event| Ok(Frame::data(Bytes::from(event)))),
+    )
+}
+
 async fn answer(
     request: Request<Incoming>,
     log: &Mutex<VecDeque<Recorded>>,
@@ -128,16 +141,15 @@ async fn answer(
     let (kind, body) = match reply {
         Reply::Body => ("application/octet-stream", Full::from(body).boxed()),
         Reply::Json(text) => ("application/json", Full::from(text).boxed()),
-        Reply::Events(events) => {
-            let frames = events
-                .into_iter()
-                .map(|event| Ok(hyper::body::Frame::data(Bytes::from(event))));
-            let stream = futures_util::stream::iter(frames);
-            (
-                "text/event-stream",
-                http_body_util::StreamBody::new(stream).boxed(),
-            )
+        Reply::Events(events) => (
+            "text/event-stream",
+            BodyExt::boxed(StreamBody::new(frames(events))),
+        ),
+        Reply::EventsWithoutEnd(events) => {
+            let stream = frames(events).chain(futures_util::stream::pending());
+            ("text/event-stream", BodyExt::boxed(StreamBody::new(stream)))
         }
+        Reply::Silence => std::future::pending().await,
     };
     let mut response = Response::new(body);
     response

@@ -81,13 +81,19 @@ pub async fn send(address: SocketAddr, request: Request<Full<Bytes>>) -> anyhow:
 /// # Errors
 /// As [`send`].
 pub async fn get(address: SocketAddr, path: &str) -> anyhow::Result<Answer> {
-    send(
-        address,
-        Request::get(path)
-            .header("host", "llmd.test")
-            .body(Full::default())?,
-    )
-    .await
+    get_with(address, path, &[]).await
+}
+
+/// GET with extra headers.
+///
+/// # Errors
+/// As [`send`].
+pub async fn get_with(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> anyhow::Result<Answer> {
+    let mut request = Request::get(path).header("host", "llmd.test");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    send(address, request.body(Full::default())?).await
 }
 
 /// POST of a JSON body with extra headers.
@@ -121,12 +127,31 @@ pub async fn post_chunked(
     sizes: &[usize],
     trailers: &str,
 ) -> anyhow::Result<String> {
+    post_chunked_with(address, path, body, sizes, &[], trailers).await
+}
+
+/// [`post_chunked`] with extra headers.
+///
+/// # Errors
+/// When the connection fails.
+pub async fn post_chunked_with(
+    address: SocketAddr,
+    path: &str,
+    body: &[u8],
+    sizes: &[usize],
+    headers: &[(&str, &str)],
+    trailers: &str,
+) -> anyhow::Result<String> {
+    let mut extra = String::new();
+    for (name, value) in headers {
+        extra.extend([*name, ": ", *value, "\r\n"]);
+    }
     let mut stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let (mut reader, mut writer) = stream.split();
     let head = format!(
         "POST {path} HTTP/1.1\r\nhost: llmd.test\r\ncontent-type: application/json\r\nconnection: close\r\n\
-         transfer-encoding: chunked\r\n\r\n"
+         transfer-encoding: chunked\r\n{extra}\r\n"
     );
     let write = async {
         writer.write_all(head.as_bytes()).await?;

@@ -19,6 +19,7 @@
 
 pub mod echo;
 pub mod envoy;
+pub mod epp;
 pub mod http;
 pub mod poll;
 pub mod process;

@@ -7,5 +7,6 @@
     reason = "test support: a failed step is a failed test, and nothing is exported"
 )]
 
+mod envoy;
 mod harness;
 mod sim;

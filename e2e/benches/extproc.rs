@@ -1,0 +1,218 @@
+//! What our picker costs behind Envoy, against the floor of the same stack.
+//!
+//! The floor is a server on tonic and prost over `Bytes` that answers every stream with a fixed
+//! endpoint and echoes the bodies. Both run behind an Envoy of their own, in alternating rounds, with
+//! the same eight engines; the median of the rounds counts. CPU time is that of the server's process.
+//!
+//! ```text
+//!  load ──▶ Envoy ──▶ floor | llmd epp     (ext-proc; none for the latency that is subtracted)
+//!             └────▶ engines               (answers at once; /metrics of 32 KB)
+//! ```
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a benchmark: figures go to the terminal, and a failed step ends it"
+)]
+
+mod engines;
+mod floor;
+mod load;
+
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::Duration;
+
+use bytes::Bytes;
+use llmd_e2e::Process;
+use llmd_e2e::envoy::{self, Envoy};
+use llmd_e2e::epp::{self, Epp};
+use llmd_e2e::process::cpu_seconds;
+use serde_json::json;
+
+const ROUNDS: usize = 5;
+const ENGINES: usize = 8;
+const KB: usize = 1000;
+
+/// Most CPU time, as a multiple of the floor's.
+const CPU_BUDGET: f64 = 1.6;
+/// Most added latency, as a multiple of the floor's.
+const LATENCY_BUDGET: f64 = 1.5;
+
+/// Offered requests per second for the latency figures, and for how long.
+const PACE: u32 = 500;
+const PACED_FOR: Duration = Duration::from_secs(6);
+
+fn main() {
+    match std::env::args().nth(1).as_deref() {
+        Some(engines::ROLE) => engines::run(ENGINES),
+        Some(floor::ROLE) => floor::run(),
+        _ => runtime().block_on(measure()),
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime")
+}
+
+/// A server under measurement and the Envoy before it.
+struct Subject {
+    envoy: Envoy,
+    pid: u32,
+    small: Vec<f64>,
+    large: Vec<f64>,
+    chunk: Vec<f64>,
+    p50: Vec<f64>,
+    p99: Vec<f64>,
+}
+
+impl Subject {
+    fn new(envoy: Envoy, pid: u32) -> Self {
+        Self {
+            envoy,
+            pid,
+            small: Vec::new(),
+            large: Vec::new(),
+            chunk: Vec::new(),
+            p50: Vec::new(),
+            p99: Vec::new(),
+        }
+    }
+
+    /// CPU seconds of the server while `work` runs, per unit of it.
+    async fn cpu_per(&self, units: usize, work: impl Future<Output = ()>) -> f64 {
+        let before = cpu_seconds(self.pid);
+        work.await;
+        (cpu_seconds(self.pid) - before) / units as f64
+    }
+
+    async fn round(&mut self, work: &Work) {
+        let address = self.envoy.address;
+        // Connections, code and branch predictors warm up outside the figures.
+        load::closed(address, &work.small, 16, 1000).await;
+        let (count, connections) = (20_000, 32);
+        let small = self
+            .cpu_per(count, load::closed(address, &work.small, connections, count))
+            .await;
+        self.small.push(small * 1e6);
+        let (count, connections) = (2_000, 8);
+        let large = self
+            .cpu_per(count, load::closed(address, &work.large, connections, count))
+            .await;
+        self.large.push(large * 1e6);
+        let streams = 200;
+        let chunks = streams * engines::CHUNKS;
+        let chunk = self.cpu_per(chunks, load::streams(address, streams)).await;
+        self.chunk.push(chunk * 1e5);
+        self.latency(work).await;
+    }
+
+    async fn latency(&mut self, work: &Work) {
+        let latencies = load::paced(self.envoy.address, &work.small, PACE, PACED_FOR).await;
+        let at = |share: f64| latencies[(latencies.len() as f64 * share) as usize].as_secs_f64() * 1e3;
+        self.p50.push(at(0.50));
+        self.p99.push(at(0.99));
+    }
+}
+
+struct Work {
+    small: Vec<Bytes>,
+    large: Vec<Bytes>,
+}
+
+async fn measure() {
+    let mut engines = role(engines::ROLE);
+    let addresses: Vec<SocketAddr> = engines.wait_for_line("the engines' addresses", |line| {
+        line.split(' ').map(|address| address.parse().ok()).collect()
+    });
+    let mut floor = role(&format!("{} {}", floor::ROLE, addresses[0]));
+    let floor_address = floor.wait_for_line("the floor's address", |line| line.parse().ok());
+    let options = epp::Options {
+        flags: vec!["--tracing=false".to_owned()],
+        ..epp::Options::default()
+    };
+    let epp = Epp::start(&addresses, &options).await;
+
+    let with = envoy::Options::default();
+    let without = envoy::Options {
+        ext_proc: false,
+        fixed_upstream: Some(addresses[0]),
+        ..envoy::Options::default()
+    };
+    let mut none = Subject::new(Envoy::start(floor_address, &without).await, floor.pid());
+    let mut floor = Subject::new(Envoy::start(floor_address, &with).await, floor.pid());
+    let mut ours = Subject::new(Envoy::start(epp.ext_proc, &with).await, epp.process.pid());
+    let work = Work {
+        small: load::prompts(512, KB),
+        large: load::prompts(64, 220 * KB),
+    };
+    for _ in 0..ROUNDS {
+        none.latency(&work).await;
+        floor.round(&work).await;
+        ours.round(&work).await;
+    }
+    epp.wait_for_in_flight(0).await;
+    report(&none, &floor, &ours);
+}
+
+fn report(none: &Subject, floor: &Subject, ours: &Subject) {
+    let cpu = [
+        ("1 KB request", "µs", &floor.small, &ours.small, Some(CPU_BUDGET)),
+        (
+            "220 KB request",
+            "µs",
+            &floor.large,
+            &ours.large,
+            Some(CPU_BUDGET),
+        ),
+        ("100k paced response chunks", "s", &floor.chunk, &ours.chunk, None),
+    ];
+    for (name, unit, floor, ours, budget) in cpu {
+        let (floor, ours) = (median(floor), median(ours));
+        let note = format!("floor {floor:.3} {unit}, ours {ours:.3} {unit} of CPU; median of {ROUNDS}");
+        figure(
+            &format!("ext-proc: CPU per {name}, times the floor's"),
+            ours / floor,
+            "×",
+            budget,
+            &note,
+        );
+    }
+    for (name, none, floor, ours) in [
+        ("P50", &none.p50, &floor.p50, &ours.p50),
+        ("P99", &none.p99, &floor.p99, &ours.p99),
+    ] {
+        let none = median(none);
+        let (floor, ours) = (median(floor) - none, median(ours) - none);
+        let note = format!(
+            "floor {floor:.3} ms, ours {ours:.3} ms over {none:.3} ms without ext-proc, {PACE} requests/s; median of {ROUNDS}"
+        );
+        let name = format!("ext-proc: added {name}, times the floor's");
+        figure(&name, ours / floor, "×", Some(LATENCY_BUDGET), &note);
+    }
+}
+
+/// One line that `cargo xtask bench` reads.
+fn figure(name: &str, value: f64, unit: &str, budget: Option<f64>, note: &str) {
+    println!(
+        "figure: {}",
+        json!({"name": name, "value": value, "unit": unit, "budget": budget, "note": note})
+    );
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
+}
+
+/// This program in another role, as a process of its own.
+fn role(arguments: &str) -> Process {
+    let mut command = Command::new(std::env::current_exe().expect("a path"));
+    command.args(arguments.split(' '));
+    Process::spawn(arguments, command)
+}

@@ -1,0 +1,64 @@
+//! A real Envoy in front of `llmd epp`, as the standalone router runs them.
+
+mod aborts;
+mod bodies;
+mod clients;
+mod outage;
+mod rejections;
+mod routing;
+mod start;
+
+use std::net::SocketAddr;
+
+use llmd_e2e::echo::{Echo, Reply};
+use llmd_e2e::envoy::{self, Envoy};
+use llmd_e2e::epp::{self, Epp};
+
+/// Path of most requests.
+const CHAT: &str = "/v1/chat/completions";
+
+/// Envoy, a picker and recording upstreams.
+struct Stack {
+    envoy: Envoy,
+    epp: Epp,
+    upstreams: Vec<Echo>,
+}
+
+impl Stack {
+    async fn start(replies: Vec<Reply>) -> Self {
+        Self::start_with(replies, false).await
+    }
+
+    async fn start_with(replies: Vec<Reply>, secure: bool) -> Self {
+        let mut upstreams = Vec::new();
+        for reply in replies {
+            upstreams.push(Echo::start(reply).await);
+        }
+        let addresses: Vec<SocketAddr> = upstreams.iter().map(|upstream| upstream.address).collect();
+        let options = epp::Options {
+            secure,
+            ..epp::Options::default()
+        };
+        let epp = Epp::start(&addresses, &options).await;
+        let options = envoy::Options {
+            tls: secure,
+            ..envoy::Options::default()
+        };
+        let envoy = Envoy::start(epp.ext_proc, &options).await;
+        Self {
+            envoy,
+            epp,
+            upstreams,
+        }
+    }
+}
+
+/// An answer as short as an engine may give.
+fn short_answer() -> Reply {
+    Reply::Json(r#"{"id":"1","object":"chat.completion","model":"m","choices":[]}"#.to_owned())
+}
+
+/// A valid request.
+fn chat(text: &str) -> String {
+    format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{text}"}}]}}"#)
+}
