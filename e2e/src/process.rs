@@ -13,6 +13,8 @@ use crate::poll::{DEADLINE, poll_until};
 
 /// Lines kept per process; older ones are dropped.
 const LOG_LINES: usize = 20_000;
+/// Lines printed of each process when a test fails.
+const SHOWN_LINES: usize = 200;
 
 /// The `llmd` binary under test: `LLMD_BIN`, else the one beside the running test's target directory.
 ///
@@ -148,7 +150,8 @@ impl Drop for Process {
         let _ = self.child.wait();
         if std::thread::panicking() {
             eprintln!("--- {} said:", self.name);
-            for line in self.log() {
+            let lines = self.log();
+            for line in &lines[lines.len().saturating_sub(SHOWN_LINES)..] {
                 eprintln!("{line}");
             }
         }

@@ -1,5 +1,7 @@
 //! Request bodies arrive byte for byte, but for a rewritten model name.
 
+use std::fmt::Write;
+
 use llmd_e2e::http;
 
 use super::{CHAT, Stack, short_answer};
@@ -25,7 +27,7 @@ fn request(model: &str, size: usize) -> String {
         word = word
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
-        body.push_str(&format!("{:x} ", word >> 40));
+        write!(body, "{:x} ", word >> 40).unwrap();
     }
     body.push_str(tail);
     body

@@ -81,7 +81,7 @@ async fn a_rewritten_model_gets_its_own_name_back() {
     let answer = http::post(
         stack.envoy.address,
         CHAT,
-        r#"{"model":"asked","stream":true,"messages":[]}"#,
+        r#"{"model":"asked","stream":true,"messages":[{"role":"user","content":"hi"}]}"#,
         &[("x-llm-d-model-name-rewrite", "target")],
     )
     .await
@@ -91,7 +91,7 @@ async fn a_rewritten_model_gets_its_own_name_back() {
     assert_eq!(answer.text(), sent.concat().replace("\"target\"", "\"asked\""));
     let recorded = stack.upstreams[0].take().expect("one request");
     assert_eq!(
-        &recorded.body[..],
-        br#"{"model":"target","stream":true,"messages":[]}"#
+        recorded.body,
+        r#"{"model":"target","stream":true,"messages":[{"role":"user","content":"hi"}]}"#
     );
 }
