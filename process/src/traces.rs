@@ -1,10 +1,16 @@
 //! Span export by OpenTelemetry, configured by the SDK's environment variables.
 
+use std::collections::HashMap;
+
 use opentelemetry::KeyValue;
+use opentelemetry::propagation::TextMapPropagator as _;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::WithExportConfig as _;
 use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::{Layer, Registry};
 
 /// Where spans go.
@@ -151,6 +157,26 @@ pub fn layer(
     Ok(Some((Export(provider), Box::new(layer))))
 }
 
+/// Makes `span` a child of the W3C trace context (`traceparent`, `tracestate`) that `header` finds.
+pub fn follow<'a>(span: &Span, header: impl Fn(&str) -> Option<&'a str>) {
+    let fields = ["traceparent", "tracestate"];
+    let found = fields
+        .iter()
+        .filter_map(|name| Some(((*name).to_owned(), header(name)?.to_owned())));
+    let found: HashMap<String, String> = found.collect();
+    if found.contains_key(fields[0]) {
+        // An error means that nobody exports this span.
+        let _ = span.set_parent(TraceContextPropagator::new().extract(&found));
+    }
+}
+
+/// The W3C headers that make the next hop a child of `span`; none when nobody exports it.
+pub fn headers_of(span: &Span) -> impl Iterator<Item = (String, String)> + use<> {
+    let mut headers = HashMap::new();
+    TraceContextPropagator::new().inject_context(&span.context(), &mut headers);
+    headers.into_iter().filter(|(_, value)| !value.is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,6 +189,35 @@ mod tests {
                 .find(|(key, _)| key == name)
                 .map(|(_, value)| value.clone())
         })
+    }
+
+    #[test]
+    fn the_next_hop_continues_the_trace_of_the_caller() {
+        use tracing_subscriber::layer::SubscriberExt as _;
+        let provider = SdkTracerProvider::builder().build();
+        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+        tracing::subscriber::with_default(Registry::default().with(layer), || {
+            let span = tracing::info_span!("hop");
+            let caller = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+            follow(&span, |name| (name == "traceparent").then_some(caller));
+            let headers: HashMap<String, String> = headers_of(&span).collect();
+            let parent = &headers["traceparent"];
+            assert!(
+                parent.starts_with("00-0af7651916cd43dd8448eb211c80319c-"),
+                "{parent}"
+            );
+            assert!(
+                !parent.contains("b7ad6b7169203331"),
+                "the span has its own id: {parent}"
+            );
+        });
+    }
+
+    #[test]
+    fn a_span_that_nobody_exports_has_no_headers() {
+        let span = tracing::info_span!("hop");
+        follow(&span, |_| None);
+        assert_eq!(headers_of(&span).count(), 0);
     }
 
     #[test]

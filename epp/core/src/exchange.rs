@@ -215,6 +215,14 @@ impl Exchange {
         }
     }
 
+    /// The parsed request, until [`Self::settle`].
+    pub fn request(&self) -> Option<&InferenceRequest> {
+        match &self.state {
+            State::Parsed { request, .. } => request.as_deref(),
+            State::Receiving { .. } => None,
+        }
+    }
+
     /// Scores of the endpoints the primary profile rated, for `--emit-endpoint-scores`.
     pub fn scores(&self) -> Vec<(Arc<str>, f64)> {
         self.routed

@@ -46,6 +46,8 @@ pub struct ExtProc {
     pub emit_endpoint_scores: bool,
     /// `--enable-grpc-stream-metrics`.
     pub stream_metrics: Option<StreamMetrics>,
+    /// `--tracing`: each stream is a span, and engines are told its context.
+    pub tracing: bool,
 }
 
 /// Starts a [`ProcessStream`] per call.

@@ -366,6 +366,7 @@ impl Servers<'_> {
                 .stream_metrics
                 .then(|| StreamMetrics::register(&registry))
                 .transpose()?,
+            tracing: options.tracing,
         };
         let mut running = Vec::new();
         let services = Services {

@@ -32,7 +32,7 @@ pub(super) enum Direction {
 pub(super) fn request_headers(
     routed: &Routed,
     body_len: usize,
-    new_request_id: Option<&Arc<str>>,
+    new_headers: Vec<(String, String)>,
     scores: Option<Vec<(Arc<str>, f64)>>,
 ) -> ProcessingResponse {
     let destination = &routed.destination;
@@ -47,9 +47,11 @@ pub(super) fn request_headers(
             body_len.to_string().into(),
         ));
     }
-    if let Some(id) = new_request_id {
-        set_headers.push(set(Bytes::from_static(header::REQUEST_ID.as_bytes()), copy(id)));
-    }
+    set_headers.extend(
+        new_headers
+            .into_iter()
+            .map(|(name, value)| set(name.into(), value.into())),
+    );
     set_headers.extend(
         routed
             .set_headers

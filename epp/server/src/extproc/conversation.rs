@@ -9,8 +9,10 @@ use llmd_epp_api::{ErrorCode, Headers, Rejection};
 use llmd_epp_core::exchange::Subset;
 use llmd_epp_core::{Exchange, Hints, Termination};
 use llmd_openai::{header, splice_model};
+use llmd_process::traces;
 use prost_types::value::Kind;
 use tonic::Status;
+use tracing::{Span, info_span};
 
 use super::ExtProc;
 use super::answers::{self, Direction};
@@ -38,6 +40,8 @@ enum RequestPhase {
 pub(super) struct Conversation {
     shared: Arc<ExtProc>,
     exchange: Option<Exchange>,
+    /// `gateway.request`, for the life of the stream.
+    span: Option<Span>,
     phase: RequestPhase,
     new_request_id: Option<Arc<str>>,
     hints: Hints,
@@ -56,6 +60,7 @@ impl Conversation {
         Self {
             shared,
             exchange: None,
+            span: None,
             phase: RequestPhase::Idle,
             new_request_id: None,
             hints: Hints::default(),
@@ -140,6 +145,11 @@ impl Conversation {
                 id
             }
         };
+        if self.shared.tracing {
+            let span = info_span!("gateway.request", otel.kind = "server");
+            traces::follow(&span, |name| headers.get(name));
+            self.span = Some(span);
+        }
         self.exchange = Some(self.shared.epp.open(now, headers, request_id));
         if head.end_of_stream {
             self.phase = RequestPhase::Complete;
@@ -212,15 +222,30 @@ impl Conversation {
             return Ok(());
         };
         let snapshot = (self.shared.snapshots)();
-        let routed = exchange.on_request_end(now, &snapshot, &self.hints)?;
+        let orchestration = self.span.as_ref().map(|span| {
+            let empty = tracing::field::Empty;
+            info_span!(parent: span, "gateway.request_orchestration", target_model = empty, request_prio = empty)
+        });
+        let routed = {
+            let _entered = orchestration.as_ref().map(Span::enter);
+            exchange.on_request_end(now, &snapshot, &self.hints)
+        }?;
+        if let (Some(span), Some(request)) = (&orchestration, exchange.request()) {
+            span.record("target_model", &*request.target_model);
+            span.record("request_prio", request.objective.priority);
+        }
         exchange.settle();
         if let Some((span, model)) = &routed.model_splice {
             self.body = splice_model(&self.body, *span, model);
             self.body_len = self.body.iter().map(Bytes::len).sum();
         }
         let scores = self.shared.emit_endpoint_scores.then(|| exchange.scores());
-        let new_request_id = self.new_request_id.as_ref();
-        let answer = answers::request_headers(&routed, self.body_len, new_request_id, scores);
+        let mut new_headers: Vec<(String, String)> = Vec::new();
+        if let Some(id) = &self.new_request_id {
+            new_headers.push((header::REQUEST_ID.to_owned(), id.to_string()));
+        }
+        new_headers.extend(self.span.iter().flat_map(traces::headers_of));
+        let answer = answers::request_headers(&routed, self.body_len, new_headers, scores);
         self.answers.push_back(answer);
         Ok(())
     }

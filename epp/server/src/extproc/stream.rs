@@ -32,7 +32,8 @@ impl ProcessStream {
             conversation: Conversation::new(Arc::clone(&shared)),
             shared,
             opened: Instant::now(),
-            code: Code::Cancelled,
+            // A client that leaves is no error of the stream: upstream ends it with OK.
+            code: Code::Ok,
         }
     }
 
@@ -69,9 +70,8 @@ impl Stream for ProcessStream {
         let stream = self.get_mut();
         let polled = stream.poll_answer(cx);
         match &polled {
-            Poll::Ready(None) => stream.code = Code::Ok,
             Poll::Ready(Some(Err(status))) => stream.code = status.code(),
-            Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
+            Poll::Ready(Some(Ok(_)) | None) | Poll::Pending => {}
         }
         polled
     }

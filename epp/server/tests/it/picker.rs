@@ -152,6 +152,7 @@ impl Picker {
             snapshots: Arc::new(move || Arc::clone(&pool)),
             emit_endpoint_scores,
             stream_metrics: Some(StreamMetrics::register(&registry).expect("registers")),
+            tracing: true,
         };
         let health = Health::new(true);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("binds");
