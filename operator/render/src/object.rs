@@ -1,0 +1,103 @@
+//! Rendered objects: typed, ordered, and printed the same way every time.
+
+use k8s_openapi::Resource;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use llmd_crds::InferencePool;
+use serde::Serialize;
+use serde_json::Value;
+
+/// One object for the API server.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "each variant is the Kubernetes kind of its name")]
+pub enum Object {
+    ServiceAccount(ServiceAccount),
+    Role(Role),
+    RoleBinding(RoleBinding),
+    ConfigMap(ConfigMap),
+    Service(Box<Service>),
+    Deployment(Box<Deployment>),
+    InferencePool(Box<InferencePool>),
+}
+
+impl Object {
+    /// `kind`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::ServiceAccount(_) => ServiceAccount::KIND,
+            Self::Role(_) => Role::KIND,
+            Self::RoleBinding(_) => RoleBinding::KIND,
+            Self::ConfigMap(_) => ConfigMap::KIND,
+            Self::Service(_) => Service::KIND,
+            Self::Deployment(_) => Deployment::KIND,
+            Self::InferencePool(_) => InferencePool::KIND,
+        }
+    }
+
+    /// `metadata.name`.
+    pub fn name(&self) -> &str {
+        let metadata = match self {
+            Self::ServiceAccount(object) => &object.metadata,
+            Self::Role(object) => &object.metadata,
+            Self::RoleBinding(object) => &object.metadata,
+            Self::ConfigMap(object) => &object.metadata,
+            Self::Service(object) => &object.metadata,
+            Self::Deployment(object) => &object.metadata,
+            Self::InferencePool(object) => &object.metadata,
+        };
+        metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// The object as the API server takes it: `apiVersion` and `kind` first.
+    pub fn to_value(&self) -> Value {
+        match self {
+            // k8s-openapi writes apiVersion and kind itself.
+            Self::ServiceAccount(object) => value(object),
+            Self::Role(object) => value(object),
+            Self::RoleBinding(object) => value(object),
+            Self::ConfigMap(object) => value(object),
+            Self::Service(object) => value(object),
+            Self::Deployment(object) => value(object),
+            Self::InferencePool(object) => {
+                let mut whole = serde_json::Map::new();
+                whole.insert("apiVersion".to_owned(), InferencePool::API_VERSION.into());
+                whole.insert("kind".to_owned(), InferencePool::KIND.into());
+                if let Value::Object(members) = value(object) {
+                    whole.extend(members);
+                }
+                Value::Object(whole)
+            }
+        }
+    }
+}
+
+fn value(object: &impl Serialize) -> Value {
+    // The types hold only strings, numbers, booleans and maps with string keys.
+    serde_json::to_value(object).unwrap_or(Value::Null)
+}
+
+/// Objects in the order in which they are applied.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rendered {
+    /// The objects.
+    pub objects: Vec<Object>,
+}
+
+impl Rendered {
+    /// One YAML text, a document each.
+    pub fn to_yaml(&self) -> String {
+        let mut text = String::new();
+        for object in &self.objects {
+            text.push_str("---\n");
+            text.push_str(&serde_yaml::to_string(&object.to_value()).unwrap_or_default());
+        }
+        text
+    }
+
+    /// A `List` for `kubectl apply`.
+    pub fn to_list(&self) -> Value {
+        let items: Vec<Value> = self.objects.iter().map(Object::to_value).collect();
+        serde_json::json!({"apiVersion": "v1", "kind": "List", "items": items})
+    }
+}

@@ -1,0 +1,36 @@
+//! What a deployment becomes.
+
+mod engine;
+mod envoy;
+mod epp;
+mod images;
+mod meta;
+mod pod;
+mod pool;
+
+use crate::object::{Object, Rendered};
+use crate::options::RenderOptions;
+use crate::validated::ValidatedDeployment;
+
+/// Renders a deployment. Equal inputs give equal bytes.
+pub fn render(deployment: &ValidatedDeployment, options: &RenderOptions) -> Rendered {
+    let mut objects = vec![
+        Object::ServiceAccount(engine::service_account(deployment)),
+        Object::ServiceAccount(epp::service_account(deployment)),
+        Object::Role(epp::role(deployment)),
+        Object::RoleBinding(epp::role_binding(deployment)),
+        Object::ConfigMap(epp::config_map(deployment)),
+    ];
+    objects.extend(envoy::config_map(deployment).map(Object::ConfigMap));
+    objects.push(Object::Service(Box::new(epp::service(deployment))));
+    objects.push(Object::Deployment(Box::new(epp::deployment(deployment, options))));
+    if options.inference_pool {
+        objects.push(Object::InferencePool(Box::new(pool::inference_pool(deployment))));
+    }
+    for pool in &deployment.pools {
+        objects.push(Object::Deployment(Box::new(engine::deployment(
+            deployment, pool, options,
+        ))));
+    }
+    Rendered { objects }
+}

@@ -1,0 +1,289 @@
+//! Engine pods: one Deployment per pool.
+
+mod command;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
+use k8s_openapi::api::core::v1::{
+    Container, EnvVar, EnvVarSource, Lifecycle, LifecycleHandler, PersistentVolumeClaimVolumeSource, PodSpec,
+    PodTemplateSpec, SecretKeySelector, ServiceAccount, SleepAction, Toleration, Volume, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use llmd_crds::{EngineType, Vendor};
+
+use super::images;
+use super::meta::{labels, map, metadata};
+use super::pod::{
+    Timing, container_security, empty_dir, env, env_field, http_probe, mount, pod_security, port,
+    pull_secrets, quantities,
+};
+use crate::names;
+use crate::options::RenderOptions;
+use crate::validated::{ModelSource, ValidatedDeployment, ValidatedPool};
+
+/// Where a claim is mounted.
+const MODEL_DIRECTORY: &str = "/model-cache";
+/// Pause before SIGTERM, so that routers stop sending first (guides: `preStop` of 15 s).
+const PRE_STOP_SECONDS: i64 = 15;
+/// Time between the end of the drain and SIGKILL (guides: grace ≥ preStop + timeout + 15).
+const KILL_MARGIN_SECONDS: i64 = 15;
+
+pub(super) fn service_account(deployment: &ValidatedDeployment) -> ServiceAccount {
+    ServiceAccount {
+        metadata: metadata(deployment, account_name(deployment), "modelserver"),
+        automount_service_account_token: Some(false),
+        ..ServiceAccount::default()
+    }
+}
+
+fn account_name(deployment: &ValidatedDeployment) -> String {
+    format!("{}-modelserver", deployment.name)
+}
+
+pub(super) fn deployment(
+    deployment: &ValidatedDeployment,
+    pool: &ValidatedPool,
+    options: &RenderOptions,
+) -> Deployment {
+    let mut meta = metadata(
+        deployment,
+        format!("{}-{}", deployment.name, pool.name),
+        "modelserver",
+    );
+    let pod_labels = pod_labels(deployment, pool);
+    meta.labels = Some(pod_labels.clone());
+    let rolling = RollingUpdateDeployment {
+        max_surge: Some(deployment.rollout.max_surge.clone()),
+        max_unavailable: Some(deployment.rollout.max_unavailable.clone()),
+    };
+    Deployment {
+        metadata: meta,
+        spec: Some(DeploymentSpec {
+            replicas: Some(pool.replicas),
+            selector: LabelSelector {
+                match_labels: Some(selector(deployment, pool)),
+                ..LabelSelector::default()
+            },
+            strategy: Some(DeploymentStrategy {
+                type_: Some("RollingUpdate".to_owned()),
+                rolling_update: Some(rolling),
+            }),
+            template: PodTemplateSpec {
+                metadata: Some(ObjectMeta {
+                    labels: Some(pod_labels),
+                    ..ObjectMeta::default()
+                }),
+                spec: Some(pod(deployment, pool, options)),
+            },
+            ..DeploymentSpec::default()
+        }),
+        ..Deployment::default()
+    }
+}
+
+/// Fixed for life: a Deployment's selector cannot change.
+fn selector(deployment: &ValidatedDeployment, pool: &ValidatedPool) -> BTreeMap<String, String> {
+    map([
+        (names::DEPLOYMENT, &deployment.name),
+        (names::POOL, &pool.name),
+        (names::ROLE, "decode"),
+    ])
+}
+
+fn pod_labels(deployment: &ValidatedDeployment, pool: &ValidatedPool) -> BTreeMap<String, String> {
+    let mut labels = labels(deployment, "modelserver");
+    let (variant, vendor) = match pool.vendor {
+        Vendor::Nvidia => ("gpu", Some("nvidia")),
+        Vendor::Amd => ("gpu", Some("amd")),
+        Vendor::Google => ("tpu", Some("google")),
+        Vendor::Cpu | Vendor::None => ("cpu", None),
+    };
+    labels.extend(selector(deployment, pool));
+    labels.extend(map([
+        (names::SERVING, "true"),
+        (names::GUIDE, &deployment.path.name),
+        (names::MODEL, &names::label_value(deployment.model.name())),
+        // The simulator speaks vLLM's metric names.
+        (names::ENGINE_TYPE, "vllm"),
+        (names::ACCELERATOR_VARIANT, variant),
+    ]));
+    if let Some(vendor) = vendor {
+        labels.insert(names::ACCELERATOR_VENDOR.to_owned(), vendor.to_owned());
+    }
+    labels
+}
+
+fn pod(deployment: &ValidatedDeployment, pool: &ValidatedPool, options: &RenderOptions) -> PodSpec {
+    let scheduling = &pool.scheduling;
+    let tolerations: Vec<Toleration> = scheduling.tolerations.iter().flatten().map(toleration).collect();
+    let (volumes, mounts) = volumes(deployment, pool);
+    PodSpec {
+        containers: vec![container(deployment, pool, mounts, options)],
+        service_account_name: Some(account_name(deployment)),
+        automount_service_account_token: Some(false),
+        image_pull_secrets: pull_secrets(&deployment.image_pull_secrets),
+        node_selector: scheduling.node_selector.clone(),
+        tolerations: (!tolerations.is_empty()).then_some(tolerations),
+        priority_class_name: scheduling.priority_class_name.clone(),
+        security_context: Some(pod_security()),
+        termination_grace_period_seconds: Some(
+            PRE_STOP_SECONDS + deployment.rollout.drain_seconds + KILL_MARGIN_SECONDS,
+        ),
+        volumes: Some(volumes),
+        ..PodSpec::default()
+    }
+}
+
+fn toleration(toleration: &llmd_crds::Toleration) -> Toleration {
+    let llmd_crds::Toleration {
+        key,
+        operator,
+        value,
+        effect,
+    } = toleration;
+    Toleration {
+        key: key.clone(),
+        operator: operator.map(|operator| format!("{operator:?}")),
+        value: value.clone(),
+        effect: effect.map(|effect| format!("{effect:?}")),
+        ..Toleration::default()
+    }
+}
+
+fn container(
+    deployment: &ValidatedDeployment,
+    pool: &ValidatedPool,
+    mounts: Vec<VolumeMount>,
+    options: &RenderOptions,
+) -> Container {
+    let (mut requests, mut limits) = (pool.requests.clone(), pool.limits.clone());
+    if let Some((resource, count)) = &pool.accelerators {
+        requests.insert(resource.clone(), count.to_string());
+        limits.insert(resource.clone(), count.to_string());
+    }
+    let engine = &pool.engine;
+    let image = engine
+        .image
+        .clone()
+        .unwrap_or_else(|| images::engine(engine.kind, pool.vendor, options));
+    let (command, args) = command::line(deployment, pool, MODEL_DIRECTORY);
+    let simulated = engine.kind == EngineType::Simulator;
+    let live = Timing {
+        initial: 0,
+        period: 10,
+        timeout: 5,
+        failures: 3,
+    };
+    // A model takes minutes to load, a simulator milliseconds: asking it every 30 s would cost half a minute.
+    let start_period = if simulated { 1 } else { 30 };
+    let start = Timing {
+        initial: if simulated { 0 } else { 15 },
+        period: start_period,
+        timeout: 5,
+        failures: (engine.startup_seconds / start_period).max(1),
+    };
+    let ready = Timing {
+        initial: 0,
+        period: if simulated { 1 } else { 5 },
+        timeout: 2,
+        failures: 3,
+    };
+    Container {
+        name: "modelserver".to_owned(),
+        image: Some(image),
+        image_pull_policy: engine.image_pull_policy.map(|policy| format!("{policy:?}")),
+        command,
+        args: Some(args),
+        env: Some(environment(deployment, pool)),
+        ports: Some(vec![port("modelserver", names::ENGINE_PORT)]),
+        resources: Some(k8s_openapi::api::core::v1::ResourceRequirements {
+            requests: quantities(&requests),
+            limits: quantities(&limits),
+            ..Default::default()
+        }),
+        startup_probe: Some(http_probe("/v1/models", "modelserver", &start)),
+        liveness_probe: Some(http_probe("/health", "modelserver", &live)),
+        readiness_probe: Some(http_probe("/v1/models", "modelserver", &ready)),
+        // The action of the kubelet, not a program: our image has no shell (Kubernetes 1.30+).
+        lifecycle: Some(Lifecycle {
+            pre_stop: Some(LifecycleHandler {
+                sleep: Some(SleepAction {
+                    seconds: PRE_STOP_SECONDS,
+                }),
+                ..LifecycleHandler::default()
+            }),
+            ..Lifecycle::default()
+        }),
+        security_context: Some(container_security()),
+        volume_mounts: Some(mounts),
+        ..Container::default()
+    }
+}
+
+fn environment(deployment: &ValidatedDeployment, pool: &ValidatedPool) -> Vec<EnvVar> {
+    let mut variables = vec![
+        env_field("POD_NAME", "metadata.name"),
+        env_field("POD_NAMESPACE", "metadata.namespace"),
+        env_field("POD_IP", "status.podIP"),
+    ];
+    if pool.engine.kind == EngineType::Vllm {
+        // An arbitrary user has no entry in the image: torch looks its name up (vllm#44548), and
+        // caches are found under the home directory.
+        variables.extend([env("USER", "llm-d"), env("HOME", "/"), env("DO_NOT_TRACK", "1")]);
+        if let ModelSource::Claim { .. } = deployment.model.source {
+            variables.push(env("HF_HUB_OFFLINE", "1"));
+        }
+        if let Some((name, key)) = &deployment.model.token {
+            let selector = SecretKeySelector {
+                name: name.clone(),
+                key: key.clone(),
+                optional: None,
+            };
+            variables.push(EnvVar {
+                name: "HF_TOKEN".to_owned(),
+                value_from: Some(EnvVarSource {
+                    secret_key_ref: Some(selector),
+                    ..EnvVarSource::default()
+                }),
+                ..EnvVar::default()
+            });
+        }
+    }
+    for variable in &pool.engine.env {
+        variables.retain(|earlier| earlier.name != variable.name);
+        variables.push(env(&variable.name, &variable.value));
+    }
+    variables
+}
+
+/// Writable directories of a read-only root, and the model's claim.
+fn volumes(deployment: &ValidatedDeployment, pool: &ValidatedPool) -> (Vec<Volume>, Vec<VolumeMount>) {
+    let mut volumes = vec![empty_dir("tmp", None)];
+    let mut mounts = vec![mount("tmp", "/tmp", false)];
+    if pool.engine.kind == EngineType::Vllm {
+        volumes.push(empty_dir("shm", Some("20Gi")));
+        mounts.push(mount("shm", "/dev/shm", false));
+        for (name, path) in [
+            ("torch-compile-cache", "/.cache"),
+            ("triton-cache", "/.triton"),
+            ("vllm-config", "/.config"),
+        ] {
+            volumes.push(empty_dir(name, None));
+            mounts.push(mount(name, path, false));
+        }
+        if let ModelSource::Claim { claim, .. } = &deployment.model.source {
+            let source = PersistentVolumeClaimVolumeSource {
+                claim_name: claim.clone(),
+                read_only: Some(true),
+            };
+            volumes.push(Volume {
+                name: "model".to_owned(),
+                persistent_volume_claim: Some(source),
+                ..Volume::default()
+            });
+            mounts.push(mount("model", MODEL_DIRECTORY, true));
+        }
+    }
+    (volumes, mounts)
+}

@@ -1,0 +1,273 @@
+//! Envoy beside the Endpoint Picker, configured as the standalone chart does.
+//! Source: llm-d-router `config/charts/llm-d-router-standalone`, bootstrap of the Envoy preset.
+
+use k8s_openapi::api::core::v1::{ConfigMap, Container};
+use serde_json::{Value, json};
+
+use super::images;
+use super::meta::{map, metadata};
+use super::pod::{Timing, container_security, http_probe, mount, port, resources};
+use crate::names;
+use crate::validated::{ValidatedDeployment, ValidatedProxy};
+
+/// Headers that only the Endpoint Picker may set. They are removed before it sees the request, so
+/// that a client cannot choose a target, nor make a sidecar connect somewhere.
+const ROUTING_OUTPUTS: [&str; 7] = [
+    "x-gateway-destination-endpoint",
+    "x-gateway-destination-endpoint-served",
+    "x-gateway-destination-endpoint-subset",
+    "x-prefiller-host-port",
+    "x-encoder-hosts-ports",
+    "x-data-parallel-host-port",
+    "x-kv-cache-source-host-port",
+];
+
+const ADMIN_PORT: i32 = 19000;
+const LONG: &str = "86400s";
+
+pub(super) fn config_map_name(deployment: &ValidatedDeployment) -> String {
+    format!("{}-proxy", deployment.name)
+}
+
+/// The bootstrap; `None` when Envoy is not asked for.
+pub(super) fn config_map(deployment: &ValidatedDeployment) -> Option<ConfigMap> {
+    let ValidatedProxy::Envoy { fail_open, .. } = deployment.router.proxy else {
+        return None;
+    };
+    let secure = deployment
+        .router
+        .flags
+        .get("secure-serving")
+        .is_none_or(|value| value != "false");
+    let text = serde_yaml::to_string(&bootstrap(fail_open, secure)).unwrap_or_default();
+    Some(ConfigMap {
+        metadata: metadata(deployment, config_map_name(deployment), "proxy"),
+        data: Some(map([("envoy.yaml", &text)])),
+        ..ConfigMap::default()
+    })
+}
+
+pub(super) fn container(image: Option<&str>) -> Container {
+    let text = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    Container {
+        name: "proxy".to_owned(),
+        image: Some(image.unwrap_or(images::ENVOY).to_owned()),
+        command: Some(text(&["envoy"])),
+        args: Some(text(&[
+            "--log-level",
+            "warn",
+            "--concurrency",
+            "4",
+            "--drain-strategy",
+            "immediate",
+            "--drain-time-s",
+            "60",
+            "-c",
+            "/etc/envoy/envoy.yaml",
+        ])),
+        ports: Some(vec![
+            port("http-8081", names::PROXY_PORT),
+            port("metrics-19001", names::PROXY_METRICS_PORT),
+        ]),
+        readiness_probe: Some(http_probe(
+            "/ready",
+            "metrics-19001",
+            &Timing {
+                initial: 0,
+                period: 5,
+                timeout: 1,
+                failures: 1,
+            },
+        )),
+        resources: resources(
+            &map([("cpu", "1"), ("memory", "512Mi")]),
+            &map([("memory", "2Gi")]),
+        ),
+        security_context: Some(container_security()),
+        volume_mounts: Some(vec![mount("proxy-config", "/etc/envoy", true)]),
+        ..Container::default()
+    }
+}
+
+fn bootstrap(fail_open: bool, secure: bool) -> Value {
+    json!({
+        "admin": {"address": socket("127.0.0.1", ADMIN_PORT)},
+        "static_resources": {
+            "listeners": [listener(fail_open), stats_listener()],
+            "clusters": [engines(), ext_proc(secure), admin_cluster()]
+        }
+    })
+}
+
+fn socket(address: &str, port: i32) -> Value {
+    json!({"socket_address": {"address": address, "port_value": port}})
+}
+
+fn typed(kind: &str, mut config: Value) -> Value {
+    config["@type"] = format!("type.googleapis.com/envoy.extensions.{kind}").into();
+    config
+}
+
+fn router_filter() -> Value {
+    json!({
+        "name": "envoy.filters.http.router",
+        "typed_config": typed("filters.http.router.v3.Router", json!({"suppress_envoy_headers": true}))
+    })
+}
+
+fn manager(config: Value) -> Value {
+    json!([{"filters": [{
+        "name": "envoy.filters.network.http_connection_manager",
+        "typed_config": typed("filters.network.http_connection_manager.v3.HttpConnectionManager", config)
+    }]}])
+}
+
+fn listener(fail_open: bool) -> Value {
+    let removals: Vec<Value> = ROUTING_OUTPUTS
+        .iter()
+        .map(|name| json!({"remove": name}))
+        .collect();
+    json!({
+        "name": "llm",
+        "address": socket("0.0.0.0", names::PROXY_PORT),
+        "per_connection_buffer_limit_bytes": 32768,
+        "filter_chains": manager(json!({
+            "stat_prefix": "llm",
+            "codec_type": "AUTO",
+            "use_remote_address": true,
+            "normalize_path": true,
+            "merge_slashes": true,
+            "path_with_escaped_slashes_action": "UNESCAPE_AND_REDIRECT",
+            "common_http_protocol_options": {"headers_with_underscores_action": "REJECT_REQUEST", "idle_timeout": "3600s"},
+            "http_protocol_options": {"enable_trailers": true},
+            "http2_protocol_options": {
+                "max_concurrent_streams": 100,
+                "initial_stream_window_size": 65536,
+                "initial_connection_window_size": 1_048_576
+            },
+            "upgrade_configs": [{"upgrade_type": "websocket"}],
+            "early_header_mutation_extensions": [{
+                "name": "envoy.http.early_header_mutation.header_mutation",
+                "typed_config": typed("http.early_header_mutation.header_mutation.v3.HeaderMutation", json!({"mutations": removals}))
+            }],
+            "route_config": {
+                "name": "engines",
+                "virtual_hosts": [{
+                    "name": "engines",
+                    "domains": ["*"],
+                    "routes": [{
+                        "match": {"prefix": "/"},
+                        "route": {"cluster": "original_destination_cluster", "timeout": LONG, "idle_timeout": LONG}
+                    }]
+                }]
+            },
+            "http_filters": [
+                {
+                    "name": "envoy.filters.http.ext_proc",
+                    "typed_config": typed("filters.http.ext_proc.v3.ExternalProcessor", json!({
+                        "grpc_service": {
+                            "envoy_grpc": {"cluster_name": "ext_proc", "authority": "localhost:9002"},
+                            "timeout": "10s"
+                        },
+                        "message_timeout": "1000s",
+                        "failure_mode_allow": fail_open,
+                        "processing_mode": {
+                            "request_header_mode": "SEND",
+                            "request_body_mode": "FULL_DUPLEX_STREAMED",
+                            "request_trailer_mode": "SEND",
+                            "response_header_mode": "SEND",
+                            "response_body_mode": "FULL_DUPLEX_STREAMED",
+                            "response_trailer_mode": "SEND"
+                        }
+                    }))
+                },
+                router_filter()
+            ]
+        }))
+    })
+}
+
+/// Readiness and statistics for the kubelet and Prometheus; the admin interface itself stays on loopback.
+fn stats_listener() -> Value {
+    let route = |path: &str| json!({"match": {"path": path}, "route": {"cluster": "admin"}});
+    json!({
+        "name": "stats",
+        "address": socket("0.0.0.0", names::PROXY_METRICS_PORT),
+        "filter_chains": manager(json!({
+            "stat_prefix": "stats",
+            "route_config": {
+                "name": "stats",
+                "virtual_hosts": [{
+                    "name": "stats",
+                    "domains": ["*"],
+                    "routes": [route("/ready"), route("/stats/prometheus")]
+                }]
+            },
+            "http_filters": [router_filter()]
+        }))
+    })
+}
+
+fn breakers() -> Value {
+    json!({"thresholds": [{"max_connections": 40000, "max_pending_requests": 40000, "max_requests": 40000, "max_retries": 1024}]})
+}
+
+fn engines() -> Value {
+    json!({
+        "name": "original_destination_cluster",
+        "type": "ORIGINAL_DST",
+        "lb_policy": "CLUSTER_PROVIDED",
+        "connect_timeout": "1000s",
+        "circuit_breakers": breakers(),
+        "original_dst_lb_config": {"use_http_header": true, "http_header_name": "x-gateway-destination-endpoint"}
+    })
+}
+
+fn ext_proc(secure: bool) -> Value {
+    let mut cluster = json!({
+        "name": "ext_proc",
+        "type": "STATIC",
+        "lb_policy": "LEAST_REQUEST",
+        "connect_timeout": "86400s",
+        "circuit_breakers": breakers(),
+        "health_checks": [{
+            "timeout": "2s",
+            "interval": "10s",
+            "unhealthy_threshold": 3,
+            "healthy_threshold": 2,
+            "grpc_health_check": {"service_name": "envoy.service.ext_proc.v3.ExternalProcessor"}
+        }],
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(
+                "upstreams.http.v3.HttpProtocolOptions",
+                json!({"explicit_http_config": {"http2_protocol_options": {}}})
+            )
+        },
+        "load_assignment": {
+            "cluster_name": "ext_proc",
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": socket("127.0.0.1", names::EXT_PROC_PORT)}}]}]
+        }
+    });
+    if secure {
+        cluster["transport_socket"] = json!({
+            "name": "envoy.transport_sockets.tls",
+            "typed_config": typed(
+                "transport_sockets.tls.v3.UpstreamTlsContext",
+                json!({"common_tls_context": {"alpn_protocols": ["h2"], "validation_context": {}}})
+            )
+        });
+    }
+    cluster
+}
+
+fn admin_cluster() -> Value {
+    json!({
+        "name": "admin",
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": {
+            "cluster_name": "admin",
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": socket("127.0.0.1", ADMIN_PORT)}}]}]
+        }
+    })
+}

@@ -1,0 +1,243 @@
+//! The router pod: Endpoint Picker, and Envoy beside it unless the built-in proxy serves.
+
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, ConfigMapVolumeSource, Container, PodSpec, PodTemplateSpec, Service, ServiceAccount,
+    ServicePort, ServiceSpec, Volume,
+};
+use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::envoy;
+use super::meta::{epp_name, labels, map, metadata, serving_selector};
+use super::pod::{
+    Timing, container_security, env_field, grpc_probe, mount, pod_security, port, pull_secrets, resources,
+};
+use crate::names;
+use crate::options::RenderOptions;
+use crate::validated::{ValidatedDeployment, ValidatedProxy};
+
+/// Time for open streams at the end (llm-d-router chart).
+const GRACE_SECONDS: i64 = 130;
+const COMPONENT: &str = "epp";
+
+pub(super) fn service_account(deployment: &ValidatedDeployment) -> ServiceAccount {
+    ServiceAccount {
+        metadata: metadata(deployment, epp_name(deployment), COMPONENT),
+        ..ServiceAccount::default()
+    }
+}
+
+/// What the Endpoint Picker watches, in its own namespace only.
+pub(super) fn role(deployment: &ValidatedDeployment) -> Role {
+    let read = |groups: &[&str], resources: &[&str]| {
+        let own = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        PolicyRule {
+            api_groups: Some(own(groups)),
+            resources: Some(own(resources)),
+            verbs: own(&["get", "list", "watch"]),
+            ..PolicyRule::default()
+        }
+    };
+    Role {
+        metadata: metadata(deployment, epp_name(deployment), COMPONENT),
+        rules: Some(vec![
+            read(&[""], &["pods"]),
+            read(&["inference.networking.k8s.io"], &["inferencepools"]),
+            read(
+                &["llm-d.ai", "inference.networking.x-k8s.io"],
+                &["inferenceobjectives", "inferencemodelrewrites"],
+            ),
+        ]),
+    }
+}
+
+pub(super) fn role_binding(deployment: &ValidatedDeployment) -> RoleBinding {
+    RoleBinding {
+        metadata: metadata(deployment, epp_name(deployment), COMPONENT),
+        role_ref: RoleRef {
+            api_group: "rbac.authorization.k8s.io".to_owned(),
+            kind: "Role".to_owned(),
+            name: epp_name(deployment),
+        },
+        subjects: Some(vec![Subject {
+            kind: "ServiceAccount".to_owned(),
+            name: epp_name(deployment),
+            namespace: Some(deployment.namespace.clone()),
+            ..Subject::default()
+        }]),
+    }
+}
+
+pub(super) fn config_map(deployment: &ValidatedDeployment) -> ConfigMap {
+    ConfigMap {
+        metadata: metadata(deployment, epp_name(deployment), COMPONENT),
+        data: Some(map([(names::EPP_CONFIG_FILE, &deployment.router.config)])),
+        ..ConfigMap::default()
+    }
+}
+
+pub(super) fn service(deployment: &ValidatedDeployment) -> Service {
+    let service_port = |name: &str, number: i32, target: &str, protocol: Option<&str>| ServicePort {
+        name: Some(name.to_owned()),
+        port: number,
+        target_port: Some(IntOrString::String(target.to_owned())),
+        app_protocol: protocol.map(str::to_owned),
+        ..ServicePort::default()
+    };
+    Service {
+        metadata: metadata(deployment, epp_name(deployment), COMPONENT),
+        spec: Some(ServiceSpec {
+            selector: Some(selector(deployment)),
+            ports: Some(vec![
+                service_port(
+                    "grpc-ext-proc",
+                    names::EXT_PROC_PORT,
+                    "grpc",
+                    Some("kubernetes.io/h2c"),
+                ),
+                service_port("http-metrics", names::METRICS_PORT, "metrics", None),
+                service_port("http", names::SERVICE_PORT, "http-8081", None),
+            ]),
+            ..ServiceSpec::default()
+        }),
+        ..Service::default()
+    }
+}
+
+fn selector(deployment: &ValidatedDeployment) -> std::collections::BTreeMap<String, String> {
+    map([
+        (names::DEPLOYMENT, &deployment.name),
+        ("app.kubernetes.io/component", COMPONENT),
+    ])
+}
+
+pub(super) fn deployment(deployment: &ValidatedDeployment, options: &RenderOptions) -> Deployment {
+    let mut containers = vec![container(deployment, options)];
+    let mut volumes = vec![config_volume("config", epp_name(deployment))];
+    if let ValidatedProxy::Envoy { image, .. } = &deployment.router.proxy {
+        containers.push(envoy::container(image.as_deref()));
+        volumes.push(config_volume("proxy-config", envoy::config_map_name(deployment)));
+    }
+    Deployment {
+        metadata: metadata(deployment, epp_name(deployment), COMPONENT),
+        spec: Some(DeploymentSpec {
+            replicas: Some(1),
+            selector: LabelSelector {
+                match_labels: Some(selector(deployment)),
+                ..LabelSelector::default()
+            },
+            // Load and prefix history are per process: two pickers at once would route against each other.
+            strategy: Some(DeploymentStrategy {
+                type_: Some("Recreate".to_owned()),
+                ..DeploymentStrategy::default()
+            }),
+            template: PodTemplateSpec {
+                metadata: Some(ObjectMeta {
+                    labels: Some(labels(deployment, COMPONENT)),
+                    ..ObjectMeta::default()
+                }),
+                spec: Some(PodSpec {
+                    containers,
+                    service_account_name: Some(epp_name(deployment)),
+                    image_pull_secrets: pull_secrets(&deployment.image_pull_secrets),
+                    security_context: Some(pod_security()),
+                    termination_grace_period_seconds: Some(GRACE_SECONDS),
+                    volumes: Some(volumes),
+                    ..PodSpec::default()
+                }),
+            },
+            ..DeploymentSpec::default()
+        }),
+        ..Deployment::default()
+    }
+}
+
+fn config_volume(name: &str, config_map: String) -> Volume {
+    Volume {
+        name: name.to_owned(),
+        config_map: Some(ConfigMapVolumeSource {
+            name: config_map,
+            ..ConfigMapVolumeSource::default()
+        }),
+        ..Volume::default()
+    }
+}
+
+fn container(deployment: &ValidatedDeployment, options: &RenderOptions) -> Container {
+    let router = &deployment.router;
+    let mut ports = vec![
+        port("grpc", names::EXT_PROC_PORT),
+        port("grpc-health", names::HEALTH_PORT),
+        port("metrics", names::METRICS_PORT),
+    ];
+    if router.proxy == ValidatedProxy::Builtin {
+        ports.push(port("http-8081", names::PROXY_PORT));
+    }
+    Container {
+        name: COMPONENT.to_owned(),
+        image: Some(router.image.clone().unwrap_or_else(|| options.image("llmd-epp"))),
+        args: Some(args(deployment, options)),
+        env: Some(vec![
+            env_field("NAMESPACE", "metadata.namespace"),
+            env_field("POD_NAME", "metadata.name"),
+        ]),
+        ports: Some(ports),
+        resources: resources(&router.requests, &router.limits),
+        liveness_probe: Some(grpc_probe(
+            "liveness",
+            names::HEALTH_PORT,
+            &Timing {
+                initial: 5,
+                period: 10,
+                timeout: 1,
+                failures: 3,
+            },
+        )),
+        readiness_probe: Some(grpc_probe(
+            "readiness",
+            names::HEALTH_PORT,
+            &Timing {
+                initial: 0,
+                period: 2,
+                timeout: 1,
+                failures: 3,
+            },
+        )),
+        security_context: Some(container_security()),
+        volume_mounts: Some(vec![mount("config", "/config", true)]),
+        ..Container::default()
+    }
+}
+
+fn args(deployment: &ValidatedDeployment, options: &RenderOptions) -> Vec<String> {
+    let mut args = Vec::new();
+    if options.inference_pool {
+        args.push(format!("--pool-name={}", deployment.name));
+        args.push(format!("--pool-namespace={}", deployment.namespace));
+        args.push("--pool-group=inference.networking.k8s.io".to_owned());
+    } else {
+        let selector: Vec<String> = serving_selector(deployment)
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        args.push(format!("--endpoint-selector={}", selector.join(",")));
+        args.push(format!("--endpoint-target-ports={}", names::ENGINE_PORT));
+    }
+    args.push(format!("--config-file=/config/{}", names::EPP_CONFIG_FILE));
+    args.push(format!("--grpc-port={}", names::EXT_PROC_PORT));
+    args.push(format!("--grpc-health-port={}", names::HEALTH_PORT));
+    args.push(format!("--metrics-port={}", names::METRICS_PORT));
+    if deployment.router.proxy == ValidatedProxy::Builtin {
+        args.push(format!("--proxy-port={}", names::PROXY_PORT));
+    }
+    let mut flags = std::collections::BTreeMap::from([
+        ("metrics-endpoint-auth".to_owned(), "false".to_owned()),
+        ("tracing".to_owned(), "false".to_owned()),
+        ("zap-encoder".to_owned(), "json".to_owned()),
+    ]);
+    flags.extend(deployment.router.flags.clone());
+    args.extend(flags.iter().map(|(flag, value)| format!("--{flag}={value}")));
+    args
+}

@@ -1,0 +1,420 @@
+//! From a resource to a [`ValidatedDeployment`], or to all of its mistakes at once.
+
+mod bounds;
+mod engine;
+mod quantity;
+mod router;
+
+use llmd_crds::{
+    AcceleratorProfile, EngineType, LLMDeployment, LLMDeploymentSpec, Model, Pool, Vendor, WellLitPath,
+};
+
+use crate::field_error::{FieldError, Problem};
+use crate::merge::overlay;
+use crate::paths;
+use crate::validated::{
+    ModelSource, PathSource, ResolvedPath, ValidatedDeployment, ValidatedModel, ValidatedPool,
+    ValidatedRollout,
+};
+
+/// What validation may look at.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    /// The resource.
+    pub deployment: &'a LLMDeployment,
+    /// WellLitPath resources; they override compiled-in ones of their name.
+    pub paths: &'a [WellLitPath],
+    /// AcceleratorProfile resources.
+    pub accelerators: &'a [AcceleratorProfile],
+    /// Namespace of a resource that names none.
+    pub namespace: &'a str,
+}
+
+/// A right deployment and what its author may want to know.
+#[derive(Clone, Debug)]
+pub struct Validated {
+    /// What to render.
+    pub deployment: ValidatedDeployment,
+    /// Advice and warnings, one line each.
+    pub notes: Vec<String>,
+}
+
+/// Most characters of a child's name (Kubernetes label values, Service names).
+const CHILD_NAME: usize = 63;
+
+/// Checks everything that can be checked without a cluster.
+///
+/// # Errors
+/// All mistakes that were found; later checks are left out when they would only repeat earlier ones.
+pub fn validate(inputs: Inputs<'_>) -> Result<Validated, Vec<FieldError>> {
+    let deployment = inputs.deployment;
+    let mut errors = bounds::check(deployment);
+    errors.extend(rules(deployment));
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let spec = &deployment.spec;
+    let (path, builtin) = paths::find(spec.path.as_deref(), spec.path_version.as_deref(), inputs.paths)
+        .map_err(|error| vec![error])?;
+    let merged = overlay(&path.spec.template, spec).map_err(|error| {
+        vec![FieldError::new(
+            "spec",
+            Problem::Invalid,
+            format!("cannot be laid over its path: {error}"),
+        )]
+    })?;
+    let mut resolver = Resolver {
+        merged,
+        inputs,
+        errors: Vec::new(),
+        notes: Vec::new(),
+    };
+    let resolved = ResolvedPath {
+        name: paths::name(path).to_owned(),
+        version: path.spec.version.clone(),
+        source: if builtin {
+            PathSource::Builtin
+        } else {
+            PathSource::Resource
+        },
+    };
+    if spec.path_version.is_none() {
+        resolver.notes.push(format!(
+            "path {} is used in version {}; to pin it, add `pathVersion: {}` to spec",
+            resolved.name, resolved.version, resolved.version
+        ));
+    }
+    let validated = resolver.resolve(resolved);
+    let Resolver { errors, notes, .. } = resolver;
+    if errors.is_empty() {
+        Ok(Validated {
+            deployment: validated,
+            notes,
+        })
+    } else {
+        Err(errors)
+    }
+}
+
+/// The CEL rules of the schema, evaluated as the API server does.
+fn rules(deployment: &LLMDeployment) -> Vec<FieldError> {
+    let Err(violations) = deployment.validate_cel() else {
+        return Vec::new();
+    };
+    violations
+        .iter()
+        .map(|violation| {
+            let field = violation.field_path.trim_start_matches('.');
+            let field = if field.is_empty() { "metadata.name" } else { field };
+            let problem = match violation.reason.as_deref() {
+                Some("FieldValueRequired") => Problem::Required,
+                Some("FieldValueForbidden") => Problem::Forbidden,
+                _ => Problem::Invalid,
+            };
+            FieldError::new(field, problem, violation.message.clone())
+        })
+        .collect()
+}
+
+struct Resolver<'a> {
+    merged: LLMDeploymentSpec,
+    inputs: Inputs<'a>,
+    errors: Vec<FieldError>,
+    notes: Vec<String>,
+}
+
+impl Resolver<'_> {
+    fn resolve(&mut self, path: ResolvedPath) -> ValidatedDeployment {
+        let metadata = &self.inputs.deployment.metadata;
+        let name = metadata.name.clone().unwrap_or_default();
+        if !is_dns_label(&name) {
+            let message = "must be a DNS label: lower-case letters, digits and '-', beginning with a letter";
+            self.errors
+                .push(FieldError::new("metadata.name", Problem::Invalid, message).value(&name));
+        }
+        let namespace = metadata
+            .namespace
+            .clone()
+            .unwrap_or_else(|| self.inputs.namespace.to_owned());
+        let merged = self.merged.clone();
+        let model = self.model(&merged.model.clone().unwrap_or_default());
+        let pools = self.pools(&merged, &name, &model);
+        let common = merged.common_metadata.clone().unwrap_or_default();
+        ValidatedDeployment {
+            namespace,
+            path,
+            router: router::resolve(&merged, &mut self.errors, &mut self.notes),
+            image_pull_secrets: merged
+                .security
+                .clone()
+                .and_then(|security| security.image_pull_secrets)
+                .unwrap_or_default(),
+            rollout: self.rollout(&merged),
+            labels: common.labels.unwrap_or_default(),
+            annotations: common.annotations.unwrap_or_default(),
+            name,
+            model,
+            pools,
+        }
+    }
+
+    fn model(&mut self, model: &Model) -> ValidatedModel {
+        let source = match model.uri.as_deref().and_then(|uri| uri.split_once("://")) {
+            Some(("hf", id)) => ModelSource::Hub {
+                id: id.to_owned(),
+                revision: model.revision.clone(),
+            },
+            Some((_, rest)) => {
+                let (claim, path) = rest.split_once('/').unwrap_or((rest, ""));
+                if path
+                    .split('/')
+                    .any(|segment| segment == ".." || segment.is_empty())
+                {
+                    let message = "the path in the claim must not be empty or contain '..' or '//'";
+                    self.errors
+                        .push(FieldError::new("spec.model.uri", Problem::Invalid, message).value(rest));
+                }
+                ModelSource::Claim {
+                    claim: claim.to_owned(),
+                    path: path.to_owned(),
+                }
+            }
+            None => ModelSource::Nothing,
+        };
+        let name = model.name.clone().unwrap_or_else(|| match &source {
+            ModelSource::Hub { id, .. } => id.clone(),
+            ModelSource::Claim { path, .. } => path.rsplit('/').next().unwrap_or_default().to_owned(),
+            ModelSource::Nothing => String::new(),
+        });
+        let token = model.token_secret_ref.as_ref().map(|secret| {
+            (
+                secret.name.clone(),
+                secret.key.clone().unwrap_or_else(|| "HF_TOKEN".to_owned()),
+            )
+        });
+        ValidatedModel {
+            served_names: std::iter::once(name)
+                .chain(model.aliases.clone().unwrap_or_default())
+                .collect(),
+            source,
+            token,
+            trust_remote_code: model.trust_remote_code.unwrap_or(false),
+        }
+    }
+
+    fn pools(
+        &mut self,
+        merged: &LLMDeploymentSpec,
+        name: &str,
+        model: &ValidatedModel,
+    ) -> Vec<ValidatedPool> {
+        let pools = merged.pools.clone().unwrap_or_default();
+        if pools.is_empty() {
+            self.errors.push(FieldError::new(
+                "spec.pools",
+                Problem::Required,
+                "name at least one pool",
+            ));
+        }
+        pools
+            .iter()
+            .enumerate()
+            .map(|(index, pool)| self.pool(merged, name, model, index, pool))
+            .collect()
+    }
+
+    fn pool(
+        &mut self,
+        merged: &LLMDeploymentSpec,
+        name: &str,
+        model: &ValidatedModel,
+        index: usize,
+        pool: &Pool,
+    ) -> ValidatedPool {
+        let field = format!("spec.pools[{index}]");
+        let child = format!("{name}-{}", pool.name);
+        if child.len() > CHILD_NAME {
+            let message = format!(
+                "{child} is longer than {CHILD_NAME} characters: shorten metadata.name or the pool's name"
+            );
+            self.errors.push(FieldError::new(
+                format!("{field}.name"),
+                Problem::Invalid,
+                message,
+            ));
+        }
+        if pool.name == "epp" {
+            let message = "this name is taken by the router's own objects; choose another";
+            self.errors
+                .push(FieldError::new(format!("{field}.name"), Problem::Forbidden, message).value("epp"));
+        }
+        let engine = engine::resolve(
+            merged.engine.as_ref(),
+            pool.engine.as_ref(),
+            &field,
+            &mut self.errors,
+        );
+        if engine.kind == EngineType::Vllm && model.source == ModelSource::Nothing {
+            let message = "vLLM needs weights: give hf://org/name or pvc://claim/path";
+            self.errors
+                .push(FieldError::new("spec.model.uri", Problem::Required, message));
+        }
+        let tensor = pool
+            .parallelism
+            .as_ref()
+            .and_then(|parallelism| parallelism.tensor)
+            .unwrap_or(1);
+        let mut scheduling =
+            match crate::merge::overlay_option(merged.scheduling.as_ref(), pool.scheduling.as_ref()) {
+                Ok(scheduling) => scheduling.unwrap_or_default(),
+                Err(error) => {
+                    self.errors.push(FieldError::new(
+                        format!("{field}.scheduling"),
+                        Problem::Invalid,
+                        error.to_string(),
+                    ));
+                    llmd_crds::Scheduling::default()
+                }
+            };
+        let (vendor, accelerators) = self.accelerators(pool, &field, tensor, engine.kind, &mut scheduling);
+        let resources = pool.resources.clone().unwrap_or_default();
+        let (requests, limits) = (
+            resources.requests.unwrap_or_default(),
+            resources.limits.unwrap_or_default(),
+        );
+        quantity::check(
+            &format!("{field}.resources"),
+            &requests,
+            &limits,
+            &mut self.errors,
+        );
+        let stopped = merged.stopped.unwrap_or(false);
+        let replicas = if stopped {
+            0
+        } else {
+            pool.replicas
+                .unwrap_or(1)
+                .saturating_mul(merged.replicas.unwrap_or(1))
+        };
+        ValidatedPool {
+            name: pool.name.clone(),
+            replicas,
+            engine,
+            tensor,
+            vendor,
+            accelerators,
+            requests,
+            limits,
+            scheduling,
+        }
+    }
+
+    /// Resource name and count, and where nodes with them are found.
+    fn accelerators(
+        &mut self,
+        pool: &Pool,
+        field: &str,
+        tensor: i32,
+        engine: EngineType,
+        scheduling: &mut llmd_crds::Scheduling,
+    ) -> (Vendor, Option<(String, i32)>) {
+        let accelerator = pool.accelerator.clone().unwrap_or_default();
+        let vendor = accelerator.vendor.unwrap_or(match engine {
+            EngineType::Vllm => Vendor::Nvidia,
+            EngineType::Simulator => Vendor::None,
+        });
+        let field = format!("{field}.accelerator");
+        let mut resource = match vendor {
+            Vendor::Nvidia => Some("nvidia.com/gpu".to_owned()),
+            Vendor::Amd => Some("amd.com/gpu".to_owned()),
+            Vendor::Google => Some("google.com/tpu".to_owned()),
+            Vendor::Cpu | Vendor::None => None,
+        };
+        if let Some(wanted) = &accelerator.profile {
+            let profiles = self.inputs.accelerators;
+            let known: Vec<&str> = profiles
+                .iter()
+                .filter_map(|profile| profile.metadata.name.as_deref())
+                .collect();
+            match profiles
+                .iter()
+                .find(|profile| profile.metadata.name.as_ref() == Some(wanted))
+            {
+                None => {
+                    let message = format!("no such AcceleratorProfile; known: {}", list(&known));
+                    let error = FieldError::new(format!("{field}.profile"), Problem::NotFound, message);
+                    self.errors.push(error.value(wanted).nearest(wanted, known));
+                }
+                Some(profile) => {
+                    let profile = &profile.spec;
+                    if tensor > profile.accelerators_per_node {
+                        let message = format!(
+                            "one engine needs {tensor} accelerators, a node of profile {wanted} has {}: lower parallelism.tensor",
+                            profile.accelerators_per_node
+                        );
+                        self.errors.push(FieldError::new(
+                            format!("{field}.profile"),
+                            Problem::Invalid,
+                            message,
+                        ));
+                    }
+                    resource = Some(profile.resource_name.clone());
+                    for (key, value) in profile.node_selector.iter().flatten() {
+                        let selector = scheduling.node_selector.get_or_insert_default();
+                        selector.entry(key.clone()).or_insert_with(|| value.clone());
+                    }
+                    if let Some(tolerations) = &profile.tolerations {
+                        scheduling
+                            .tolerations
+                            .get_or_insert_default()
+                            .extend(tolerations.iter().cloned());
+                    }
+                }
+            }
+        }
+        let Some(resource) = resource else {
+            if accelerator.count.is_some_and(|count| count > 0) {
+                let message = "vendor Cpu and None have no accelerators to count";
+                self.errors.push(FieldError::new(
+                    format!("{field}.count"),
+                    Problem::Forbidden,
+                    message,
+                ));
+            }
+            return (vendor, None);
+        };
+        if let Some(count) = accelerator.count.filter(|count| *count != tensor) {
+            let message = format!("must equal parallelism.tensor, which is {tensor}");
+            self.errors
+                .push(FieldError::new(format!("{field}.count"), Problem::Invalid, message).value(&count));
+        }
+        (vendor, Some((resource, tensor)))
+    }
+
+    fn rollout(&mut self, merged: &LLMDeploymentSpec) -> ValidatedRollout {
+        use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+        let rollout = merged.rollout.clone().unwrap_or_default();
+        let drain = rollout.drain.unwrap_or_else(|| "45s".to_owned());
+        ValidatedRollout {
+            max_surge: rollout.max_surge.unwrap_or(IntOrString::Int(0)),
+            max_unavailable: rollout.max_unavailable.unwrap_or(IntOrString::Int(1)),
+            drain_seconds: i64::from(engine::seconds("spec.rollout.drain", &drain, &mut self.errors)),
+        }
+    }
+}
+
+fn list(names: &[&str]) -> String {
+    if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names.join(", ")
+    }
+}
+
+fn is_dns_label(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.ends_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+        && name
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+}

@@ -1,0 +1,78 @@
+//! The engine of one pool: the deployment's, with the pool's laid over it.
+
+use std::time::Duration;
+
+use llmd_crds::{Engine, EngineType};
+
+use crate::field_error::{FieldError, Problem};
+use crate::merge::overlay_option;
+use crate::validated::ValidatedEngine;
+
+/// Shell-safe environment names (POSIX, 8.1), which is what every container runtime takes.
+fn is_env_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+pub(crate) fn resolve(
+    base: Option<&Engine>,
+    over: Option<&Engine>,
+    field: &str,
+    errors: &mut Vec<FieldError>,
+) -> ValidatedEngine {
+    let engine = match overlay_option(base, over) {
+        Ok(engine) => engine.unwrap_or_default(),
+        Err(error) => {
+            errors.push(FieldError::new(
+                format!("{field}.engine"),
+                Problem::Invalid,
+                error.to_string(),
+            ));
+            Engine::default()
+        }
+    };
+    let mut args = engine.args.unwrap_or_default();
+    for name in engine.remove_args.iter().flatten() {
+        if args.remove(name).is_none() {
+            let message = "no such flag is set, so there is nothing to remove";
+            let error = FieldError::new(format!("{field}.engine.removeArgs"), Problem::NotFound, message);
+            errors.push(error.value(name).nearest(name, args.keys().map(String::as_str)));
+        }
+    }
+    let env = engine.env.unwrap_or_default();
+    for variable in env.iter().filter(|variable| !is_env_name(&variable.name)) {
+        let message = "is no name of an environment variable";
+        errors.push(
+            FieldError::new(format!("{field}.engine.env"), Problem::Invalid, message).value(&variable.name),
+        );
+    }
+    let timeout = engine.startup_timeout.unwrap_or_else(|| "1h".to_owned());
+    ValidatedEngine {
+        kind: engine.kind.unwrap_or(EngineType::Vllm),
+        image: engine.image,
+        image_pull_policy: engine.image_pull_policy,
+        args,
+        extra_args: engine.extra_args.unwrap_or_default(),
+        env,
+        startup_seconds: seconds(&format!("{field}.engine.startupTimeout"), &timeout, errors),
+    }
+}
+
+/// A Go duration of at least a second and at most a day, in whole seconds.
+pub(crate) fn seconds(field: &str, text: &str, errors: &mut Vec<FieldError>) -> i32 {
+    const DAY: Duration = Duration::from_secs(86_400);
+    match llmd_epp_core::config::parse_duration(text) {
+        Ok(duration) if duration >= Duration::from_secs(1) && duration <= DAY => duration.as_secs() as i32,
+        Ok(_) => {
+            let message = "must be from 1s to 24h";
+            errors.push(FieldError::new(field, Problem::Invalid, message).value(text));
+            1
+        }
+        Err(error) => {
+            errors.push(
+                FieldError::new(field, Problem::Invalid, format!("{error}; write 90s, 5m or 1h")).value(text),
+            );
+            1
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! A deployment that is right: every default resolved, every contradiction gone.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use llmd_crds::{EngineType, EnvVar, FailureMode, ImagePullPolicy, Scheduling, Vendor};
+
+/// What [`crate::render`] takes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ValidatedDeployment {
+    /// `metadata.name`.
+    pub name: String,
+    /// `metadata.namespace`, or the installation's.
+    pub namespace: String,
+    /// Where defaults came from.
+    pub path: ResolvedPath,
+    /// What is served.
+    pub model: ValidatedModel,
+    /// At least one.
+    pub pools: Vec<ValidatedPool>,
+    /// Endpoint Picker and proxy.
+    pub router: ValidatedRouter,
+    /// Secrets for pulling images.
+    pub image_pull_secrets: Vec<String>,
+    /// How engine pods are replaced.
+    pub rollout: ValidatedRollout,
+    /// Labels for every object and pod.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations for every object.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// A well-lit path as used.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct ResolvedPath {
+    /// Name.
+    pub name: String,
+    /// Version.
+    pub version: String,
+    /// Compiled in or supplied.
+    pub source: PathSource,
+}
+
+/// Where a path came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub enum PathSource {
+    /// Compiled in.
+    Builtin,
+    /// A WellLitPath resource.
+    Resource,
+}
+
+/// What is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValidatedModel {
+    /// Name that clients send, then the aliases.
+    pub served_names: Vec<String>,
+    /// Where the weights are.
+    pub source: ModelSource,
+    /// Secret name and key of the access token.
+    pub token: Option<(String, String)>,
+    /// Let the engine run the model's own code.
+    pub trust_remote_code: bool,
+}
+
+impl ValidatedModel {
+    /// Name that clients send.
+    pub fn name(&self) -> &str {
+        self.served_names.first().map_or("", String::as_str)
+    }
+}
+
+/// Where weights are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModelSource {
+    /// Hugging Face: `org/name` and revision.
+    Hub {
+        /// `org/name`.
+        id: String,
+        /// Commit, tag or branch.
+        revision: Option<String>,
+    },
+    /// A directory of a PersistentVolumeClaim.
+    Claim {
+        /// Claim name.
+        claim: String,
+        /// Path in it.
+        path: String,
+    },
+    /// Nowhere: the simulator needs none.
+    Nothing,
+}
+
+/// A group of equal engines.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ValidatedPool {
+    /// Pool name.
+    pub name: String,
+    /// Pods, the multiplier applied.
+    pub replicas: i32,
+    /// How one engine runs.
+    pub engine: ValidatedEngine,
+    /// Tensor parallelism.
+    pub tensor: i32,
+    /// Maker of the accelerators.
+    pub vendor: Vendor,
+    /// Resource name and count of one engine.
+    pub accelerators: Option<(String, i32)>,
+    /// Resource requests without accelerators.
+    pub requests: BTreeMap<String, String>,
+    /// Resource limits without accelerators.
+    pub limits: BTreeMap<String, String>,
+    /// Where pods may run.
+    pub scheduling: Scheduling,
+}
+
+/// How one engine runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ValidatedEngine {
+    /// Which engine.
+    pub kind: EngineType,
+    /// Image in place of the table's.
+    pub image: Option<String>,
+    /// When the image is pulled.
+    pub image_pull_policy: Option<ImagePullPolicy>,
+    /// Flags without dashes.
+    pub args: BTreeMap<String, String>,
+    /// Arguments appended as they are.
+    pub extra_args: Vec<String>,
+    /// Environment.
+    pub env: Vec<EnvVar>,
+    /// Seconds that loading may take.
+    pub startup_seconds: i32,
+}
+
+/// Endpoint Picker and proxy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ValidatedRouter {
+    /// Image in place of our own.
+    pub image: Option<String>,
+    /// Resource requests of the Endpoint Picker.
+    pub requests: BTreeMap<String, String>,
+    /// Resource limits of the Endpoint Picker.
+    pub limits: BTreeMap<String, String>,
+    /// Further flags.
+    pub flags: BTreeMap<String, String>,
+    /// EndpointPickerConfig as YAML.
+    pub config: String,
+    /// For gateways.
+    pub failure_mode: FailureMode,
+    /// In front of the engines.
+    pub proxy: ValidatedProxy,
+}
+
+/// The proxy in front of the engines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ValidatedProxy {
+    /// Envoy beside the Endpoint Picker.
+    Envoy {
+        /// Image in place of the table's.
+        image: Option<String>,
+        /// Let requests pass unrouted when the Endpoint Picker does not answer.
+        fail_open: bool,
+    },
+    /// The Endpoint Picker's own.
+    Builtin,
+}
+
+/// How engine pods are replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValidatedRollout {
+    /// Pods above the wanted number.
+    pub max_surge: IntOrString,
+    /// Pods below the wanted number.
+    pub max_unavailable: IntOrString,
+    /// Seconds for requests in flight.
+    pub drain_seconds: i64,
+}

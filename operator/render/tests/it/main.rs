@@ -1,0 +1,11 @@
+//! Rendering as its callers use it.
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "test support: a failed step is a failed test, and nothing is exported"
+)]
+
+mod examples;
+mod support;
