@@ -68,6 +68,14 @@ pub(crate) struct Package {
     pub(crate) name: String,
     pub(crate) version: String,
     pub(crate) license: Option<String>,
+    pub(crate) targets: Vec<Target>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Target {
+    pub(crate) name: String,
+    /// Such as `lib` or `bench`.
+    pub(crate) kind: Vec<String>,
 }
 
 #[derive(Deserialize)]
