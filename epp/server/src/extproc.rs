@@ -11,6 +11,7 @@
 pub mod proto;
 
 mod answers;
+mod budget;
 mod conversation;
 mod metrics;
 mod stream;
@@ -23,6 +24,7 @@ use llmd_epp_core::Epp;
 use tonic::server::StreamingService;
 use tonic::{Request, Response, Status, Streaming};
 
+pub use budget::BodyBudget;
 pub use metrics::StreamMetrics;
 pub use stream::ProcessStream;
 
@@ -46,6 +48,8 @@ pub struct ExtProc {
     pub emit_endpoint_scores: bool,
     /// `--enable-grpc-stream-metrics`.
     pub stream_metrics: Option<StreamMetrics>,
+    /// `--max-buffered-body-size`: request bodies that wait for their end, over all streams.
+    pub bodies: Arc<BodyBudget>,
     /// `--tracing`: each stream is a span, and engines are told its context.
     pub tracing: bool,
 }

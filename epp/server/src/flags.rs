@@ -3,6 +3,9 @@
 //! A flag whose feature this build does not have is refused by name; none is taken and ignored. Flags
 //! that cannot mean anything here (Go's profiler, zap's time encoding) are reported in the log.
 
+mod declared;
+mod refused;
+
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -11,11 +14,13 @@ use std::time::Duration;
 
 use llmd_epp_core::config::Quantity;
 use llmd_process::logging::{Format, Logging, level_of_verbosity};
-use llmd_process::pflag::{FlagError, FlagSet, Flags};
+use llmd_process::pflag::{FlagError, Flags};
 use llmd_process::tls::ServerTls;
 
 use crate::datalayer::MIN_INTERVAL;
 use crate::grpc::MessageLimits;
+pub use declared::flag_set;
+use refused::{notes, refuse_unsupported};
 
 /// Pool name of upstream's mode without Kubernetes.
 const DEFAULT_POOL: &str = "epp";
@@ -103,6 +108,8 @@ pub struct EppOptions {
     pub messages: MessageLimits,
     /// `--max-request-body-size`, in bytes.
     pub max_request_body: usize,
+    /// `--max-buffered-body-size`, in bytes.
+    pub max_buffered_bodies: usize,
     /// `--refresh-metrics-interval`.
     pub refresh_metrics: Duration,
     /// `--refresh-prometheus-metrics-interval`.
@@ -128,198 +135,6 @@ pub struct EppOptions {
     /// Lines to log at start about flags that have no effect.
     pub notes: Vec<String>,
 }
-
-/// Every flag with upstream's default.
-pub fn flag_set() -> FlagSet {
-    FlagSet::new()
-        .int("grpc-port", 9002, "port of the ext_proc service")
-        .int("grpc-health-port", 9003, "port of the gRPC health service")
-        .int("metrics-port", 9090, "port of metrics and debug pages")
-        .string(
-            "bind-address",
-            "",
-            "address of these three ports; empty binds all addresses",
-        )
-        .string(
-            "pool-name",
-            "",
-            "name of the InferencePool; label of the pool metrics",
-        )
-        .string("pool-namespace", "", "namespace of the InferencePool")
-        .string(
-            "pool-group",
-            "inference.networking.k8s.io",
-            "API group of the InferencePool",
-        )
-        .string(
-            "endpoint-selector",
-            "",
-            "label selector of the endpoints (not in this build)",
-        )
-        .string(
-            "endpoint-target-ports",
-            "",
-            "ports for endpoint-selector (not in this build)",
-        )
-        .bool(
-            "disable-endpoint-subset-filter",
-            false,
-            "ignore the subset hint of the proxy",
-        )
-        .bool(
-            "emit-endpoint-scores",
-            false,
-            "send the endpoints' scores as dynamic metadata",
-        )
-        .string("config-file", "", "file with an EndpointPickerConfig")
-        .string("config-text", "", "an EndpointPickerConfig")
-        .bool(
-            "allow-experimental-plugins",
-            false,
-            "allow plugins of stability Alpha",
-        )
-        .bool(
-            "ha-enable-leader-election",
-            false,
-            "leader election (not in this build)",
-        )
-        .duration(
-            "drain-timeout",
-            "30s",
-            "time for which requests are still taken after SIGTERM",
-        )
-        .string(
-            "grpc-max-recv-msg-size",
-            "",
-            "largest gRPC message received (default 4Mi)",
-        )
-        .string(
-            "grpc-max-send-msg-size",
-            "",
-            "largest gRPC message sent (default unlimited)",
-        )
-        .string(
-            "max-request-body-size",
-            "64Mi",
-            "largest request body; longer ones are answered with 413",
-        )
-        .duration(
-            "refresh-metrics-interval",
-            "50ms",
-            "pause between two scrapes of an engine; at least 50ms",
-        )
-        .duration(
-            "refresh-prometheus-metrics-interval",
-            "5s",
-            "pause between two updates of the pool gauges",
-        )
-        .duration(
-            "metrics-staleness-threshold",
-            "2s",
-            "age from which an engine's metrics are stale",
-        )
-        .bool("health-checking", false, "serve health on the ext_proc port too")
-        .bool("secure-serving", true, "TLS on the ext_proc port")
-        .string(
-            "cert-path",
-            "",
-            "directory with tls.crt and tls.key; self-signed when empty",
-        )
-        .bool("enable-cert-reload", false, "follow changes in cert-path")
-        .string(
-            "tls-min-version",
-            "",
-            "lowest TLS version: VersionTLS12 or VersionTLS13",
-        )
-        .string(
-            "tls-cipher-suites",
-            "",
-            "comma list of TLS cipher suites, Go's names",
-        )
-        .bool(
-            "metrics-endpoint-auth",
-            true,
-            "authenticate metrics readers; only inside a cluster",
-        )
-        .string(
-            "metrics-client-ca-file",
-            "",
-            "CA of metrics readers (not in this build)",
-        )
-        .string(
-            "metrics-cert-dir",
-            "",
-            "certificate of the metrics port (not in this build)",
-        )
-        .bool("enable-pprof", true, "Go profiles; this build has none")
-        .bool(
-            "enable-grpc-stream-metrics",
-            false,
-            "metrics of the ext_proc streams",
-        )
-        .bool("tracing", true, "export spans, see the OTEL_ variables")
-        .int("v", 2, "log verbosity; 3 logs decisions")
-        .shorthand("v", 'v')
-        .bool("zap-devel", false, "zap's development defaults: verbosity 3")
-        .string("zap-encoder", "", "log format: json or console")
-        .string(
-            "zap-log-level",
-            "",
-            "debug, info, error or a verbosity; comes before -v",
-        )
-        .string("zap-stacktrace-level", "", "has no effect")
-        .string("zap-time-encoding", "", "has no effect")
-        .string("total-queued-requests-metric", "", "deprecated, refused")
-        .string("total-running-requests-metric", "", "deprecated, refused")
-        .string("kv-cache-usage-percentage-metric", "", "deprecated, refused")
-        .string("lora-info-metric", "", "deprecated, refused")
-        .string("cache-info-metric", "", "deprecated, refused")
-        .bool(
-            "enable-deprecated-metrics",
-            true,
-            "also expose metrics under their deprecated names",
-        )
-        .int(
-            "proxy-port",
-            0,
-            "port of the built-in HTTP proxy; 0 switches it off",
-        )
-        .string(
-            "proxy-bind-address",
-            "0.0.0.0",
-            "address of the built-in HTTP proxy",
-        )
-        .string(
-            "proxy-api-key-file",
-            "",
-            "file with the API keys that clients of the proxy must send",
-        )
-}
-
-const METRIC_FLAGS: [&str; 5] = [
-    "total-queued-requests-metric",
-    "total-running-requests-metric",
-    "kv-cache-usage-percentage-metric",
-    "lora-info-metric",
-    "cache-info-metric",
-];
-
-const IN_CLUSTER_ONLY: &str =
-    "endpoints come from the file-discovery plugin; name it in dataLayer.discovery.pluginRef";
-
-/// Flags that are refused when they are given a value other than their default.
-const UNSUPPORTED: [(&str, &str); 4] = [
-    ("endpoint-selector", IN_CLUSTER_ONLY),
-    ("endpoint-target-ports", IN_CLUSTER_ONLY),
-    (
-        "metrics-client-ca-file",
-        "the metrics port is plain HTTP; leave the flag out",
-    ),
-    (
-        "metrics-cert-dir",
-        "the metrics port is plain HTTP; leave the flag out",
-    ),
-];
 
 impl EppOptions {
     /// Parses a command line without the program's name.
@@ -375,6 +190,7 @@ impl EppOptions {
                 send: size(&flags, "grpc-max-send-msg-size")?.unwrap_or(defaults.send),
             },
             max_request_body: size(&flags, "max-request-body-size")?.unwrap_or(usize::MAX),
+            max_buffered_bodies: size(&flags, "max-buffered-body-size")?.unwrap_or(usize::MAX),
             refresh_metrics: refresh_metrics.max(MIN_INTERVAL),
             refresh_gauges: positive(&flags, "refresh-prometheus-metrics-interval")?,
             staleness: flags.duration("metrics-staleness-threshold"),
@@ -389,49 +205,6 @@ impl EppOptions {
             notes,
         })
     }
-}
-
-fn refuse_unsupported(flags: &Flags) -> Result<(), OptionError> {
-    if let Some(name) = METRIC_FLAGS.into_iter().find(|name| flags.is_set(name)) {
-        return Err(OptionError::MetricFlag(name));
-    }
-    if flags.bool("ha-enable-leader-election") {
-        let fix = "run one replica, or several active ones without it";
-        return Err(OptionError::Unsupported {
-            flag: "ha-enable-leader-election",
-            fix,
-        });
-    }
-    match UNSUPPORTED
-        .into_iter()
-        .find(|(flag, _)| !flags.string(flag).is_empty())
-    {
-        Some((flag, fix)) => Err(OptionError::Unsupported { flag, fix }),
-        None => Ok(()),
-    }
-}
-
-/// What to tell about flags that were given and change nothing.
-fn notes(flags: &Flags) -> Vec<String> {
-    let mut notes = Vec::new();
-    if flags.bool("metrics-endpoint-auth") {
-        notes.push(
-            "the metrics port does not authenticate: --metrics-endpoint-auth has no effect outside a cluster, as upstream"
-                .to_owned(),
-        );
-    }
-    if flags.is_set("enable-pprof") && flags.bool("enable-pprof") {
-        notes.push("--enable-pprof has no effect: there are no Go profiles in this build".to_owned());
-    }
-    for name in ["zap-stacktrace-level", "zap-time-encoding"] {
-        if flags.is_set(name) {
-            notes.push(format!("--{name} has no effect in this build"));
-        }
-    }
-    if flags.bool("enable-cert-reload") && flags.string("cert-path").is_empty() {
-        notes.push("--enable-cert-reload has no effect without --cert-path".to_owned());
-    }
-    notes
 }
 
 fn value(flag: &'static str, value: &str, fix: &str) -> OptionError {
@@ -512,97 +285,4 @@ fn logging(flags: &Flags) -> Result<Logging, OptionError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(line: &str) -> Result<EppOptions, OptionError> {
-        EppOptions::parse(line.split_whitespace().map(OsString::from))
-    }
-
-    #[test]
-    fn defaults_are_upstreams() {
-        let options = parse("").expect("valid");
-        assert_eq!(
-            (options.grpc_port, options.health_port, options.metrics_port),
-            (9002, 9003, 9090)
-        );
-        assert_eq!(options.refresh_metrics, Duration::from_millis(50));
-        assert_eq!(options.refresh_gauges, Duration::from_secs(5));
-        assert_eq!(options.staleness, Duration::from_secs(2));
-        assert_eq!(options.drain_timeout, Duration::from_secs(30));
-        assert_eq!(options.messages.receive, 4 << 20);
-        assert_eq!(
-            (options.config, options.pool_name.as_str()),
-            (ConfigSource::Default, "epp")
-        );
-        assert!(options.tls.is_some() && options.tracing && options.deprecated_metrics);
-        assert_eq!((options.proxy, options.bind_address), (None, None));
-    }
-
-    #[test]
-    fn the_charts_arguments_are_taken_unchanged() {
-        let line = "--pool-name pool --pool-namespace default --pool-group inference.networking.k8s.io \
-                    --zap-encoder json --config-file /config/default-plugins.yaml -v=2 --secure-serving=false \
-                    --grpc-port=9002 --grpc-health-port=9003 --metrics-port 9090";
-        let options = parse(line).expect("valid");
-        assert_eq!(options.pool_name, "pool");
-        assert_eq!(
-            options.config,
-            ConfigSource::File("/config/default-plugins.yaml".into())
-        );
-        assert!(options.tls.is_none());
-        assert_eq!(options.logging.format, Format::Json);
-    }
-
-    #[test]
-    fn sizes_take_quantities_with_and_without_b() {
-        for (text, bytes) in [
-            ("4Mi", 4 << 20),
-            ("4MiB", 4 << 20),
-            ("16M", 16_000_000),
-            ("1024", 1024),
-        ] {
-            let options = parse(&format!("--grpc-max-recv-msg-size={text}")).expect("valid");
-            assert_eq!(options.messages.receive, bytes, "{text}");
-        }
-        let error = parse("--max-request-body-size=much")
-            .expect_err("refused")
-            .to_string();
-        assert!(
-            error.contains("max-request-body-size") && error.contains("much"),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn what_cannot_be_obeyed_is_refused_by_name() {
-        for (line, name) in [
-            ("--ha-enable-leader-election", "ha-enable-leader-election"),
-            ("--endpoint-selector app=vllm", "file-discovery"),
-            ("--endpoint-target-ports=8000", "endpoint-target-ports"),
-            ("--metrics-cert-dir=/x", "metrics-cert-dir"),
-            ("--total-queued-requests-metric=vllm:x", "engineConfigs"),
-            ("--cache-info-metric=", "cache-info-metric"),
-            ("--config-file=a --config-text=b", "config-text"),
-            ("--grpc-port=70000", "65535"),
-            (
-                "--refresh-prometheus-metrics-interval=0s",
-                "refresh-prometheus-metrics-interval",
-            ),
-            ("--bind-address=localhost", "IP address"),
-            ("--zap-encoder=xml", "zap-encoder"),
-            ("--unknown", "unknown flag: --unknown"),
-        ] {
-            let error = parse(line).expect_err(line).to_string();
-            assert!(error.contains(name), "{line}: {error}");
-        }
-    }
-
-    #[test]
-    fn flags_without_effect_are_noted() {
-        let options = parse("--enable-pprof=true --zap-time-encoding=iso8601 --refresh-metrics-interval=1ms")
-            .expect("valid");
-        assert_eq!(options.notes.len(), 4, "{:?}", options.notes);
-        assert_eq!(options.refresh_metrics, Duration::from_millis(50));
-    }
-}
+mod tests;

@@ -24,7 +24,7 @@ use crate::builtin_proxy::{self, ApiKeyError, ApiKeys};
 use crate::datalayer::{self, DataLayer, SourceError};
 use crate::debug;
 use crate::discovery::file::{self, DiscoveryError};
-use crate::extproc::{ExtProc, StreamMetrics};
+use crate::extproc::{BodyBudget, ExtProc, StreamMetrics};
 use crate::flags::{ConfigSource, EppOptions, OptionError, flag_set};
 use crate::grpc::{self, Services};
 use crate::health::Health;
@@ -366,6 +366,7 @@ impl Servers<'_> {
                 .stream_metrics
                 .then(|| StreamMetrics::register(&registry))
                 .transpose()?,
+            bodies: Arc::new(BodyBudget::new(options.max_buffered_bodies)),
             tracing: options.tracing,
         };
         let mut running = Vec::new();

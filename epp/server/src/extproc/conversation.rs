@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use llmd_epp_api::{ErrorCode, Headers, Rejection};
+use llmd_epp_api::{ErrorCode, Headers, RejectReason, Rejection};
 use llmd_epp_core::exchange::Subset;
 use llmd_epp_core::{Exchange, Hints, Termination};
 use llmd_openai::{header, splice_model};
@@ -16,6 +16,7 @@ use tracing::{Span, info_span};
 
 use super::ExtProc;
 use super::answers::{self, Direction};
+use super::budget::BodyLease;
 use super::proto::{
     BodySendMode, Event, HttpBody, HttpHeaders, Metadata, ProcessingRequest, ProcessingResponse,
     ProtocolConfiguration,
@@ -46,6 +47,7 @@ pub(super) struct Conversation {
     new_request_id: Option<Arc<str>>,
     hints: Hints,
     body: Vec<Bytes>,
+    lease: BodyLease,
     body_len: usize,
     is_response_complete: bool,
     scratch: Vec<Bytes>,
@@ -58,6 +60,7 @@ pub(super) struct Conversation {
 impl Conversation {
     pub(super) fn new(shared: Arc<ExtProc>) -> Self {
         Self {
+            lease: BodyLease::new(Arc::clone(&shared.bodies)),
             shared,
             exchange: None,
             span: None,
@@ -115,6 +118,7 @@ impl Conversation {
     fn reject(&mut self, now: Instant, rejection: &Rejection) {
         self.close(now, Termination::Error);
         self.body = Vec::new();
+        self.lease.release();
         self.end = Some(match rejection.code {
             ErrorCode::Unknown | ErrorCode::ModelServerError => {
                 Err(Status::unknown(rejection.message.clone()))
@@ -186,6 +190,9 @@ impl Conversation {
                 if let Some(exchange) = &mut self.exchange {
                     exchange.on_request_chunk(&body)?;
                 }
+                if !self.lease.grow(body.len()) {
+                    return Err(self.out_of_memory());
+                }
                 if !body.is_empty() {
                     self.body_len += body.len();
                     self.body.push(body);
@@ -208,12 +215,19 @@ impl Conversation {
         Ok(())
     }
 
+    fn out_of_memory(&self) -> Rejection {
+        let limit = self.shared.bodies.limit();
+        let text = format!("request bodies in flight would exceed {limit} bytes, retry later");
+        Rejection::new(ErrorCode::ResourceExhausted, text).because(RejectReason::Saturated)
+    }
+
     /// Schedules, then answers head and body. `end`: the last body answer ends the body.
     fn complete_request(&mut self, now: Instant, end: bool) -> Result<(), Rejection> {
         self.phase = RequestPhase::Complete;
         self.answer_headers(now)?;
         let body = std::mem::take(&mut self.body);
         answers::body(Direction::Request, body, end, &mut self.answers);
+        self.lease.release();
         Ok(())
     }
 
@@ -253,11 +267,10 @@ impl Conversation {
     // === response ===
 
     fn on_response_headers(&mut self, now: Instant, head: &HttpHeaders) {
-        let headers = read_headers(head);
-        let status = headers.get(":status").or_else(|| headers.get("status"));
+        let status = value_of(head, ":status").or_else(|| value_of(head, "status"));
         let status = status.and_then(|status| status.parse().ok()).unwrap_or(200);
         if let Some(exchange) = &mut self.exchange {
-            exchange.on_response_headers(now, status, headers.get("content-type"));
+            exchange.on_response_headers(now, status, value_of(head, "content-type"));
         }
         self.answers.push_back(answers::response_headers());
         if head.end_of_stream {
@@ -322,6 +335,13 @@ fn read_headers(head: &HttpHeaders) -> Headers {
         }
     }
     headers
+}
+
+/// The first value of `name`, where nothing else of the head is wanted.
+fn value_of<'a>(head: &'a HttpHeaders, name: &str) -> Option<&'a str> {
+    let mut headers = head.headers.iter().flat_map(|map| &map.headers);
+    let header = headers.find(|header| header.key.eq_ignore_ascii_case(name.as_bytes()))?;
+    std::str::from_utf8(header.bytes()).ok()
 }
 
 /// The subset hint, if the proxy sent one; entries that are no strings are skipped.

@@ -12,7 +12,7 @@ use llmd_epp::extproc::proto::{
     Answer, Event, HeaderMap, HeaderMutation, HeaderValue, HttpBody, HttpHeaders, HttpTrailers,
     ImmediateResponse, Metadata, ProcessingRequest, ProcessingResponse,
 };
-use llmd_epp::extproc::{ExtProc, PROCESS, StreamMetrics};
+use llmd_epp::extproc::{BodyBudget, ExtProc, PROCESS, StreamMetrics};
 use llmd_epp::grpc::{self, MessageLimits, Services};
 use llmd_epp::health::Health;
 use llmd_epp_api::{
@@ -81,6 +81,7 @@ impl Select for LeastLoaded {
 pub(crate) struct Setup {
     pub(crate) endpoints: u8,
     pub(crate) max_body: usize,
+    pub(crate) max_buffered: usize,
     pub(crate) emit_endpoint_scores: bool,
     pub(crate) limits: MessageLimits,
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
@@ -93,6 +94,7 @@ impl Default for Setup {
         Self {
             endpoints: 3,
             max_body: 64 << 20,
+            max_buffered: 1 << 30,
             emit_endpoint_scores: false,
             limits: MessageLimits::default(),
             tls: None,
@@ -107,6 +109,7 @@ pub(crate) struct Picker {
     pub(crate) registry: Registry,
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) health: Health,
+    pub(crate) bodies: Arc<BodyBudget>,
     pub(crate) stop: CancellationToken,
     pub(crate) served: tokio::task::JoinHandle<()>,
 }
@@ -116,6 +119,7 @@ impl Picker {
         let Setup {
             endpoints,
             max_body,
+            max_buffered,
             emit_endpoint_scores,
             limits,
             tls,
@@ -147,11 +151,13 @@ impl Picker {
         };
         let epp = Epp::new(Arc::new(LeastLoaded), Parsers::default(), metrics, options);
         let pool = Arc::clone(&snapshot);
+        let bodies = Arc::new(BodyBudget::new(max_buffered));
         let ext_proc = ExtProc {
             epp: Arc::new(epp),
             snapshots: Arc::new(move || Arc::clone(&pool)),
             emit_endpoint_scores,
             stream_metrics: Some(StreamMetrics::register(&registry).expect("registers")),
+            bodies: Arc::clone(&bodies),
             tracing: true,
         };
         let health = Health::new(true);
@@ -169,6 +175,7 @@ impl Picker {
             registry,
             snapshot,
             health,
+            bodies,
             stop,
             served,
         }

@@ -1,0 +1,175 @@
+//! The declaration of every flag, with upstream's default.
+
+use llmd_process::pflag::FlagSet;
+
+/// Every flag with upstream's default.
+pub fn flag_set() -> FlagSet {
+    FlagSet::new()
+        .int("grpc-port", 9002, "port of the ext_proc service")
+        .int("grpc-health-port", 9003, "port of the gRPC health service")
+        .int("metrics-port", 9090, "port of metrics and debug pages")
+        .string(
+            "bind-address",
+            "",
+            "address of these three ports; empty binds all addresses",
+        )
+        .string(
+            "pool-name",
+            "",
+            "name of the InferencePool; label of the pool metrics",
+        )
+        .string("pool-namespace", "", "namespace of the InferencePool")
+        .string(
+            "pool-group",
+            "inference.networking.k8s.io",
+            "API group of the InferencePool",
+        )
+        .string(
+            "endpoint-selector",
+            "",
+            "label selector of the endpoints (not in this build)",
+        )
+        .string(
+            "endpoint-target-ports",
+            "",
+            "ports for endpoint-selector (not in this build)",
+        )
+        .bool(
+            "disable-endpoint-subset-filter",
+            false,
+            "ignore the subset hint of the proxy",
+        )
+        .bool(
+            "emit-endpoint-scores",
+            false,
+            "send the endpoints' scores as dynamic metadata",
+        )
+        .string("config-file", "", "file with an EndpointPickerConfig")
+        .string("config-text", "", "an EndpointPickerConfig")
+        .bool(
+            "allow-experimental-plugins",
+            false,
+            "allow plugins of stability Alpha",
+        )
+        .bool(
+            "ha-enable-leader-election",
+            false,
+            "leader election (not in this build)",
+        )
+        .duration(
+            "drain-timeout",
+            "30s",
+            "time for which requests are still taken after SIGTERM",
+        )
+        .string(
+            "grpc-max-recv-msg-size",
+            "",
+            "largest gRPC message received (default 4Mi)",
+        )
+        .string(
+            "grpc-max-send-msg-size",
+            "",
+            "largest gRPC message sent (default unlimited)",
+        )
+        .string(
+            "max-request-body-size",
+            "64Mi",
+            "largest request body; longer ones are answered with 413",
+        )
+        .string(
+            "max-buffered-body-size",
+            "4Gi",
+            "most memory for ext_proc request bodies that wait for their end; beyond it 429",
+        )
+        .duration(
+            "refresh-metrics-interval",
+            "50ms",
+            "pause between two scrapes of an engine; at least 50ms",
+        )
+        .duration(
+            "refresh-prometheus-metrics-interval",
+            "5s",
+            "pause between two updates of the pool gauges",
+        )
+        .duration(
+            "metrics-staleness-threshold",
+            "2s",
+            "age from which an engine's metrics are stale",
+        )
+        .bool("health-checking", false, "serve health on the ext_proc port too")
+        .bool("secure-serving", true, "TLS on the ext_proc port")
+        .string(
+            "cert-path",
+            "",
+            "directory with tls.crt and tls.key; self-signed when empty",
+        )
+        .bool("enable-cert-reload", false, "follow changes in cert-path")
+        .string(
+            "tls-min-version",
+            "",
+            "lowest TLS version: VersionTLS12 or VersionTLS13",
+        )
+        .string(
+            "tls-cipher-suites",
+            "",
+            "comma list of TLS cipher suites, Go's names",
+        )
+        .bool(
+            "metrics-endpoint-auth",
+            true,
+            "authenticate metrics readers; only inside a cluster",
+        )
+        .string(
+            "metrics-client-ca-file",
+            "",
+            "CA of metrics readers (not in this build)",
+        )
+        .string(
+            "metrics-cert-dir",
+            "",
+            "certificate of the metrics port (not in this build)",
+        )
+        .bool("enable-pprof", true, "Go profiles; this build has none")
+        .bool(
+            "enable-grpc-stream-metrics",
+            false,
+            "metrics of the ext_proc streams",
+        )
+        .bool("tracing", true, "export spans, see the OTEL_ variables")
+        .int("v", 2, "log verbosity; 3 logs decisions")
+        .shorthand("v", 'v')
+        .bool("zap-devel", false, "zap's development defaults: verbosity 3")
+        .string("zap-encoder", "", "log format: json or console")
+        .string(
+            "zap-log-level",
+            "",
+            "debug, info, error or a verbosity; comes before -v",
+        )
+        .string("zap-stacktrace-level", "", "has no effect")
+        .string("zap-time-encoding", "", "has no effect")
+        .string("total-queued-requests-metric", "", "deprecated, refused")
+        .string("total-running-requests-metric", "", "deprecated, refused")
+        .string("kv-cache-usage-percentage-metric", "", "deprecated, refused")
+        .string("lora-info-metric", "", "deprecated, refused")
+        .string("cache-info-metric", "", "deprecated, refused")
+        .bool(
+            "enable-deprecated-metrics",
+            true,
+            "also expose metrics under their deprecated names",
+        )
+        .int(
+            "proxy-port",
+            0,
+            "port of the built-in HTTP proxy; 0 switches it off",
+        )
+        .string(
+            "proxy-bind-address",
+            "0.0.0.0",
+            "address of the built-in HTTP proxy",
+        )
+        .string(
+            "proxy-api-key-file",
+            "",
+            "file with the API keys that clients of the proxy must send",
+        )
+}
