@@ -74,7 +74,8 @@ fn rust(path: &str, text: &str, wrong: &mut Vec<String>) {
             "{path} has {lines} lines (limit {LONG}): is there a natural seam?"
         ));
     }
-    let is_pure = PURE.iter().any(|directory| path.starts_with(directory)) && !path.ends_with("/tests.rs");
+    let for_tests = path.ends_with("/tests.rs") || path.ends_with("/testing.rs");
+    let is_pure = PURE.iter().any(|directory| path.starts_with(directory)) && !for_tests;
     for (number, line) in text.lines().enumerate() {
         if line.trim_start().starts_with("#[ignore") {
             wrong.push(format!("{path}:{}: an ignored test proves nothing", number + 1));
