@@ -1,15 +1,17 @@
 //! The verbs as people type them.
 
 use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::exit::{self, Failure};
 use crate::output::Format;
-use crate::{crds, serve, shell, version};
+use crate::{crds, paths, render, serve, shell, up, validate, version};
 
 /// llm-d in one binary: from one custom resource to a routed LLM service.
 #[derive(Debug, Parser)]
@@ -26,6 +28,15 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Run a deployment, or attach running engines, on this machine
+    Up(UpArgs),
+    /// Print the Kubernetes objects of a deployment
+    Render(RenderArgs),
+    /// Check files without a cluster
+    Validate(ValidateArgs),
+    /// Built-in well-lit paths
+    #[command(subcommand)]
+    Paths(PathsVerb),
     /// Custom resource definitions
     #[command(subcommand)]
     Crds(CrdsVerb),
@@ -47,6 +58,55 @@ enum Verb {
     },
 }
 
+/// Where documents come from.
+#[derive(Debug, Args)]
+pub(crate) struct FileArgs {
+    /// YAML or JSON file, `-` for standard input; may be repeated, and a file may hold several documents
+    #[arg(short, long = "filename", value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+}
+
+/// `llmd render`.
+#[derive(Debug, Args)]
+pub(crate) struct RenderArgs {
+    #[command(flatten)]
+    pub(crate) input: FileArgs,
+    /// Output format; `table` lists the objects
+    #[arg(short, long, value_enum, default_value = "yaml")]
+    pub(crate) output: Format,
+    /// Namespace for documents without one
+    #[arg(short, long, default_value = "default")]
+    pub(crate) namespace: String,
+}
+
+/// `llmd validate`.
+#[derive(Debug, Args)]
+pub(crate) struct ValidateArgs {
+    #[command(flatten)]
+    pub(crate) input: FileArgs,
+    /// Output format
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: Format,
+}
+
+#[derive(Debug, Subcommand)]
+enum PathsVerb {
+    /// List the paths with their versions
+    List {
+        /// Output format
+        #[arg(short, long, value_enum, default_value = "table")]
+        output: Format,
+    },
+    /// Print a path as a WellLitPath document
+    Show {
+        /// Path name
+        name: String,
+        /// Output format
+        #[arg(short, long, value_enum, default_value = "yaml")]
+        output: Format,
+    },
+}
+
 #[derive(Debug, Subcommand)]
 enum CrdsVerb {
     /// Print the definitions
@@ -57,12 +117,59 @@ enum CrdsVerb {
     },
 }
 
+/// How `llmd up` shows the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum UpFormat {
+    /// A live table (default on a terminal)
+    Table,
+    /// Lines; process output on standard error (default elsewhere)
+    Plain,
+    /// One JSON object per line
+    Json,
+}
+
+/// `llmd up`.
+#[derive(Debug, Args)]
+pub(crate) struct UpArgs {
+    /// `LLMDeployment` to run, `-` for standard input; edits of the file are applied. Default: two simulated engines
+    #[arg(short, long = "filename", value_name = "FILE", conflicts_with = "engines")]
+    pub(crate) file: Option<PathBuf>,
+    /// Attach a running OpenAI-compatible server; may be repeated
+    #[arg(long = "engine", value_name = "URL")]
+    pub(crate) engines: Vec<String>,
+    /// Port for clients; 0 takes a free one
+    #[arg(long, default_value_t = 8080)]
+    pub(crate) port: u16,
+    /// Address for clients; one that is reachable from the network needs a key
+    #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
+    pub(crate) bind: IpAddr,
+    /// Key that clients must send as `Authorization: Bearer KEY`
+    #[arg(long, env = "LLMD_API_KEY", hide_env_values = true, value_name = "KEY")]
+    pub(crate) api_key: Option<String>,
+    /// Directory that stands for a `PersistentVolumeClaim`; may be repeated
+    #[arg(long = "claim", value_name = "NAME=DIRECTORY", value_parser = claim)]
+    pub(crate) claims: Vec<(String, PathBuf)>,
+    /// How to show the run
+    #[arg(short, long, value_enum)]
+    pub(crate) output: Option<UpFormat>,
+    /// Print the document that would run, and end
+    #[arg(long, conflicts_with = "engines")]
+    pub(crate) print: bool,
+}
+
 /// `llmd epp`: listed for help and completion; the flags never pass through here.
 #[derive(Debug, Args)]
 struct EppArgs {
     /// Flags of the Endpoint Picker (`llmd epp --help`)
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     flags: Vec<OsString>,
+}
+
+fn claim(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, path)) if !name.is_empty() && !path.is_empty() => Ok((name.to_owned(), path.into())),
+        _ => Err("write NAME=DIRECTORY".to_owned()),
+    }
 }
 
 /// Parses and runs a verb.
@@ -75,6 +182,11 @@ pub(crate) fn run(argv: Vec<OsString>) -> Result<ExitCode, Failure> {
         Err(error) => return Ok(clap_ending(&error)),
     };
     match cli.verb {
+        Verb::Up(args) => up::up(args)?,
+        Verb::Render(args) => render::render(&args)?,
+        Verb::Validate(args) => return validate::validate(&args),
+        Verb::Paths(PathsVerb::List { output }) => paths::list(output)?,
+        Verb::Paths(PathsVerb::Show { name, output }) => paths::show(&name, output)?,
         Verb::Crds(CrdsVerb::Print { output }) => crds::print(output)?,
         Verb::Sim(args) => serve::sim(*args)?,
         Verb::Epp(args) => return serve::epp(args.flags),
@@ -100,5 +212,11 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_claim_needs_both_sides() {
+        assert_eq!(claim("a=/b").unwrap(), ("a".to_owned(), PathBuf::from("/b")));
+        assert!(claim("a").is_err() && claim("=b").is_err() && claim("a=").is_err());
     }
 }

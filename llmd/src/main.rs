@@ -3,6 +3,8 @@
 //! ```text
 //!  argv[0] or first argument ─┬─ epp ─────────▶ llmd-epp     (Go-style flags, passed on untouched)
 //!                             ├─ sim ─────────▶ llmd-sim
+//!                             ├─ up ──────────▶ llmd-local   (runs this binary again for each role)
+//!                             ├─ render, validate, paths ─▶ llmd-render
 //!                             └─ crds ────────▶ llmd-crds
 //! ```
 //!
@@ -10,11 +12,16 @@
 
 mod cli;
 mod crds;
+mod documents;
 mod exit;
 mod output;
+mod paths;
+mod render;
 mod role;
 mod serve;
 mod shell;
+mod up;
+mod validate;
 mod version;
 
 use std::process::ExitCode;

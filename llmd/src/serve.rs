@@ -42,3 +42,14 @@ pub(crate) fn guard(program: Vec<OsString>) -> Result<ExitCode, Failure> {
     runtime.shutdown_background(); // the watch on standard input never ends by itself
     code
 }
+
+/// `llmd up`.
+pub(crate) fn up(options: llmd_local::up::Options) -> Result<(), Failure> {
+    let runtime = runtime()?;
+    let result = runtime.block_on(llmd_local::up::up(options));
+    runtime.shutdown_background();
+    result.map_err(|error| match error {
+        llmd_local::up::UpError::Input(error) => Failure::input(error.lines()),
+        llmd_local::up::UpError::Local(error) => Failure::runtime(error),
+    })
+}

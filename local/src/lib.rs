@@ -21,5 +21,8 @@ pub mod parent;
 pub mod probe;
 pub mod reconcile;
 pub mod routing;
+pub mod source;
 pub mod translate;
+pub mod up;
 pub mod view;
+pub mod watch;

@@ -10,3 +10,4 @@
 mod envoy;
 mod harness;
 mod sim;
+mod up;
