@@ -85,7 +85,11 @@ pub fn validate(inputs: Inputs<'_>) -> Result<Validated, Vec<FieldError>> {
         ));
     }
     let validated = resolver.resolve(resolved);
-    let Resolver { errors, notes, .. } = resolver;
+    let Resolver {
+        mut errors, notes, ..
+    } = resolver;
+    // what all pools share is wrong in each of them
+    errors.dedup();
     if errors.is_empty() {
         Ok(Validated {
             deployment: validated,
@@ -121,6 +125,15 @@ struct Resolver<'a> {
     inputs: Inputs<'a>,
     errors: Vec<FieldError>,
     notes: Vec<String>,
+}
+
+impl<'a> Resolver<'a> {
+    /// The author's own pool of that name and its place; a pool that only the path has is none.
+    fn own_pool(&self, name: &str) -> Option<(usize, &'a Pool)> {
+        let deployment: &'a LLMDeployment = self.inputs.deployment;
+        let pools = deployment.spec.pools.as_deref().unwrap_or_default();
+        pools.iter().enumerate().find(|(_, pool)| pool.name == name)
+    }
 }
 
 impl Resolver<'_> {
@@ -218,8 +231,7 @@ impl Resolver<'_> {
         }
         pools
             .iter()
-            .enumerate()
-            .map(|(index, pool)| self.pool(merged, name, model, index, pool))
+            .map(|pool| self.pool(merged, name, model, pool))
             .collect()
     }
 
@@ -228,10 +240,13 @@ impl Resolver<'_> {
         merged: &LLMDeploymentSpec,
         name: &str,
         model: &ValidatedModel,
-        index: usize,
         pool: &Pool,
     ) -> ValidatedPool {
-        let field = format!("spec.pools[{index}]");
+        let own = self.own_pool(&pool.name);
+        let field = own.map_or_else(
+            || format!("spec.pools[{}]", pool.name),
+            |(index, _)| format!("spec.pools[{index}]"),
+        );
         let child = format!("{name}-{}", pool.name);
         if child.len() > CHILD_NAME {
             let message = format!(
@@ -251,6 +266,7 @@ impl Resolver<'_> {
         let engine = engine::resolve(
             merged.engine.as_ref(),
             pool.engine.as_ref(),
+            own.and_then(|(_, own)| own.engine.as_ref()),
             &field,
             &mut self.errors,
         );

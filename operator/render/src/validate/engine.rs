@@ -17,14 +17,23 @@ fn is_env_name(name: &str) -> bool {
 pub(crate) fn resolve(
     base: Option<&Engine>,
     over: Option<&Engine>,
-    field: &str,
+    own: Option<&Engine>,
+    pool: &str,
     errors: &mut Vec<FieldError>,
 ) -> ValidatedEngine {
+    // a value is named where its author wrote it: in the pool, else for all pools
+    let field = |name: &str, in_pool: fn(&Engine) -> bool| {
+        if own.is_some_and(in_pool) {
+            format!("{pool}.engine.{name}")
+        } else {
+            format!("spec.engine.{name}")
+        }
+    };
     let engine = match overlay_option(base, over) {
         Ok(engine) => engine.unwrap_or_default(),
         Err(error) => {
             errors.push(FieldError::new(
-                format!("{field}.engine"),
+                format!("{pool}.engine"),
                 Problem::Invalid,
                 error.to_string(),
             ));
@@ -35,16 +44,16 @@ pub(crate) fn resolve(
     for name in engine.remove_args.iter().flatten() {
         if args.remove(name).is_none() {
             let message = "no such flag is set, so there is nothing to remove";
-            let error = FieldError::new(format!("{field}.engine.removeArgs"), Problem::NotFound, message);
+            let field = field("removeArgs", |engine| engine.remove_args.is_some());
+            let error = FieldError::new(field, Problem::NotFound, message);
             errors.push(error.value(name).nearest(name, args.keys().map(String::as_str)));
         }
     }
     let env = engine.env.unwrap_or_default();
     for variable in env.iter().filter(|variable| !is_env_name(&variable.name)) {
         let message = "is no name of an environment variable";
-        errors.push(
-            FieldError::new(format!("{field}.engine.env"), Problem::Invalid, message).value(&variable.name),
-        );
+        let field = field("env", |engine| engine.env.is_some());
+        errors.push(FieldError::new(field, Problem::Invalid, message).value(&variable.name));
     }
     let timeout = engine.startup_timeout.unwrap_or_else(|| "1h".to_owned());
     ValidatedEngine {
@@ -54,7 +63,11 @@ pub(crate) fn resolve(
         args,
         extra_args: engine.extra_args.unwrap_or_default(),
         env,
-        startup_seconds: seconds(&format!("{field}.engine.startupTimeout"), &timeout, errors),
+        startup_seconds: seconds(
+            &field("startupTimeout", |engine| engine.startup_timeout.is_some()),
+            &timeout,
+            errors,
+        ),
     }
 }
 
