@@ -1,4 +1,4 @@
-//! What an API server, a GitOps tool and the CEL cost estimator expect of the schemas.
+//! What an API server, a deployment tool and the CEL cost estimator expect of the schemas.
 
 use llmd_crds::{AcceleratorProfile, LLMDeployment, WellLitPath};
 use serde_json::Value;

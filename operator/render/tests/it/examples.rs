@@ -1,37 +1,60 @@
-//! Every file that people copy validates and renders.
+//! Every file of `examples/`: people copy them.
 
-use std::path::Path;
+use std::path::PathBuf;
 
-use llmd_render::{Inputs, RenderOptions, render, validate};
+use crate::support::Documents;
 
-use crate::support::resources;
+fn directory() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../examples")
+}
 
-#[test]
-fn every_example_validates_and_renders() {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
-    let files: Vec<_> = std::fs::read_dir(&directory)
+fn examples() -> Vec<(String, String)> {
+    let mut files: Vec<(String, String)> = std::fs::read_dir(directory())
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+        .map(|path| {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            (name, std::fs::read_to_string(path).unwrap())
+        })
         .collect();
-    assert!(files.len() >= 6, "{} examples", files.len());
-    // Profiles and paths of one example may serve another, as in a cluster.
-    let everything: String = files
-        .iter()
-        .map(|path| format!("---\n{}", std::fs::read_to_string(path).unwrap()))
-        .collect();
-    let all = resources(&everything);
-    assert!(all.deployments.len() >= 6);
-    for deployment in &all.deployments {
-        let inputs = Inputs {
-            deployment,
-            paths: &all.paths,
-            accelerators: &all.accelerators,
-            namespace: "default",
-        };
-        let name = deployment.metadata.name.clone().unwrap();
-        let validated = validate(inputs).unwrap_or_else(|errors| panic!("{name}: {errors:?}"));
-        let rendered = render(&validated.deployment, &RenderOptions::default());
-        assert!(rendered.objects.len() >= 8, "{name}");
+    files.sort();
+    files
+}
+
+#[test]
+fn every_example_validates_and_renders() {
+    let examples = examples();
+    assert!(examples.len() >= 8, "examples are missing: {}", examples.len());
+    for (name, text) in examples {
+        let documents = Documents::read(&text);
+        assert!(!documents.deployments.is_empty(), "{name} deploys nothing");
+        for index in 0..documents.deployments.len() {
+            let rendered = documents.render(index);
+            assert!(
+                rendered
+                    .objects
+                    .iter()
+                    .any(|object| object.kind() == "Deployment"),
+                "{name}"
+            );
+        }
     }
+}
+
+#[test]
+fn every_example_says_what_it_is_for() {
+    for (name, text) in examples() {
+        assert!(
+            text.starts_with("# "),
+            "{name} needs a first line that says what it shows"
+        );
+    }
+}
+
+#[test]
+fn the_minimal_example_has_a_spec_of_two_lines() {
+    let text = std::fs::read_to_string(directory().join("minimal.yaml")).unwrap();
+    let spec: Vec<&str> = text.lines().skip_while(|line| *line != "spec:").skip(1).collect();
+    assert_eq!(spec, ["  model:", "    uri: hf://Qwen/Qwen3-32B"]);
 }

@@ -1,11 +1,11 @@
-//! Rendering as its callers use it.
-#![allow(
-    unreachable_pub,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "test support: a failed step is a failed test, and nothing is exported"
-)]
+//! Rendering as its callers see it: goldens, the guides' values, every field of the schema, every mistake.
+
+#![allow(clippy::unwrap_used, clippy::panic)] // a panic is how a test fails, in its helpers too
 
 mod examples;
+mod fields;
+mod golden;
+mod guide;
+mod mistakes;
+mod properties;
 mod support;

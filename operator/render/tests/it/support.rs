@@ -1,47 +1,77 @@
-//! From text to rendered objects.
+//! From a text to rendered objects in one call.
 
 use llmd_crds::{AcceleratorProfile, LLMDeployment, WellLitPath};
 use llmd_render::{
     Document, FieldError, Inputs, RenderOptions, Rendered, Validated, decode, render, validate,
 };
+use serde_json::Value;
 
-/// The resources of one text, sorted by kind.
+/// The documents of a text by kind.
 #[derive(Default)]
-pub struct Resources {
-    pub deployments: Vec<LLMDeployment>,
-    pub paths: Vec<WellLitPath>,
-    pub accelerators: Vec<AcceleratorProfile>,
+pub(crate) struct Documents {
+    pub(crate) deployments: Vec<LLMDeployment>,
+    pub(crate) paths: Vec<WellLitPath>,
+    pub(crate) accelerators: Vec<AcceleratorProfile>,
 }
 
-pub fn resources(text: &str) -> Resources {
-    let mut resources = Resources::default();
-    for document in decode(text).unwrap() {
-        match document {
-            Document::Deployment(deployment) => resources.deployments.push(*deployment),
-            Document::Path(path) => resources.paths.push(*path),
-            Document::Accelerator(profile) => resources.accelerators.push(*profile),
+impl Documents {
+    pub(crate) fn read(text: &str) -> Self {
+        let mut documents = Self::default();
+        for document in decode(text).unwrap_or_else(|error| panic!("{error}\n{text}")) {
+            match document {
+                Document::Deployment(deployment) => documents.deployments.push(*deployment),
+                Document::Path(path) => documents.paths.push(*path),
+                Document::Accelerator(profile) => documents.accelerators.push(*profile),
+            }
         }
+        documents
     }
-    resources
+
+    pub(crate) fn validate(&self, index: usize) -> Result<Validated, Vec<FieldError>> {
+        validate(Inputs {
+            deployment: &self.deployments[index],
+            paths: &self.paths,
+            accelerators: &self.accelerators,
+            namespace: "default",
+        })
+    }
+
+    pub(crate) fn render(&self, index: usize) -> Rendered {
+        let validated = self
+            .validate(index)
+            .unwrap_or_else(|errors| panic!("{}", lines(&errors)));
+        render(&validated.deployment, &RenderOptions::default())
+    }
 }
 
-pub fn check(text: &str) -> Result<Validated, Vec<FieldError>> {
-    let resources = resources(text);
-    validate(Inputs {
-        deployment: &resources.deployments[0],
-        paths: &resources.paths,
-        accelerators: &resources.accelerators,
-        namespace: "default",
+/// One error per line, as the CLI prints them.
+pub(crate) fn lines(errors: &[FieldError]) -> String {
+    errors
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// A deployment called `x` with this spec (YAML flow or block text).
+pub(crate) fn document(spec: &str) -> String {
+    let spec: Value = serde_yaml::from_str(spec).unwrap_or_else(|error| panic!("{error}: {spec}"));
+    serde_json::json!({
+        "apiVersion": "llmd.dev/v1alpha1", "kind": "LLMDeployment", "metadata": {"name": "x"}, "spec": spec,
     })
+    .to_string()
 }
 
-/// Renders the first deployment of a text with the default options.
-pub fn rendered(text: &str) -> Rendered {
-    render(&check(text).unwrap().deployment, &RenderOptions::default())
+/// The rendering of a spec.
+pub(crate) fn rendered(spec: &str) -> Rendered {
+    Documents::read(&document(spec)).render(0)
 }
 
-/// A deployment called `demo` with the given spec in YAML flow or block style.
-pub fn deployment(spec: &str) -> String {
-    let spec = spec.replace('\n', "\n  ");
-    format!("apiVersion: llmd.dev/v1alpha1\nkind: LLMDeployment\nmetadata:\n  name: demo\nspec:\n  {spec}\n")
+/// One object of a rendering as JSON.
+pub(crate) fn object(rendered: &Rendered, kind: &str, name: &str) -> Value {
+    let found = rendered
+        .objects
+        .iter()
+        .find(|object| object.kind() == kind && object.name() == name);
+    found.unwrap_or_else(|| panic!("no {kind} {name}")).to_value()
 }

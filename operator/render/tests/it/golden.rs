@@ -1,0 +1,40 @@
+//! All objects of both paths with both proxies, byte for byte.
+
+use crate::support::rendered;
+
+fn golden(name: &str, spec: &str) {
+    insta::assert_snapshot!(name, rendered(spec).to_yaml());
+}
+
+#[test]
+fn optimized_baseline_with_envoy() {
+    golden(
+        "optimized-baseline-envoy",
+        "{path: optimized-baseline, pathVersion: v1, model: {uri: 'hf://Qwen/Qwen3-32B'}}",
+    );
+}
+
+#[test]
+fn optimized_baseline_with_the_built_in_proxy() {
+    golden(
+        "optimized-baseline-builtin",
+        "{path: optimized-baseline, pathVersion: v1, model: {uri: 'hf://Qwen/Qwen3-32B'}, \
+         router: {proxy: {type: Builtin}}}",
+    );
+}
+
+#[test]
+fn simulated_with_envoy() {
+    golden(
+        "simulated-envoy",
+        "{path: simulated, pathVersion: v1, model: {name: Qwen/Qwen3-32B}}",
+    );
+}
+
+#[test]
+fn simulated_with_the_built_in_proxy() {
+    golden(
+        "simulated-builtin",
+        "{path: simulated, pathVersion: v1, model: {name: Qwen/Qwen3-32B}, router: {proxy: {type: Builtin}}}",
+    );
+}
