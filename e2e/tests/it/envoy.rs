@@ -5,6 +5,7 @@ mod bodies;
 mod clients;
 mod outage;
 mod rejections;
+mod rendered;
 mod routing;
 mod start;
 
