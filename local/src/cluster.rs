@@ -1,5 +1,7 @@
 //! Keeps the pods of a plan running: starts, replaces, drains and publishes the ready ones.
 
+mod pod;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,7 +10,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::container::{Container, Context, Phase, State};
+use crate::container::{Container, Context};
 use crate::endpoints::{Endpoint, EndpointsFile};
 use crate::error::LocalError;
 use crate::events::{Events, Level};
@@ -17,8 +19,11 @@ use crate::probe::Prober;
 use crate::reconcile::{Seen, Step, Wanted, next_steps};
 use crate::routing;
 use crate::translate::plan::{Plan, Workload};
-use crate::translate::pod::{self, Machine, PodPlan};
 use crate::translate::ports::PortAllocator;
+use crate::translate::{self, pod::Machine};
+
+use pod::Pod;
+pub use pod::PodStatus;
 
 /// Wait before a pod that could not be built is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -31,52 +36,6 @@ const IDLE_LOOK: Duration = Duration::from_millis(20);
 
 /// Longest drain when the whole run ends; a single pod that leaves gets its rendered grace period.
 const QUIT_GRACE: Duration = Duration::from_secs(5);
-
-/// A pod as the user sees it.
-#[derive(Clone, Debug)]
-pub struct PodStatus {
-    /// Name.
-    pub name: String,
-    /// Workload it belongs to.
-    pub workload: String,
-    /// Whether it is the router.
-    pub router: bool,
-    /// Phase of its first container that is not running, else running.
-    pub phase: Phase,
-    /// Whether all containers are ready.
-    pub ready: bool,
-    /// Restarts of all containers.
-    pub restarts: u32,
-    /// Process id of the first container.
-    pub pid: Option<u32>,
-    /// Why it is not ready.
-    pub message: String,
-}
-
-#[derive(Debug)]
-struct Pod {
-    plan: PodPlan,
-    workload: String,
-    hash: u64,
-    devices: Vec<u32>,
-    containers: Vec<Arc<Container>>,
-    stopping: CancellationToken,
-    stop: CancellationToken,
-    kill: CancellationToken,
-}
-
-impl Pod {
-    fn states(&self) -> Vec<State> {
-        self.containers
-            .iter()
-            .map(|container| container.state())
-            .collect()
-    }
-
-    fn ready(&self) -> bool {
-        !self.stopping.is_cancelled() && self.containers.iter().all(|container| container.state().ready)
-    }
-}
 
 /// The pods of one run.
 #[derive(Clone, Debug)]
@@ -132,7 +91,7 @@ impl Cluster {
     /// Checks `plan` as a whole and makes it the wanted one. On an error nothing changes.
     pub fn apply(&self, plan: Plan) -> Result<(), LocalError> {
         for workload in &plan.workloads {
-            pod::check(workload, &plan, &self.inner.machine)?;
+            translate::pod::check(workload, &plan, &self.inner.machine)?;
         }
         let (asked, what) = plan.gpus();
         let present = lock(&self.inner.gpus).present();
@@ -167,7 +126,7 @@ impl Cluster {
             .unwrap_or_default();
         lock(&self.inner.pods)
             .values()
-            .map(|pod| status(pod, &router))
+            .map(|pod| pod::status(pod, &router))
             .collect()
     }
 
@@ -310,7 +269,7 @@ impl Inner {
                 .find(|name| !pods.contains_key(name));
             free.unwrap_or_default()
         };
-        let built = pod::build(workload, &name, plan, &self.machine, &self.allocator, &devices);
+        let built = translate::pod::build(workload, &name, plan, &self.machine, &self.allocator, &devices);
         let pod_plan = match built {
             Ok(pod_plan) => pod_plan,
             Err(error) => {
@@ -364,7 +323,7 @@ impl Inner {
         runs.close();
         runs.wait().await;
         lock(&self.gpus).give_back(&pod.devices);
-        let _ = std::fs::remove_dir_all(pod::volume_dir(&self.machine, &pod.plan.name)); // the run's directory goes anyway
+        let _ = std::fs::remove_dir_all(translate::pod::volume_dir(&self.machine, &pod.plan.name)); // the run's directory goes anyway
         lock(&self.pods).remove(&pod.plan.name);
         self.context.changed.notify_one();
     }
@@ -393,7 +352,7 @@ impl Inner {
                 if !listed.is_ok_and(|listed| {
                     listed
                         .iter()
-                        .any(|endpoint| is_endpoint_of(&endpoint.name, &pod.plan.name))
+                        .any(|endpoint| pod::is_endpoint_of(&endpoint.name, &pod.plan.name))
                 }) {
                     return;
                 }
@@ -419,7 +378,7 @@ impl Inner {
                 .values()
                 .filter(|pod| pod.workload != plan.router && pod.ready())
             {
-                endpoints.extend(pod_endpoints(&pod.plan, &plan));
+                endpoints.extend(pod::endpoints(&pod.plan, &plan));
             }
         }
         lock(&self.file).publish(endpoints).map(drop)
@@ -439,66 +398,6 @@ impl Inner {
         for pod in pods {
             self.wait_gone(&pod.plan.name).await;
         }
-    }
-}
-
-fn pod_endpoints(pod: &PodPlan, plan: &Plan) -> Vec<Endpoint> {
-    let member = plan
-        .pool
-        .selector
-        .iter()
-        .all(|(key, value)| pod.labels.get(key) == Some(value));
-    if !member {
-        return Vec::new();
-    }
-    let ports = &plan.pool.ports;
-    let local = ports
-        .iter()
-        .enumerate()
-        .filter_map(|(rank, rendered)| Some((rank, pod.port(*rendered)?)));
-    local
-        .map(|(rank, port)| Endpoint {
-            name: if ports.len() == 1 {
-                pod.name.clone()
-            } else {
-                format!("{}-rank-{rank}", pod.name)
-            },
-            namespace: plan.namespace.clone(),
-            address: "127.0.0.1".to_owned(),
-            port: port.to_string(),
-            labels: pod.labels.clone(),
-        })
-        .collect()
-}
-
-/// Whether an endpoint name belongs to a pod: the pod's name, or one of its ranks.
-fn is_endpoint_of(endpoint: &str, pod: &str) -> bool {
-    endpoint
-        .strip_prefix(pod)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with("-rank-"))
-}
-
-fn status(pod: &Pod, router: &str) -> PodStatus {
-    let states = pod.states();
-    let worst = states
-        .iter()
-        .find(|state| state.phase != Phase::Running)
-        .or(states.first());
-    let phase = worst.map_or(Phase::Waiting, |state| state.phase);
-    let leaving = pod.stopping.is_cancelled() && phase != Phase::Stopped;
-    PodStatus {
-        name: pod.plan.name.clone(),
-        workload: pod.workload.clone(),
-        router: pod.workload == router,
-        phase: if leaving { Phase::Stopping } else { phase },
-        ready: pod.ready(),
-        restarts: states.iter().map(|state| state.restarts).sum(),
-        pid: states.first().and_then(|state| state.pid),
-        message: states
-            .iter()
-            .find(|state| !state.ready)
-            .map(|state| state.message.clone())
-            .unwrap_or_default(),
     }
 }
 

@@ -214,7 +214,7 @@ impl Screen {
         if self.output != Output::Table || self.last_rows.is_empty() {
             return self.out.flush();
         }
-        let (width, height) = ratatui::crossterm::terminal::size().unwrap_or((100, 40));
+        let (width, height) = terminal_size();
         let mut lines = table::lines(&self.last_rows, width);
         lines.truncate(usize::from(height.saturating_sub(2)).max(2));
         self.drawn = lines.len();
@@ -222,6 +222,14 @@ impl Screen {
             writeln!(self.out, "{line}")?;
         }
         self.out.flush()
+    }
+}
+
+/// Columns and lines. A terminal that does not know its size says 0.
+fn terminal_size() -> (u16, u16) {
+    match ratatui::crossterm::terminal::size() {
+        Ok((width, height)) if width > 0 && height > 0 => (width, height),
+        _ => (100, 40),
     }
 }
 

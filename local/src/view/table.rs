@@ -29,7 +29,7 @@ pub(super) fn lines(rows: &[Row], width: u16) -> Vec<String> {
     let widths = [name, 11, 5, 7, 6, 9, 8, 8].map(Constraint::Length);
     let table = Table::new(rows.iter().map(|row| Line::new(cells(row))), widths)
         .header(Line::new(TITLES))
-        .column_spacing(2);
+        .column_spacing(1);
     let area = Rect::new(0, 0, width.max(20), rows.len() as u16 + 1);
     let mut buffer = Buffer::empty(area);
     table.render(area, &mut buffer);
@@ -94,15 +94,15 @@ mod tests {
         let text = lines(&rows, 100);
         assert_eq!(
             text[0],
-            "endpoint    state        queue  running  kv use  in flight  hit rate  restarts"
+            "endpoint   state       queue running kv use in flight hit rate restarts"
         );
         assert_eq!(
             text[1],
-            "x-epp-0     ready        -      -        -       -          -         0"
+            "x-epp-0    ready       -     -       -      -         -        0"
         );
         assert_eq!(
             text[2],
-            "x-decode-0  restarting   3      12       26 %    15         -         2"
+            "x-decode-0 restarting  3     12      26 %   15        -        2"
         );
         assert!(lines(&rows, 30).iter().all(|line| line.chars().count() <= 30));
     }
