@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::engine::Engine;
 use crate::scheduling::Scheduling;
@@ -87,11 +89,36 @@ pub enum Vendor {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Resources {
     /// Requests by resource name, as Kubernetes quantities.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "crate::schema::string_map::<16, 64>")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "quantities"
+    )]
+    #[schemars(schema_with = "crate::schema::quantities::<16>")]
     pub requests: Option<BTreeMap<String, String>>,
     /// Limits by resource name, as Kubernetes quantities.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "crate::schema::string_map::<16, 64>")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "quantities"
+    )]
+    #[schemars(schema_with = "crate::schema::quantities::<16>")]
     pub limits: Option<BTreeMap<String, String>>,
+}
+
+/// Quantities as Kubernetes takes them: `cpu: 8` as well as `cpu: "8"`.
+fn quantities<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<BTreeMap<String, String>>, D::Error> {
+    let values: Option<BTreeMap<String, IntOrString>> = Option::deserialize(deserializer)?;
+    let text = |value| match value {
+        IntOrString::Int(number) => number.to_string(),
+        IntOrString::String(text) => text,
+    };
+    Ok(values.map(|values| {
+        values
+            .into_iter()
+            .map(|(name, value)| (name, text(value)))
+            .collect()
+    }))
 }

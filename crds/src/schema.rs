@@ -16,6 +16,15 @@ pub(crate) fn any_object(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
 }
 
+/// Quantities by resource name: at most `ENTRIES`.
+pub(crate) fn quantities<const ENTRIES: usize>(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": ENTRIES,
+        "additionalProperties": int_or_string(generator)
+    })
+}
+
 /// Strings by key: at most `ENTRIES`, each of at most `LENGTH` characters.
 pub(crate) fn string_map<const ENTRIES: usize, const LENGTH: usize>(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
