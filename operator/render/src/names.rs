@@ -21,6 +21,8 @@ pub(crate) const ACCELERATOR_VENDOR: &str = "llm-d.ai/accelerator-vendor";
 pub(crate) const ENGINE_TYPE: &str = "llm-d.ai/engine-type";
 /// Path with its version, on the objects it shaped.
 pub(crate) const PATH_VERSION: &str = "llmd.dev/path-version";
+/// Digest of the files that a pod reads at its start.
+pub(crate) const CONFIG_HASH: &str = "llmd.dev/config-hash";
 
 /// Engine, HTTP.
 pub(crate) const ENGINE_PORT: i32 = 8000;

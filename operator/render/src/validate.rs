@@ -388,6 +388,15 @@ impl Resolver<'_> {
                 }
             }
         }
+        if engine == EngineType::Simulator
+            && let Some(resource) = &resource
+        {
+            let message = format!(
+                "the simulator would hold {tensor} {resource} and use none: set path: simulated, or accelerator.vendor: None"
+            );
+            self.errors
+                .push(FieldError::new(&field, Problem::Forbidden, message));
+        }
         let Some(resource) = resource else {
             if accelerator.count.is_some_and(|count| count > 0) {
                 let message = "vendor Cpu and None have no accelerators to count";

@@ -228,9 +228,9 @@ fn environment(deployment: &ValidatedDeployment, pool: &ValidatedPool) -> Vec<En
         env_field("POD_IP", "status.podIP"),
     ];
     if pool.engine.kind == EngineType::Vllm {
-        // An arbitrary user has no entry in the image: torch looks its name up (vllm#44548), and
-        // caches are found under the home directory.
-        variables.extend([env("USER", "llm-d"), env("HOME", "/"), env("DO_NOT_TRACK", "1")]);
+        // An arbitrary user has no entry in the image, and torch looks its name up (vllm#44548). Its home
+        // directory is `/`, as container runtimes have it, which is where the caches are mounted.
+        variables.extend([env("USER", "llm-d"), env("DO_NOT_TRACK", "1")]);
         if let ModelSource::Claim { .. } = deployment.model.source {
             variables.push(env("HF_HUB_OFFLINE", "1"));
         }

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use xxhash_rust::xxh64::Xxh64;
 
 use super::envoy;
 use super::meta::{epp_name, labels, map, metadata, serving_selector};
@@ -136,6 +137,7 @@ pub(super) fn deployment(deployment: &ValidatedDeployment, options: &RenderOptio
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta {
                     labels: Some(labels(deployment, COMPONENT)),
+                    annotations: Some(map([(names::CONFIG_HASH, &config_hash(deployment))])),
                     ..ObjectMeta::default()
                 }),
                 spec: Some(PodSpec {
@@ -152,6 +154,17 @@ pub(super) fn deployment(deployment: &ValidatedDeployment, options: &RenderOptio
         }),
         ..Deployment::default()
     }
+}
+
+/// Changes with the files that the pod reads once, at its start: a changed file replaces the pod.
+fn config_hash(deployment: &ValidatedDeployment) -> String {
+    let files = [Some(config_map(deployment)), envoy::config_map(deployment)];
+    let mut hash = Xxh64::new(0);
+    for (name, text) in files.iter().flatten().flat_map(|map| map.data.iter().flatten()) {
+        hash.update(name.as_bytes());
+        hash.update(text.as_bytes());
+    }
+    format!("{:016x}", hash.digest())
 }
 
 fn config_volume(name: &str, config_map: String) -> Volume {

@@ -47,6 +47,16 @@ const FLIPS: &[Flip] = &[
         "{MODEL, path: two, pathVersion: v1}",
         "{MODEL, path: two, pathVersion: v2}",
     ),
+    flip(
+        "engine.type",
+        "{MODEL, pools: [{name: decode, accelerator: {vendor: None}}]}",
+        "{MODEL, pools: [{name: decode, accelerator: {vendor: None}}], engine: {type: Simulator}}",
+    ),
+    flip(
+        "pools[].engine.type",
+        "{MODEL, pools: [{name: decode, accelerator: {vendor: None}}]}",
+        "{MODEL, pools: [{name: decode, accelerator: {vendor: None}, engine: {type: Simulator}}]}",
+    ),
     flip("replicas", "{MODEL}", "{MODEL, replicas: 2}"),
     flip("stopped", "{MODEL}", "{MODEL, stopped: true}"),
     flip("model.uri", "{MODEL}", "{model: {uri: 'hf://a/c'}}"),
@@ -174,11 +184,6 @@ const FLIPS: &[Flip] = &[
 
 /// Fields of an engine, below `engine` and below `pools[].engine`.
 const ENGINE_FLIPS: &[Flip] = &[
-    flip(
-        "type",
-        "{}",
-        "{type: Simulator, removeArgs: [disable-access-log-for-endpoints]}",
-    ),
     flip("image", "{}", "{image: i}"),
     flip("imagePullPolicy", "{}", "{imagePullPolicy: Always}"),
     flip("args", "{}", "{args: {seed: '1'}}"),

@@ -331,3 +331,22 @@ fn envoy_strips_routing_outputs_before_the_picker_sees_them() {
         assert!(!removed.contains(&input), "{input} is an input");
     }
 }
+
+/// The picker and Envoy read their files once: an edit must replace the pod, and nothing else may.
+#[test]
+fn an_edited_configuration_replaces_the_router_pod() {
+    let template = |router: &str| {
+        let rendered = rendered(&format!("{{model: {{uri: 'hf://a/b'}}, {router}}}"));
+        object(&rendered, "Deployment", "x-epp")["spec"]["template"].clone()
+    };
+    let base = template("replicas: 1");
+    assert_ne!(base, template("router: {proxy: {failOpen: false}}"));
+    assert_ne!(
+        base,
+        template(
+            "router: {epp: {config: {inline: {apiVersion: llm-d.ai/v1alpha1, kind: EndpointPickerConfig, \
+             plugins: [{type: queue-scorer}]}}}}"
+        )
+    );
+    assert_eq!(base, template("replicas: 2"));
+}

@@ -100,6 +100,14 @@ const SPECS: &[(&str, &[&str])] = &[
         &["spec.router.epp.config.inline", "queue-scorrer", "not registered"],
     ),
     (
+        "{model: {uri: 'hf://a/b'}, engine: {type: Simulator}}",
+        &[
+            "spec.pools[decode].accelerator",
+            "the simulator would hold 2 nvidia.com/gpu",
+            "path: simulated",
+        ],
+    ),
+    (
         "{model: {uri: 'hf://a/b'}, router: {epp: {config: {inline: {apiVersion: v1, kind: Pod}}}}}",
         &["spec.router.epp.config.inline", "EndpointPickerConfig"],
     ),
@@ -176,4 +184,15 @@ fn a_name_that_is_no_dns_label_is_refused() {
             lines(&errors)
         );
     }
+}
+
+#[test]
+fn a_quantity_may_be_a_number() {
+    let with = |cpu: &str| {
+        let spec = format!(
+            "{{model: {{uri: 'hf://a/b'}}, pools: [{{name: decode, resources: {{requests: {{cpu: {cpu}}}}}}}]}}"
+        );
+        Documents::read(&document(&spec)).render(0).to_yaml()
+    };
+    assert_eq!(with("4"), with("'4'"));
 }
