@@ -14,6 +14,7 @@ use crate::scheduling::Toleration;
     version = "v1alpha1",
     kind = "AcceleratorProfile",
     plural = "acceleratorprofiles",
+    doc = "One kind of accelerator: its resource, its nodes, how many a node has.",
     singular = "acceleratorprofile",
     shortname = "accp",
     category = "llm-d",

@@ -24,7 +24,9 @@ pub fn yaml() -> String {
     let mut text = String::new();
     for definition in all() {
         text.push_str("---\n");
-        match serde_yaml::to_string(&definition) {
+        let mut value = serde_json::to_value(&definition).unwrap_or(Value::Null);
+        clean(&mut value); // the typed definition turns bounds into floats again
+        match serde_yaml::to_string(&value) {
             Ok(document) => text.push_str(&document),
             // Definitions hold only strings, numbers and maps with string keys: YAML can say all of it.
             Err(error) => debug_assert!(false, "a definition is not YAML: {error}"),

@@ -21,6 +21,7 @@ use crate::schema::int_or_string;
     version = "v1alpha1",
     kind = "LLMDeployment",
     plural = "llmdeployments",
+    doc = "One served model: engines in pools behind a router.",
     singular = "llmdeployment",
     shortname = "llmd",
     category = "llm-d",

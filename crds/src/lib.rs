@@ -23,6 +23,7 @@ mod inference_pool;
 mod model;
 mod pool;
 mod router;
+mod rules;
 mod scheduling;
 mod schema;
 mod well_lit_path;
@@ -37,6 +38,7 @@ pub use inference_pool::{
 pub use model::{Model, SecretKeyRef};
 pub use pool::{Accelerator, Parallelism, Pool, Resources, Vendor};
 pub use router::{Epp, EppConfig, FailureMode, Proxy, ProxyType, Router};
+pub use rules::broken_rules;
 pub use scheduling::{Scheduling, Toleration, TolerationEffect, TolerationOperator};
 pub use well_lit_path::{WellLitPath, WellLitPathSpec};
 

@@ -12,6 +12,7 @@ use crate::deployment::LLMDeploymentSpec;
     version = "v1alpha1",
     kind = "WellLitPath",
     plural = "welllitpaths",
+    doc = "A recipe that LLMDeployments name: a partial spec under a version.",
     singular = "welllitpath",
     shortname = "wlp",
     category = "llm-d",

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use llmd_crds::{LLMDeployment, WellLitPath};
+use llmd_crds::{LLMDeployment, WellLitPath, broken_rules};
 use serde_json::Value;
 
 /// One rule: a spec that satisfies it, one that breaks it, and what is said then.
@@ -174,6 +174,25 @@ fn a_path_names_no_path() {
     let errors = path("{path: simulated}").validate_cel().unwrap_err();
     assert_eq!(errors[0].field_path.trim_start_matches('.'), "spec.template");
     assert!(errors[0].message.contains("cannot name a path"), "{errors}");
+}
+
+/// The rules that are compiled once say the same as those that the derive compiles each time.
+#[test]
+fn compiled_rules_say_the_same() {
+    for case in SPEC_CASES {
+        assert!(
+            broken_rules(&deployment("x", case.right)).is_empty(),
+            "{}",
+            case.right
+        );
+        let wrong = deployment("x", case.wrong);
+        assert_eq!(
+            broken_rules(&wrong),
+            wrong.validate_cel().unwrap_err().into_vec(),
+            "{}",
+            case.wrong
+        );
+    }
 }
 
 /// A rule that no case breaks is not tested: this fails when one is added without a case.

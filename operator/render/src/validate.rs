@@ -102,10 +102,7 @@ pub fn validate(inputs: Inputs<'_>) -> Result<Validated, Vec<FieldError>> {
 
 /// The CEL rules of the schema, evaluated as the API server does.
 fn rules(deployment: &LLMDeployment) -> Vec<FieldError> {
-    let Err(violations) = deployment.validate_cel() else {
-        return Vec::new();
-    };
-    violations
+    llmd_crds::broken_rules(deployment)
         .iter()
         .map(|violation| {
             let field = violation.field_path.trim_start_matches('.');
