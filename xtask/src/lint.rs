@@ -14,7 +14,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     step("scripts", scripts::check)?;
     let metadata = metadata()?;
     step("arrows", || arrows::check(&metadata))?;
-    step("licences and bans", || licences::check(&metadata))?;
+    step("licences and bans", licences::check)?;
     step("clippy", || {
         run_command(cargo(&[
             "clippy",

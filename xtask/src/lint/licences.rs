@@ -1,9 +1,11 @@
 //! Licences and banned crates, as deny.toml lists them (the file cargo-deny reads as well).
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, bail};
 use serde::Deserialize;
 
-use crate::cargo::{Metadata, root};
+use crate::cargo::{cargo, output, root};
 
 #[derive(Deserialize)]
 struct Deny {
@@ -27,24 +29,35 @@ struct Banned {
     reason: String,
 }
 
-pub(crate) fn check(metadata: &Metadata) -> anyhow::Result<()> {
+pub(crate) fn check() -> anyhow::Result<()> {
     let text = std::fs::read_to_string(root().join("deny.toml")).context("deny.toml")?;
     let deny: Deny = toml::from_str(&text).context("deny.toml")?;
-    let mut wrong = Vec::new();
-    for package in &metadata.packages {
-        if let Some(banned) = deny.bans.deny.iter().find(|banned| banned.name == package.name) {
-            wrong.push(format!("{} is banned: {}", package.name, banned.reason));
+    let mut wrong = BTreeSet::new();
+    // `cargo metadata` joins the features of all targets and would show crates that no build has.
+    let tree = [
+        "tree",
+        "--workspace",
+        "--locked",
+        "--target",
+        "all",
+        "--prefix",
+        "none",
+        "--format",
+        "{p}|{l}",
+    ];
+    for line in output(cargo(&tree))?.lines() {
+        let (package, licence) = line.split_once('|').unwrap_or((line, ""));
+        let licence = licence.trim_end_matches(" (*)");
+        let name = package.split(' ').next().unwrap_or_default();
+        if let Some(banned) = deny.bans.deny.iter().find(|banned| banned.name == name) {
+            wrong.insert(format!("{name} is banned: {}", banned.reason));
         }
-        let licence = package.license.as_deref().unwrap_or("none given");
-        if !allowed(licence, &deny.licenses.allow) {
-            wrong.push(format!(
-                "{} {}: licence {licence:?} is not allowed",
-                package.name, package.version
-            ));
+        if !name.is_empty() && !allowed(licence, &deny.licenses.allow) {
+            wrong.insert(format!("{package}: licence {licence:?} is not allowed"));
         }
     }
     if !wrong.is_empty() {
-        bail!("{}", wrong.join("\n"));
+        bail!("{}", wrong.into_iter().collect::<Vec<_>>().join("\n"));
     }
     Ok(())
 }
