@@ -90,6 +90,12 @@ impl Cluster {
 
     /// Checks `plan` as a whole and makes it the wanted one. On an error nothing changes.
     pub fn apply(&self, plan: Plan) -> Result<(), LocalError> {
+        if let Some(running) = self.inner.plan().filter(|running| running.router != plan.router) {
+            return Err(LocalError::Renamed {
+                from: running.router.clone(),
+                to: plan.router,
+            });
+        }
         for workload in &plan.workloads {
             translate::pod::check(workload, &plan, &self.inner.machine)?;
         }

@@ -98,6 +98,16 @@ pub enum LocalError {
         /// What is wrong.
         problem: String,
     },
+    /// The edited file describes another deployment.
+    #[error(
+        "metadata.name changed, so `{from}` would be replaced by `{to}` at once: stop `llmd up` and start it again"
+    )]
+    Renamed {
+        /// Router that runs.
+        from: String,
+        /// Router of the edited file.
+        to: String,
+    },
     /// The rendered objects have no router.
     #[error("the rendered objects contain no router: `spec.router.mode` must not be `None` for `llmd up`")]
     NoRouter,

@@ -51,8 +51,9 @@ impl Gpus {
         }
     }
 
-    /// Lists the machine's devices with `nvidia-smi -L`; none when the tool is missing.
-    pub async fn detect() -> Self {
+    /// Lists the machine's devices with `nvidia-smi -L`; none when the tool is missing. `visible` is the user's own
+    /// `CUDA_VISIBLE_DEVICES`, which narrows the choice.
+    pub async fn detect(visible: Option<&str>) -> Self {
         let listing = tokio::process::Command::new("nvidia-smi")
             .arg("-L")
             .stdin(Stdio::null())
@@ -65,7 +66,18 @@ impl Gpus {
             }
             _ => 0,
         };
-        Self::with_devices(count)
+        Self::with_devices(count).narrowed(visible)
+    }
+
+    /// Leaves the devices that `visible` lists by number; a list in other forms (UUIDs) narrows nothing.
+    fn narrowed(mut self, visible: Option<&str>) -> Self {
+        let numbers: Option<BTreeSet<u32>> =
+            visible.and_then(|list| list.split(',').map(|number| number.trim().parse().ok()).collect());
+        if let Some(numbers) = numbers {
+            self.free.retain(|device| numbers.contains(device));
+            self.present = self.free.len();
+        }
+        self
     }
 
     /// Devices of the machine, free or not.
@@ -129,6 +141,19 @@ mod tests {
     #[test]
     fn a_pod_without_gpus_takes_none() {
         assert_eq!(Gpus::with_devices(0).take(0), Some(vec![]));
+    }
+
+    #[test]
+    fn the_users_own_choice_of_devices_is_kept() {
+        let narrowed = |visible| {
+            let mut gpus = Gpus::with_devices(4).narrowed(visible);
+            let present = gpus.present();
+            gpus.take(present).unwrap()
+        };
+        assert_eq!(narrowed(Some("2,3")), [2, 3]);
+        assert_eq!(narrowed(Some("3, 9")), [3]);
+        assert_eq!(narrowed(None), [0, 1, 2, 3]);
+        assert_eq!(narrowed(Some("GPU-aa")), [0, 1, 2, 3]);
     }
 
     #[test]

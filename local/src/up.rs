@@ -99,7 +99,7 @@ pub async fn up(options: Options) -> Result<(), UpError> {
     }
     let plan = Plan::build(&service.objects, &settings)?;
     let gpus = if plan.gpus().0 > 0 {
-        Gpus::detect().await
+        Gpus::detect(options.env.get("CUDA_VISIBLE_DEVICES").map(String::as_str)).await
     } else {
         Gpus::default()
     };
