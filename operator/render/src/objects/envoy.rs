@@ -1,6 +1,8 @@
 //! Envoy beside the Endpoint Picker, configured as the standalone chart does.
 //! Source: llm-d-router `config/charts/llm-d-router-standalone`, bootstrap of the Envoy preset.
 
+use std::sync::OnceLock;
+
 use k8s_openapi::api::core::v1::{ConfigMap, Container};
 use serde_json::{Value, json};
 
@@ -31,20 +33,24 @@ pub(super) fn config_map_name(deployment: &ValidatedDeployment) -> String {
 
 /// The bootstrap; `None` when Envoy is not asked for.
 pub(super) fn config_map(deployment: &ValidatedDeployment) -> Option<ConfigMap> {
+    let text = bootstrap_text(deployment)?;
+    Some(ConfigMap {
+        metadata: metadata(deployment, config_map_name(deployment), "proxy"),
+        data: Some(map([("envoy.yaml", text)])),
+        ..ConfigMap::default()
+    })
+}
+
+/// The bootstrap as YAML. It has four forms, each written once: writing one costs more than all other objects.
+pub(super) fn bootstrap_text(deployment: &ValidatedDeployment) -> Option<&'static str> {
+    static FORMS: [OnceLock<String>; 4] = [const { OnceLock::new() }; 4];
     let ValidatedProxy::Envoy { fail_open, .. } = deployment.router.proxy else {
         return None;
     };
-    let secure = deployment
-        .router
-        .flags
-        .get("secure-serving")
-        .is_none_or(|value| value != "false");
-    let text = serde_yaml::to_string(&bootstrap(fail_open, secure)).unwrap_or_default();
-    Some(ConfigMap {
-        metadata: metadata(deployment, config_map_name(deployment), "proxy"),
-        data: Some(map([("envoy.yaml", &text)])),
-        ..ConfigMap::default()
-    })
+    let flags = &deployment.router.flags;
+    let secure = flags.get("secure-serving").is_none_or(|value| value != "false");
+    let form = &FORMS[usize::from(fail_open) * 2 + usize::from(secure)];
+    Some(form.get_or_init(|| serde_yaml::to_string(&bootstrap(fail_open, secure)).unwrap_or_default()))
 }
 
 pub(super) fn container(image: Option<&str>) -> Container {

@@ -158,12 +158,9 @@ pub(super) fn deployment(deployment: &ValidatedDeployment, options: &RenderOptio
 
 /// Changes with the files that the pod reads once, at its start: a changed file replaces the pod.
 fn config_hash(deployment: &ValidatedDeployment) -> String {
-    let files = [Some(config_map(deployment)), envoy::config_map(deployment)];
     let mut hash = Xxh64::new(0);
-    for (name, text) in files.iter().flatten().flat_map(|map| map.data.iter().flatten()) {
-        hash.update(name.as_bytes());
-        hash.update(text.as_bytes());
-    }
+    hash.update(deployment.router.config.as_bytes());
+    hash.update(envoy::bootstrap_text(deployment).unwrap_or_default().as_bytes());
     format!("{:016x}", hash.digest())
 }
 
