@@ -29,7 +29,7 @@ fn validated() -> llmd_render::ValidatedDeployment {
 
 /// Rendering alone.
 #[divan::bench(sample_count = 20, sample_size = 1)]
-fn render_1000(bencher: Bencher<'_, '_>) {
+fn thousand_deployments(bencher: Bencher<'_, '_>) {
     let (deployment, options) = (validated(), RenderOptions::default());
     bencher.bench(|| {
         for _ in 0..DEPLOYMENTS {
@@ -40,7 +40,7 @@ fn render_1000(bencher: Bencher<'_, '_>) {
 
 /// Rendering and the bytes that are applied.
 #[divan::bench(sample_count = 20, sample_size = 1)]
-fn render_1000_to_yaml(bencher: Bencher<'_, '_>) {
+fn thousand_deployments_to_yaml(bencher: Bencher<'_, '_>) {
     let (deployment, options) = (validated(), RenderOptions::default());
     bencher.bench(|| {
         for _ in 0..DEPLOYMENTS {
@@ -51,7 +51,7 @@ fn render_1000_to_yaml(bencher: Bencher<'_, '_>) {
 
 /// The step before: schema, rules, path, configuration of the Endpoint Picker.
 #[divan::bench(sample_count = 20, sample_size = 1)]
-fn validate_10(bencher: Bencher<'_, '_>) {
+fn validate_ten(bencher: Bencher<'_, '_>) {
     let documents = decode(TEXT).unwrap();
     let Document::Deployment(deployment) = &documents[0] else {
         unreachable!()
