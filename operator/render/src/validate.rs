@@ -48,7 +48,7 @@ const CHILD_NAME: usize = 63;
 /// All mistakes that were found; later checks are left out when they would only repeat earlier ones.
 pub fn validate(inputs: Inputs<'_>) -> Result<Validated, Vec<FieldError>> {
     let deployment = inputs.deployment;
-    let mut errors = bounds::check(deployment);
+    let mut errors = bounds::check("spec", &deployment.spec);
     errors.extend(rules(deployment));
     if !errors.is_empty() {
         return Err(errors);
@@ -56,6 +56,9 @@ pub fn validate(inputs: Inputs<'_>) -> Result<Validated, Vec<FieldError>> {
     let spec = &deployment.spec;
     let (path, builtin) = paths::find(spec.path.as_deref(), spec.path_version.as_deref(), inputs.paths)
         .map_err(|error| vec![error])?;
+    if !builtin {
+        supplied(path)?;
+    }
     let merged = overlay(&path.spec.template, spec).map_err(|error| {
         vec![FieldError::new(
             "spec",
@@ -100,6 +103,31 @@ pub fn validate(inputs: Inputs<'_>) -> Result<Validated, Vec<FieldError>> {
     }
 }
 
+/// A path that somebody wrote may be wrong too; without an API server nobody has looked at it yet.
+fn supplied(path: &WellLitPath) -> Result<(), Vec<FieldError>> {
+    let place = format!("WellLitPath {}", paths::name(path));
+    let mut errors = bounds::check(&format!("{place}: spec.template"), &path.spec.template);
+    if let Err(violations) = path.validate_cel() {
+        errors.extend(violations.iter().map(|violation| {
+            let field = format!("{place}: {}", violation.field_path.trim_start_matches('.'));
+            FieldError::new(
+                field,
+                problem(violation.reason.as_deref()),
+                violation.message.clone(),
+            )
+        }));
+    }
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
+}
+
+fn problem(reason: Option<&str>) -> Problem {
+    match reason {
+        Some("FieldValueRequired") => Problem::Required,
+        Some("FieldValueForbidden") => Problem::Forbidden,
+        _ => Problem::Invalid,
+    }
+}
+
 /// The CEL rules of the schema, evaluated as the API server does.
 fn rules(deployment: &LLMDeployment) -> Vec<FieldError> {
     llmd_crds::broken_rules(deployment)
@@ -107,12 +135,11 @@ fn rules(deployment: &LLMDeployment) -> Vec<FieldError> {
         .map(|violation| {
             let field = violation.field_path.trim_start_matches('.');
             let field = if field.is_empty() { "metadata.name" } else { field };
-            let problem = match violation.reason.as_deref() {
-                Some("FieldValueRequired") => Problem::Required,
-                Some("FieldValueForbidden") => Problem::Forbidden,
-                _ => Problem::Invalid,
-            };
-            FieldError::new(field, problem, violation.message.clone())
+            FieldError::new(
+                field,
+                problem(violation.reason.as_deref()),
+                violation.message.clone(),
+            )
         })
         .collect()
 }

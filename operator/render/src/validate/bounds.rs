@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use llmd_crds::LLMDeployment;
+use llmd_crds::LLMDeploymentSpec;
 use regex::Regex;
 use serde_json::Value;
 
@@ -23,11 +23,12 @@ static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
         .unwrap_or(Value::Null)
 });
 
-pub(crate) fn check(deployment: &LLMDeployment) -> Vec<FieldError> {
+/// Checks a whole or partial spec that stands at `field`.
+pub(crate) fn check(field: &str, spec: &LLMDeploymentSpec) -> Vec<FieldError> {
     let mut errors = Vec::new();
     // Types are right already: the value comes out of the typed resource.
-    if let Ok(value) = serde_json::to_value(&deployment.spec) {
-        walk("spec", &value, &SCHEMA, &mut errors);
+    if let Ok(value) = serde_json::to_value(spec) {
+        walk(field, &value, &SCHEMA, &mut errors);
     }
     errors
 }

@@ -196,3 +196,26 @@ fn a_quantity_may_be_a_number() {
     };
     assert_eq!(with("4"), with("'4'"));
 }
+
+#[test]
+fn a_supplied_path_is_checked_like_a_deployment() {
+    for (template, part) in [
+        (
+            "{pools: [{name: UPPER}]}",
+            "WellLitPath own: spec.template.pools[0].name",
+        ),
+        (
+            "{engine: {args: {port: '1'}}}",
+            "WellLitPath own: spec.template.engine.args",
+        ),
+        ("{path: simulated}", "a path cannot name a path"),
+    ] {
+        let text = format!(
+            "{}\n---\n{{apiVersion: llmd.dev/v1alpha1, kind: WellLitPath, metadata: {{name: own}}, \
+             spec: {{version: v1, template: {template}}}}}",
+            document("{path: own, model: {uri: 'hf://a/b'}}")
+        );
+        let errors = Documents::read(&text).validate(0).expect_err(template);
+        assert!(lines(&errors).contains(part), "{template}: {}", lines(&errors));
+    }
+}
