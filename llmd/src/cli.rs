@@ -77,6 +77,15 @@ pub(crate) struct RenderArgs {
     /// Namespace for documents without one
     #[arg(short, long, default_value = "default")]
     pub(crate) namespace: String,
+    /// Leave the `InferencePool` out: the Endpoint Picker selects pods by label and needs no foreign CRD
+    #[arg(long)]
+    pub(crate) no_inference_pool: bool,
+    /// Where our own images are; default: the release's
+    #[arg(long, value_name = "REPOSITORY")]
+    pub(crate) image_repository: Option<String>,
+    /// Tag of our own images; default: this version's
+    #[arg(long, value_name = "TAG")]
+    pub(crate) image_tag: Option<String>,
 }
 
 /// `llmd validate`.

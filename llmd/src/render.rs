@@ -15,9 +15,12 @@ pub(crate) fn render(args: &RenderArgs) -> Result<(), Failure> {
             "no LLMDeployment in the files: there is nothing to render",
         ));
     }
+    let defaults = RenderOptions::default();
     let options = RenderOptions {
         namespace: args.namespace.clone(),
-        ..RenderOptions::default()
+        image_repository: args.image_repository.clone().unwrap_or(defaults.image_repository),
+        image_tag: args.image_tag.clone().unwrap_or(defaults.image_tag),
+        inference_pool: !args.no_inference_pool,
     };
     let mut rendered = Rendered::default();
     let mut problems = Vec::new();

@@ -87,6 +87,17 @@ fn verbs_answer_offline_with_stable_codes_and_formats() {
             .any(|line| line.starts_with("Deployment") && line.contains("test-decode")),
         "{out}"
     );
+    let flags = [
+        "--no-inference-pool",
+        "--image-repository=reg.test/x",
+        "--image-tag=t1",
+    ];
+    let (code, out, _) = llmd(&[&["render", "-f", &path], &flags[..]].concat());
+    assert!(code == 0 && out.contains("reg.test/x/llmd-epp:t1"), "{out}");
+    assert!(
+        !out.contains("InferencePool") && out.contains("--endpoint-selector="),
+        "{out}"
+    );
     let (code, out, _) = llmd(&["validate", "-f", &path, "-o", "json"]);
     assert_eq!(code, 0, "{out}");
     assert!(serde_json::from_str::<serde_json::Value>(&out).is_ok(), "{out}");
