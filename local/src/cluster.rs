@@ -71,6 +71,7 @@ impl Cluster {
             prober: Prober::default(),
             changed: Arc::new(Notify::new()),
             executable: machine.executable.clone(),
+            dir: machine.dir.clone(),
         };
         let inner = Inner {
             context,

@@ -62,6 +62,8 @@ pub struct Context {
     pub changed: Arc<Notify>,
     /// The llmd binary, which guards foreign programs.
     pub executable: std::path::PathBuf,
+    /// Private directory of the run.
+    pub dir: std::path::PathBuf,
 }
 
 /// One container and its process.
@@ -161,7 +163,7 @@ impl Container {
             .process_group(0)
             .kill_on_drop(true);
         if program.own {
-            command.env(EXIT_WITH_PARENT, "stdin");
+            command.env(EXIT_WITH_PARENT, &self.context.dir);
         }
         let mut child = command.spawn()?;
         for pipe in [child.stdout.take().map(boxed), child.stderr.take().map(boxed)]

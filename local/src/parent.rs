@@ -6,6 +6,7 @@
 
 use std::ffi::OsString;
 use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -14,8 +15,12 @@ use nix::unistd::Pid;
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Set in our own roles' environment by `up`: exit when standard input ends.
+/// Set in our own roles' environment by `up`, to its private directory: exit when standard input ends, and leave
+/// no directory behind, for it may hold a key.
 pub const EXIT_WITH_PARENT: &str = "LLMD_EXIT_WITH_PARENT";
+
+/// How the names of private directories begin; nothing else is ever removed.
+pub const DIR_PREFIX: &str = "llmd-up-";
 
 /// What a guarded program gets between SIGTERM and SIGKILL when the parent is gone.
 const ORPHAN_GRACE: Duration = Duration::from_secs(5);
@@ -23,19 +28,35 @@ const ORPHAN_GRACE: Duration = Duration::from_secs(5);
 /// Starts the watch when this process was started by `up`. The process exits at once when its parent dies: nobody
 /// is left to whom it could answer for.
 pub fn exit_with_parent_if_asked() {
-    if std::env::var_os(EXIT_WITH_PARENT).is_none() {
+    let Some(dir) = std::env::var_os(EXIT_WITH_PARENT).map(PathBuf::from) else {
         return;
-    }
-    std::thread::spawn(|| {
+    };
+    std::thread::spawn(move || {
         let mut sink = [0u8; 64];
         let mut input = std::io::stdin().lock();
         loop {
             match input.read(&mut sink) {
-                Ok(0) | Err(_) => std::process::exit(143),
+                Ok(0) | Err(_) => {
+                    remove_private_dir(&dir);
+                    std::process::exit(143);
+                }
                 Ok(_) => {}
             }
         }
     });
+}
+
+fn remove_private_dir(dir: &Path) {
+    let ours = dir
+        .file_name()
+        .and_then(|name| name.to_str())
+        .is_some_and(|name| name.starts_with(DIR_PREFIX));
+    // siblings do the same at the same time, and one may remove what another is about to
+    for _ in 0..3 {
+        if !ours || std::fs::remove_dir_all(dir).is_ok() || !dir.exists() {
+            return;
+        }
+    }
 }
 
 /// Runs `program` in this process's group until it ends or the parent dies, and exits with its code.
@@ -77,4 +98,20 @@ fn code(status: ExitStatus) -> u8 {
         .code()
         .or_else(|| status.signal().map(|signal| 128 + signal));
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_private_directory_is_removed() {
+        let parent = tempfile::tempdir().unwrap();
+        let (ours, foreign) = (parent.path().join("llmd-up-x"), parent.path().join("home"));
+        for dir in [&ours, &foreign] {
+            std::fs::create_dir(dir).unwrap();
+            remove_private_dir(dir);
+        }
+        assert!(!ours.exists() && foreign.exists());
+    }
 }

@@ -310,7 +310,7 @@ fn reachable(bind: IpAddr) -> IpAddr {
 
 fn private_dir() -> Result<tempfile::TempDir, LocalError> {
     tempfile::Builder::new()
-        .prefix("llmd-up-")
+        .prefix(crate::parent::DIR_PREFIX)
         .tempdir()
         .map_err(|source| LocalError::File {
             action: "create",

@@ -1,5 +1,7 @@
 //! However it ends, no process stays.
 
+use std::path::PathBuf;
+
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -38,11 +40,26 @@ async fn a_second_ctrl_c_does_not_wait_for_streams() {
 }
 
 #[test]
-fn kill_dash_nine_of_up_leaves_no_process() {
-    let mut up = Up::file(&deployment(2, &[]));
+fn kill_dash_nine_of_up_leaves_no_process_and_no_key() {
+    let mut up = Up::file_with(&deployment(2, &[]), &["--api-key", "s3cret"]);
     up.wait_for_engines(&["test-decode-0", "test-decode-1"]);
     let pids = up.pids();
+    let dir = private_dir(&up);
+    assert!(dir.join("api-key").exists());
     kill(Pid::from_raw(up.process.pid().cast_signed()), Signal::SIGKILL).unwrap();
     up.process.wait(DEADLINE);
     wait_until_gone(&pids);
+    assert!(!dir.exists(), "{}", dir.display());
+}
+
+/// The directory of the run, as the router's command line shows it.
+fn private_dir(up: &Up) -> PathBuf {
+    let router = up.pid_of("test-epp-0");
+    let line = std::fs::read(format!("/proc/{router}/cmdline")).unwrap();
+    let line = String::from_utf8_lossy(&line).into_owned();
+    let key = line
+        .split('\0')
+        .find_map(|arg| arg.strip_prefix("--proxy-api-key-file="))
+        .unwrap();
+    PathBuf::from(key).parent().unwrap().to_owned()
 }
