@@ -7,7 +7,7 @@ const BUDGETS: &[(&str, &str, f64)] = &[
     ("schedule", "default_config_1_kb/1000", 100e3),
     ("schedule", "default_config_all_tied/1000", 100e3),
     ("schedule", "optimized_baseline_1_kb/1000", 100e3),
-    ("render", "thousand_deployments", 200e6),
+    ("render", "render_1000", 200e6),
 ];
 
 /// The table of one program, read line by line.
