@@ -7,6 +7,7 @@ const BUDGETS: &[(&str, &str, f64)] = &[
     ("schedule", "default_config_1_kb/1000", 100e3),
     ("schedule", "default_config_all_tied/1000", 100e3),
     ("schedule", "optimized_baseline_1_kb/1000", 100e3),
+    ("extract", "vllm_page", 15e3),
     ("render", "render_1000", 200e6),
 ];
 
