@@ -51,7 +51,8 @@ fn measure_all(filter: &str) -> anyhow::Result<Vec<Figure>> {
             continue;
         }
         println!("\nbench {bench} of {package}");
-        let mut program = cargo(&["bench", "--locked", "--package", &package, "--bench", &bench]);
+        // With the whole workspace's features, so that all benches share one build.
+        let mut program = cargo(&["bench", "--locked", "--workspace", "--bench", &bench]);
         program.env("LLMD_BIN", &llmd);
         figures.extend(measure(&mut program, &bench).with_context(|| format!("bench {bench} of {package}"))?);
     }
