@@ -25,6 +25,6 @@ mod route;
 mod server;
 
 pub use limits::Limits;
-pub use reply::{LocalReply, error_json};
+pub use reply::LocalReply;
 pub use route::{BodyMode, Flight, Outcome, Plan, Route};
 pub use server::{ServeError, Server};

@@ -151,8 +151,9 @@ impl<R: Route> FromTarget<R> {
             return Err(error);
         }
         let message = format!("the answer broke off: {} failed", self.target);
-        let event = format!("data: {}\n\n", error_json(StatusCode::BAD_GATEWAY, &message));
-        self.ready.push_back(event.into());
+        let error = error_json(StatusCode::BAD_GATEWAY, &message);
+        self.ready
+            .push_back([b"data: ", &error[..], b"\n\n"].concat().into());
         Ok(())
     }
 

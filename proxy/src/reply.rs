@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
+use llmd_openai::{ErrorCode, error_body};
 
 /// A complete answer that needs no target.
 #[derive(Clone, Debug)]
@@ -52,8 +53,8 @@ impl LocalReply {
     }
 }
 
-/// The error object of the OpenAI API: `{"error": {"message", "type", "param", "code"}}`.
-pub fn error_json(status: StatusCode, message: &str) -> String {
+/// The error object of the OpenAI API with the HTTP status as its code, as vLLM sends it.
+pub(crate) fn error_json(status: StatusCode, message: &str) -> Bytes {
     let kind = match status.as_u16() {
         401 => "authentication_error",
         404 => "not_found_error",
@@ -61,8 +62,5 @@ pub fn error_json(status: StatusCode, message: &str) -> String {
         400..500 => "invalid_request_error",
         _ => "server_error",
     };
-    serde_json::json!({
-        "error": { "message": message, "type": kind, "param": null, "code": status.as_u16() }
-    })
-    .to_string()
+    error_body(message, kind, None, ErrorCode::Status(status.as_u16()))
 }
