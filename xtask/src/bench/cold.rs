@@ -18,7 +18,7 @@ const BUDGET: f64 = 300.0;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const QUESTION: &str =
-    r#"{"model":"simulated","stream":true,"messages":[{"role":"user","content":"Hello"}]}"#;
+    r#"{"model":"llmd/simulated","stream":true,"messages":[{"role":"user","content":"Hello"}]}"#;
 
 /// Clones the committed state into a new directory, builds it there and asks the service once.
 /// The registry's downloads are counted only where the machine does not have them yet.
