@@ -15,6 +15,7 @@
 
 mod body;
 mod connect;
+mod events;
 mod exchange;
 mod headers;
 mod limits;

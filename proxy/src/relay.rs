@@ -17,6 +17,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
 
 use crate::body::{TargetBody, WholeBody};
+use crate::events::WholeEvents;
 use crate::exchange::Shared;
 use crate::reply::error_json;
 use crate::route::{Flight, Outcome, Route, Tracked};
@@ -54,7 +55,8 @@ pub(crate) struct FromTarget<R: Route> {
     /// Chunks ready for the client; bounded by what the flight makes of one chunk.
     ready: VecDeque<Bytes>,
     scratch: Vec<Bytes>,
-    event_stream: bool,
+    /// Keeps events whole; `None` when the answer is no event stream.
+    events: Option<WholeEvents>,
     finished: bool,
     idle: Pin<Box<Sleep>>,
     last_chunk: Instant,
@@ -100,7 +102,7 @@ impl<R: Route> Relay<R> {
             shared,
             ready: VecDeque::new(),
             scratch: Vec::new(),
-            event_stream,
+            events: event_stream.then(WholeEvents::default),
             finished: false,
             idle,
             last_chunk: Instant::now(),
@@ -119,8 +121,15 @@ impl<R: Route> FromTarget<R> {
         self.tracked
             .flight()
             .on_response_chunk(chunk, end, &mut self.scratch);
-        self.ready
-            .extend(self.scratch.drain(..).filter(|piece| !piece.is_empty()));
+        for piece in self.scratch.drain(..).filter(|piece| !piece.is_empty()) {
+            match &mut self.events {
+                Some(events) => events.push(&piece, &mut self.ready),
+                None => self.ready.push_back(piece),
+            }
+        }
+        if let Some(events) = self.events.as_mut().filter(|_| end) {
+            events.finish(&mut self.ready);
+        }
     }
 
     fn take(&mut self, chunk: Bytes) {
@@ -147,7 +156,7 @@ impl<R: Route> FromTarget<R> {
         self.finished = true;
         self.sender = None;
         self.tracked.end(Outcome::TargetFailed);
-        if !self.event_stream {
+        if self.events.is_none() {
             return Err(error);
         }
         let message = format!("the answer broke off: {} failed", self.target);

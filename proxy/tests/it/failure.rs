@@ -94,6 +94,27 @@ async fn a_stream_that_breaks_after_tokens_ends_with_one_error_event() {
 }
 
 #[tokio::test]
+async fn half_an_event_of_a_dead_target_never_reaches_the_client() {
+    let target = Target::start().await;
+    let route = TestRoute::to(&[target.address]);
+    let proxy = proxy(&route, Limits::default()).await;
+    let answer = tokio::spawn(raw(proxy.address, REQUEST));
+    let mut connection = target.accept().await;
+    connection.request().await.unwrap();
+    connection
+        .send("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n13\r\ndata: 1\n\ndata: {\"ha\r\n")
+        .await;
+    drop(connection);
+    let answer = answer.await.unwrap();
+    let lines: Vec<&str> = answer.lines().filter(|line| line.starts_with("data: ")).collect();
+    assert_eq!(lines[0], "data: 1", "{answer}");
+    assert!(
+        lines[1].starts_with(r#"data: {"error""#) && lines.len() == 2,
+        "{answer}"
+    );
+}
+
+#[tokio::test]
 async fn a_json_answer_that_breaks_is_never_a_silent_short_success() {
     let target = Target::start().await;
     let route = TestRoute::to(&[target.address]);
