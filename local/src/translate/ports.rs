@@ -199,9 +199,12 @@ fn is_port_name(name: &str) -> bool {
     name == "port" || name.ends_with("-port") || name.ends_with("_port")
 }
 
+/// `--proxy-bind-address` is not meant: clients connect there, and the router has the user's address in it.
 fn is_host_name(name: &str) -> bool {
     let name = name.trim_start_matches('-').to_ascii_lowercase();
-    name == "host" || name == "bind-address" || name.ends_with("-bind-address")
+    name == "host"
+        || name == "bind-address"
+        || (name.ends_with("-bind-address") && name != "proxy-bind-address")
 }
 
 fn is_wildcard(value: &str) -> bool {
@@ -231,6 +234,14 @@ mod tests {
             (&["8000"], &["8000"]),
             (&["--host=0.0.0.0"], &["--host=127.0.0.1"]),
             (&["--host", "::"], &["--host", "127.0.0.1"]),
+            (
+                &["--admin-bind-address=0.0.0.0"],
+                &["--admin-bind-address=127.0.0.1"],
+            ),
+            (
+                &["--proxy-bind-address=0.0.0.0"],
+                &["--proxy-bind-address=0.0.0.0"],
+            ),
             (&["--host=10.0.0.7"], &["--host=10.0.0.7"]),
             (&["--listen=:8000"], &["--listen=:8000"]),
             (&["--listen=0.0.0.0:8000"], &["--listen=127.0.0.1:21000"]),
