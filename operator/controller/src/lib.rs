@@ -1,0 +1,1 @@
+//! The operator: watches `LLMDeployment`s and makes the cluster look like what `llmd-render` says.
