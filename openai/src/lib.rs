@@ -9,7 +9,10 @@
 //!  request chunks ─▶ RequestScanner ─▶ RequestFacts ─▶ splice_model ─▶ the same bytes, one name changed
 //!  response chunks ─▶ ResponseReader ─▶ Usage, model restored
 //! ```
+//!
+//! [`continuation`] carries on a streamed answer whose engine died.
 
+pub mod continuation;
 pub mod error_body;
 pub mod facts;
 pub mod header;
@@ -21,6 +24,7 @@ pub mod splice;
 pub mod sse;
 pub mod usage;
 
+pub use continuation::{NotContinuable, Seam, StreamFollower, continue_request};
 pub use error_body::{ErrorCode, error_body};
 pub use facts::{ModelField, Prompt, PromptInput, RequestFacts, Span};
 pub use rename::Rename;

@@ -77,6 +77,11 @@ impl Rename {
         self.held = chunk.slice(ready..);
     }
 
+    /// Forgets what is held back.
+    pub(crate) fn discard_partial(&mut self) {
+        self.held = Bytes::new();
+    }
+
     /// Start of the next served name (its quote) at or after `from`.
     fn next_value(&self, chunk: &[u8], from: usize) -> Option<usize> {
         let mut from = from;

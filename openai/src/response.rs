@@ -85,6 +85,16 @@ impl ResponseReader {
         }
     }
 
+    /// The engine is gone and another one carries on: forgets the unfinished event.
+    pub fn discard_partial(&mut self) {
+        if let Body::Sse(lines) = &mut self.body {
+            *lines = DataLines::default();
+        }
+        if let Some(rename) = &mut self.rename {
+            rename.discard_partial();
+        }
+    }
+
     /// Token counts so far.
     pub fn usage(&self) -> Usage {
         self.facts.usage

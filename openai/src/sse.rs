@@ -71,7 +71,7 @@ impl DataLines {
     }
 }
 
-fn payload(line: &[u8]) -> Option<&[u8]> {
+pub(crate) fn payload(line: &[u8]) -> Option<&[u8]> {
     let data = line.strip_prefix(b"data:")?;
     let data = data.strip_prefix(b" ").unwrap_or(data);
     Some(data.strip_suffix(b"\r").unwrap_or(data))
