@@ -46,6 +46,11 @@ impl WholeEvents {
         }
     }
 
+    /// The target is gone: drops the unfinished event.
+    pub(crate) fn discard(&mut self) {
+        self.tail = Vec::new();
+    }
+
     /// The stream ended well: passes on what is left.
     pub(crate) fn finish(&mut self, ready: &mut VecDeque<Bytes>) {
         if !self.tail.is_empty() {

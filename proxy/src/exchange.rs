@@ -18,7 +18,7 @@ use crate::limits::Limits;
 use crate::pool::{Connection, Pool};
 use crate::relay::{Relay, Started};
 use crate::reply::LocalReply;
-use crate::route::{BodyMode, Flight, Outcome, Plan, Route, Tracked};
+use crate::route::{BodyMode, Flight, Outcome, Plan, Resumption, Route, Tracked};
 
 /// What all requests of a server share.
 pub(crate) struct Shared<R: Route> {
@@ -58,7 +58,7 @@ async fn forward<R: Route>(
     let (mut head, body) = request.into_parts();
     let mut tracked = Tracked::new(shared.route.begin(&head, peer)?);
     match start(&shared, &mut tracked, &mut head, body, peer).await {
-        Ok(started) => Ok(Relay::respond(started, tracked, shared, permit)),
+        Ok(started) => Ok(Relay::respond(started, head, tracked, shared, permit)),
         Err(reply) => {
             tracked.end(Outcome::Rejected);
             Err(reply)
@@ -146,31 +146,13 @@ async fn send_held<R: Route>(
     let mut target = first;
     let mut failure = String::new();
     for _ in 0..shared.limits.attempts {
-        let mut connection = shared.pool.get(target).await;
-        loop {
-            let (reused, outcome) = match connection {
-                Ok(connection) => {
-                    let reused = connection.reused;
-                    let body = TargetBody::Held(body.clone());
-                    (
-                        reused,
-                        try_target(connection, head, body, target, &shared.limits).await,
-                    )
-                }
-                Err(error) => (false, Err(Failed::Broken(error.to_string()))),
-            };
-            match outcome {
-                Ok(started) => return Ok(started),
-                Err(Failed::Deadline) => return Err(head_deadline(target, shared.limits.response_head)),
-                Err(Failed::TooLarge) => return Err(too_large(&shared.limits)),
-                // The target closed an idle connection just as we used it: that says nothing about
-                // the target, so it gets a second chance on a new connection.
-                Err(Failed::Broken(_)) if reused => connection = shared.pool.fresh(target).await,
-                Err(Failed::Broken(cause)) => {
-                    tracing::debug!(%target, %cause, "target failed before its answer");
-                    failure = cause;
-                    break;
-                }
+        match send_to(shared, head, target, &body).await {
+            Ok(started) => return Ok(started),
+            Err(Failed::Deadline) => return Err(head_deadline(target, shared.limits.response_head)),
+            Err(Failed::TooLarge) => return Err(too_large(&shared.limits)),
+            Err(Failed::Broken(cause)) => {
+                tracing::debug!(%target, %cause, "target failed before its answer");
+                failure = cause;
             }
         }
         match tracked.flight().replan(target, head).await {
@@ -180,6 +162,68 @@ async fn send_held<R: Route>(
     }
     tracked.end(Outcome::TargetFailed);
     Err(bad_gateway(target, &failure))
+}
+
+/// Sends a held request to one target. When a connection that was kept open turns out to be closed,
+/// that says nothing about the target: it gets a second chance on a new connection.
+async fn send_to<R: Route>(
+    shared: &Shared<R>,
+    head: &request::Parts,
+    target: SocketAddr,
+    body: &VecDeque<Bytes>,
+) -> Result<Started, Failed> {
+    let mut connection = shared.pool.get(target).await;
+    loop {
+        let opened = connection.map_err(|error| Failed::Broken(error.to_string()))?;
+        let reused = opened.reused;
+        let body = TargetBody::Held(body.clone());
+        match try_target(opened, head, body, target, &shared.limits).await {
+            Err(Failed::Broken(_)) if reused => connection = shared.pool.fresh(target).await,
+            outcome => return outcome,
+        }
+    }
+}
+
+/// How a broken stream goes on.
+pub(crate) enum Resumed {
+    /// A target sends the rest.
+    Started(Started),
+    /// These bytes complete it.
+    Complete(Bytes),
+    /// Nobody can continue it.
+    Lost,
+}
+
+/// Finds somebody who continues the stream that `failed` broke off.
+pub(crate) async fn resume<R: Route>(
+    shared: &Shared<R>,
+    tracked: &mut Tracked<R::Flight>,
+    head: &mut request::Parts,
+    mut failed: SocketAddr,
+) -> Resumed {
+    for _ in 1..shared.limits.attempts {
+        let Plan { target, body } = match tracked.flight().resume(failed, head).await {
+            Some(Resumption::Send(plan)) => plan,
+            Some(Resumption::Complete(rest)) => return Resumed::Complete(rest),
+            None => break,
+        };
+        match send_to(shared, head, target, &VecDeque::from(body)).await {
+            Ok(started) if started.head.status == StatusCode::OK && started.is_event_stream() => {
+                return Resumed::Started(started);
+            }
+            Ok(started) if started.head.status.is_client_error() => {
+                // Another target would refuse it as well.
+                tracing::warn!(%target, status = %started.head.status, "the rest of a stream was refused");
+                break;
+            }
+            Ok(started) => {
+                tracing::debug!(%target, status = %started.head.status, "target cannot continue a stream");
+            }
+            Err(_) => tracing::debug!(%target, "target failed before it continued a stream"),
+        }
+        failed = target;
+    }
+    Resumed::Lost
 }
 
 /// Sends a request whose body streams through: only the connection itself may be retried.

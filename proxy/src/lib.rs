@@ -11,7 +11,8 @@
 //! ```
 //!
 //! A request whose body is held may move to another target as long as no byte of an answer has
-//! reached the client: the head of an answer is sent together with its first body chunk.
+//! reached the client: the head of an answer is sent together with its first body chunk. After that an
+//! event stream moves when the flight knows a request for the rest ([`Flight::resume`]).
 
 mod body;
 mod connect;
@@ -27,5 +28,5 @@ mod server;
 
 pub use limits::Limits;
 pub use reply::LocalReply;
-pub use route::{BodyMode, Flight, Outcome, Plan, Route};
+pub use route::{BodyMode, Flight, Outcome, Plan, Resumption, Route};
 pub use server::{ServeError, Server};

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{Response, StatusCode, response};
+use http::{Response, StatusCode, request, response};
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
@@ -18,7 +18,7 @@ use tokio::time::Sleep;
 
 use crate::body::{TargetBody, WholeBody};
 use crate::events::WholeEvents;
-use crate::exchange::Shared;
+use crate::exchange::{Resumed, Shared, resume};
 use crate::reply::error_json;
 use crate::route::{Flight, Outcome, Route, Tracked};
 
@@ -29,6 +29,17 @@ pub(crate) struct Started {
     pub(crate) body: Incoming,
     pub(crate) sender: SendRequest<TargetBody>,
     pub(crate) target: SocketAddr,
+}
+
+impl Started {
+    /// Whether the answer is a stream of server-sent events.
+    pub(crate) fn is_event_stream(&self) -> bool {
+        self.head
+            .headers
+            .get(CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .is_some_and(|value| value.contains("text/event-stream"))
+    }
 }
 
 /// Why the connection to the client is cut: a shorter body must not look like a whole one.
@@ -47,20 +58,34 @@ pub(crate) enum Relay<R: Route> {
 }
 
 pub(crate) struct FromTarget<R: Route> {
-    body: Incoming,
-    sender: Option<SendRequest<TargetBody>>,
-    target: SocketAddr,
-    tracked: Tracked<R::Flight>,
+    source: Source<R>,
+    /// As it was sent, for a target that continues the answer.
+    request: Option<request::Parts>,
     shared: Arc<Shared<R>>,
     /// Chunks ready for the client; bounded by what the flight makes of one chunk.
     ready: VecDeque<Bytes>,
     scratch: Vec<Bytes>,
     /// Keeps events whole; `None` when the answer is no event stream.
     events: Option<WholeEvents>,
-    finished: bool,
     idle: Pin<Box<Sleep>>,
     last_chunk: Instant,
     _permit: OwnedSemaphorePermit,
+}
+
+/// Where the next chunk comes from.
+enum Source<R: Route> {
+    Target(Box<Reading<R>>),
+    /// A target died; another one is asked for the rest.
+    Resuming(Pin<Box<dyn Future<Output = (Tracked<R::Flight>, request::Parts, Resumed)> + Send>>),
+    /// Nothing follows.
+    Ended,
+}
+
+struct Reading<R: Route> {
+    body: Incoming,
+    sender: SendRequest<TargetBody>,
+    target: SocketAddr,
+    tracked: Tracked<R::Flight>,
 }
 
 impl<R: Route> From<Bytes> for Relay<R> {
@@ -71,56 +96,61 @@ impl<R: Route> From<Bytes> for Relay<R> {
 
 impl<R: Route> Relay<R> {
     pub(crate) fn respond(
-        started: Started,
+        mut started: Started,
+        request: request::Parts,
         mut tracked: Tracked<R::Flight>,
         shared: Arc<Shared<R>>,
         permit: OwnedSemaphorePermit,
     ) -> Response<Self> {
-        let Started {
-            mut head,
-            first,
-            body,
-            sender,
-            target,
-        } = started;
-        tracked.flight().on_response_head(&mut head);
-        let event_stream = head
-            .headers
-            .get(CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
-            .is_some_and(|value| value.contains("text/event-stream"));
+        tracked.flight().on_response_head(&mut started.head);
+        let event_stream = started.is_event_stream();
         if event_stream {
             // An error event may have to be added, so the length must stay open.
-            head.headers.remove(CONTENT_LENGTH);
+            started.head.headers.remove(CONTENT_LENGTH);
         }
         let idle = Box::pin(tokio::time::sleep(shared.limits.response_idle));
         let mut relay = FromTarget {
-            body,
-            sender: Some(sender),
-            target,
-            tracked,
+            source: Source::Ended,
+            request: Some(request).filter(|_| event_stream),
             shared,
             ready: VecDeque::new(),
             scratch: Vec::new(),
             events: event_stream.then(WholeEvents::default),
-            finished: false,
             idle,
             last_chunk: Instant::now(),
             _permit: permit,
         };
-        match first.map(Frame::into_data) {
-            Some(Ok(chunk)) => relay.take(chunk),
-            _ => relay.complete(),
-        }
+        let head = relay.read(started, tracked);
         Response::from_parts(head, Self::Target(Box::new(relay)))
     }
 }
 
 impl<R: Route> FromTarget<R> {
-    fn accept(&mut self, chunk: Bytes, end: bool) {
-        self.tracked
-            .flight()
-            .on_response_chunk(chunk, end, &mut self.scratch);
+    /// Goes on with an answer that has begun; returns its head.
+    fn read(&mut self, started: Started, tracked: Tracked<R::Flight>) -> response::Parts {
+        let Started {
+            head,
+            first,
+            body,
+            sender,
+            target,
+        } = started;
+        let reading = Box::new(Reading {
+            body,
+            sender,
+            target,
+            tracked,
+        });
+        self.last_chunk = Instant::now();
+        match first.map(Frame::into_data) {
+            Some(Ok(chunk)) => self.take(reading, chunk),
+            _ => self.complete(reading),
+        }
+        head
+    }
+
+    fn accept(&mut self, flight: &mut R::Flight, chunk: Bytes, end: bool) {
+        flight.on_response_chunk(chunk, end, &mut self.scratch);
         for piece in self.scratch.drain(..).filter(|piece| !piece.is_empty()) {
             match &mut self.events {
                 Some(events) => events.push(&piece, &mut self.ready),
@@ -132,38 +162,66 @@ impl<R: Route> FromTarget<R> {
         }
     }
 
-    fn take(&mut self, chunk: Bytes) {
-        self.accept(chunk, false);
+    fn take(&mut self, mut reading: Box<Reading<R>>, chunk: Bytes) {
+        self.accept(reading.tracked.flight(), chunk, false);
         // With a known length hyper asks no further after the last byte: the end is now.
-        if self.body.is_end_stream() {
-            self.complete();
+        if reading.body.is_end_stream() {
+            self.complete(reading);
+        } else {
+            self.source = Source::Target(reading);
         }
     }
 
-    fn complete(&mut self) {
-        self.accept(Bytes::new(), true);
-        self.finished = true;
-        self.tracked.end(Outcome::Complete);
-        if let Some(sender) = self.sender.take() {
-            self.shared.pool.put(self.target, sender);
-        }
+    fn complete(&mut self, reading: Box<Reading<R>>) {
+        let Reading {
+            sender,
+            target,
+            mut tracked,
+            ..
+        } = *reading;
+        self.accept(tracked.flight(), Bytes::new(), true);
+        tracked.end(Outcome::Complete);
+        self.shared.pool.put(target, sender);
     }
 
-    /// The answer broke off. An event stream ends with an error event that clients raise; for any
-    /// other body the returned error makes hyper cut the connection.
-    fn fail(&mut self, error: RelayError) -> Result<(), RelayError> {
-        tracing::warn!(target = %self.target, %error, "answer broke off");
-        self.finished = true;
-        self.sender = None;
-        self.tracked.end(Outcome::TargetFailed);
-        if self.events.is_none() {
+    /// The answer broke off. An event stream is continued by another target or ends with an error
+    /// event that clients raise; for any other body the returned error makes hyper cut the connection.
+    fn fail(&mut self, reading: Box<Reading<R>>, error: RelayError) -> Result<(), RelayError> {
+        let Reading {
+            target, mut tracked, ..
+        } = *reading;
+        tracing::warn!(%target, %error, "answer broke off");
+        let (Some(events), Some(mut request)) = (self.events.as_mut(), self.request.take()) else {
+            tracked.end(Outcome::TargetFailed);
             return Err(error);
-        }
-        let message = format!("the answer broke off: {} failed", self.target);
-        let error = error_json(StatusCode::BAD_GATEWAY, &message);
-        self.ready
-            .push_back([b"data: ", &error[..], b"\n\n"].concat().into());
+        };
+        events.discard();
+        let shared = Arc::clone(&self.shared);
+        self.source = Source::Resuming(Box::pin(async move {
+            let resumed = resume(&shared, &mut tracked, &mut request, target).await;
+            (tracked, request, resumed)
+        }));
         Ok(())
+    }
+
+    fn resumed(&mut self, mut tracked: Tracked<R::Flight>, request: request::Parts, resumed: Resumed) {
+        match resumed {
+            Resumed::Started(started) => {
+                self.request = Some(request);
+                self.read(started, tracked);
+            }
+            Resumed::Complete(rest) => {
+                self.accept(tracked.flight(), rest, true);
+                tracked.end(Outcome::Complete);
+            }
+            Resumed::Lost => {
+                tracked.end(Outcome::TargetFailed);
+                let message = "the answer broke off: its target failed and no other one could continue it";
+                let error = error_json(StatusCode::BAD_GATEWAY, message);
+                self.ready
+                    .push_back([b"data: ", &error[..], b"\n\n"].concat().into());
+            }
+        }
     }
 
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -183,29 +241,42 @@ impl<R: Route> FromTarget<R> {
             if let Some(piece) = self.ready.pop_front() {
                 return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
-            if self.finished {
-                return Poll::Ready(None);
-            }
-            let failed = match Pin::new(&mut self.body).poll_frame(cx) {
+            let mut reading = match std::mem::replace(&mut self.source, Source::Ended) {
+                Source::Ended => return Poll::Ready(None),
+                Source::Target(reading) => reading,
+                Source::Resuming(mut resuming) => {
+                    let Poll::Ready((tracked, request, resumed)) = resuming.as_mut().poll(cx) else {
+                        self.source = Source::Resuming(resuming);
+                        return Poll::Pending;
+                    };
+                    self.resumed(tracked, request, resumed);
+                    continue;
+                }
+            };
+            let failed = match Pin::new(&mut reading.body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     self.last_chunk = Instant::now();
-                    // Trailers of an HTTP/1.1 answer carry nothing that our clients read.
-                    if let Ok(chunk) = frame.into_data() {
-                        self.take(chunk);
+                    match frame.into_data() {
+                        Ok(chunk) => self.take(reading, chunk),
+                        // Trailers of an HTTP/1.1 answer carry nothing that our clients read.
+                        Err(_) => self.source = Source::Target(reading),
                     }
                     continue;
                 }
                 Poll::Ready(None) => {
-                    self.complete();
+                    self.complete(reading);
                     continue;
                 }
                 Poll::Ready(Some(Err(error))) => RelayError::Target(error),
                 Poll::Pending => match self.poll_idle(cx) {
-                    Poll::Pending => return Poll::Pending,
+                    Poll::Pending => {
+                        self.source = Source::Target(reading);
+                        return Poll::Pending;
+                    }
                     Poll::Ready(()) => RelayError::Idle,
                 },
             };
-            if let Err(error) = self.fail(failed) {
+            if let Err(error) = self.fail(reading, failed) {
                 return Poll::Ready(Some(Err(error)));
             }
         }
@@ -231,7 +302,7 @@ impl<R: Route> Body for Relay<R> {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(body) => body.is_end_stream(),
-            Self::Target(relay) => relay.finished && relay.ready.is_empty(),
+            Self::Target(relay) => matches!(relay.source, Source::Ended) && relay.ready.is_empty(),
         }
     }
 

@@ -26,6 +26,15 @@ pub struct Plan {
     pub body: Vec<Bytes>,
 }
 
+/// How an answer whose target died on the way goes on.
+#[derive(Debug)]
+pub enum Resumption {
+    /// Another target sends the rest.
+    Send(Plan),
+    /// Nothing is missing but these last bytes.
+    Complete(Bytes),
+}
+
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -83,6 +92,15 @@ pub trait Flight: Send + Sized + 'static {
         failed: SocketAddr,
         head: &mut request::Parts,
     ) -> impl Future<Output = Option<SocketAddr>> + Send;
+
+    /// `failed` broke off an event stream of which the client has the beginning. What had arrived of an
+    /// unfinished event is dropped. Returns how the stream goes on, or `None` to end it with an error
+    /// event; `head` is what was sent. The head of the rest is not shown to the flight, its chunks are.
+    fn resume(
+        &mut self,
+        failed: SocketAddr,
+        head: &mut request::Parts,
+    ) -> impl Future<Output = Option<Resumption>> + Send;
 
     /// The head of the answer, about to be sent. Remove `content-length` if chunks will change size.
     fn on_response_head(&mut self, head: &mut response::Parts);

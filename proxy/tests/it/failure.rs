@@ -155,3 +155,85 @@ async fn a_client_that_leaves_cancels_the_target_at_once() {
         assert_eq!(route.outcome().await, Outcome::ClientGone, "{stage}");
     }
 }
+
+const EVENTS: &str =
+    "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+
+fn chunk(data: &str) -> String {
+    format!("{:x}\r\n{data}\r\n", data.len())
+}
+
+#[tokio::test]
+async fn a_broken_stream_goes_on_at_another_target_from_the_last_whole_event() {
+    let (dying, refused, next) = (Target::start().await, refusing().await, Target::start().await);
+    let route = TestRoute::to(&[dying.address, refused, next.address]).resuming();
+    let proxy = proxy(&route, Limits::default()).await;
+    let answer = tokio::spawn(raw(proxy.address, REQUEST));
+    let mut connection = dying.accept().await;
+    connection.request().await.unwrap();
+    connection.send(EVENTS).await;
+    connection.send(chunk("data: one\n\ndata: ha")).await;
+    drop(connection);
+    let mut connection = next.accept().await;
+    let (head, body) = connection.request().await.unwrap();
+    assert!(head.contains(&format!("x-after: {refused}")), "{head}");
+    assert_eq!(body, b"the rest");
+    connection.send(EVENTS).await;
+    connection.send(chunk("data: two\n\n")).await;
+    connection.send("0\r\n\r\n").await;
+    let answer = answer.await.unwrap();
+    let events: Vec<&str> = answer.lines().filter(|line| line.starts_with("data:")).collect();
+    assert_eq!(events, ["data: one", "data: two"], "{answer}");
+    assert_eq!(answer.matches("HTTP/1.1").count(), 1, "one head: {answer}");
+    assert_eq!(route.outcome().await, Outcome::Complete);
+}
+
+#[tokio::test]
+async fn a_stream_that_lacks_only_its_end_is_completed_and_a_refused_rest_is_an_error_event() {
+    let refusal = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 2\r\n\r\nno";
+    for refuses in [false, true] {
+        let dying = Target::start().await;
+        let mut targets = vec![dying.address];
+        if refuses {
+            targets.push(Target::start().await.always(refusal));
+        }
+        let route = TestRoute::to(&targets).resuming();
+        let proxy = proxy(&route, Limits::default()).await;
+        let answer = tokio::spawn(raw(proxy.address, REQUEST));
+        let mut connection = dying.accept().await;
+        connection.request().await.unwrap();
+        connection.send(EVENTS).await;
+        connection.send(chunk("data: one\n\n")).await;
+        drop(connection);
+        let answer = answer.await.unwrap();
+        let events: Vec<&str> = answer.lines().filter(|line| line.starts_with("data:")).collect();
+        assert_eq!((events.len(), events[0]), (2, "data: one"), "{answer}");
+        if refuses {
+            assert!(events[1].contains("\"error\""), "{answer}");
+            assert_eq!(route.outcome().await, Outcome::TargetFailed);
+        } else {
+            assert_eq!(events[1], "data: end");
+            assert_eq!(route.outcome().await, Outcome::Complete);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_while_the_rest_is_asked_for_ends_the_request_once() {
+    let (dying, next) = (Target::start().await, Target::start().await);
+    let route = TestRoute::to(&[dying.address, next.address]).resuming();
+    let proxy = proxy(&route, Limits::default()).await;
+    let mut stream = client(proxy.address).await;
+    stream.write_all(REQUEST.as_bytes()).await.unwrap();
+    let mut connection = dying.accept().await;
+    connection.request().await.unwrap();
+    connection.send(EVENTS).await;
+    connection.send(chunk("data: one\n\n")).await;
+    drop(connection);
+    let mut connection = next.accept().await;
+    connection.request().await.unwrap();
+    drop(stream);
+    connection.closed().await;
+    assert_eq!(route.outcome().await, Outcome::ClientGone);
+    assert_eq!(route.outcomes.lock().unwrap().len(), 1);
+}

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{request, response};
-use llmd_proxy::{BodyMode, Flight, Limits, LocalReply, Outcome, Plan, Route, Server};
+use llmd_proxy::{BodyMode, Flight, Limits, LocalReply, Outcome, Plan, Resumption, Route, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -19,6 +19,8 @@ pub const DEADLINE: Duration = Duration::from_secs(20);
 pub struct TestRoute {
     pub targets: Arc<Vec<SocketAddr>>,
     pub mode: BodyMode,
+    /// Whether broken streams go on at the next target; after the last one with an end of its own.
+    pub resumes: bool,
     pub outcomes: Arc<Mutex<Vec<Outcome>>>,
     /// Response chunks that the forwarder pulled from targets.
     pub pulled: Arc<AtomicUsize>,
@@ -29,9 +31,15 @@ impl TestRoute {
         Self {
             targets: Arc::new(targets.to_vec()),
             mode: BodyMode::Buffer,
+            resumes: false,
             outcomes: Arc::default(),
             pulled: Arc::default(),
         }
+    }
+
+    pub fn resuming(mut self) -> Self {
+        self.resumes = true;
+        self
     }
 
     pub fn streaming(mut self) -> Self {
@@ -86,6 +94,21 @@ impl Flight for TestFlight {
         let next = self.route.targets.get(self.next).copied();
         self.next += 1;
         next
+    }
+
+    async fn resume(&mut self, failed: SocketAddr, head: &mut request::Parts) -> Option<Resumption> {
+        if !self.route.resumes {
+            return None;
+        }
+        head.headers
+            .insert("x-after", failed.to_string().parse().unwrap());
+        Some(match self.replan(failed, head).await {
+            Some(target) => Resumption::Send(Plan {
+                target,
+                body: vec![Bytes::from_static(b"the rest")],
+            }),
+            None => Resumption::Complete(Bytes::from_static(b"data: end\n\n")),
+        })
     }
 
     fn on_response_head(&mut self, head: &mut response::Parts) {
