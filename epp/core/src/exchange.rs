@@ -21,7 +21,7 @@ use bytes::Bytes;
 use llmd_epp_api::{
     Endpoint, ErrorCode, Headers, InferenceRequest, Objective, RejectReason, Rejection, Snapshot,
 };
-use llmd_openai::{Limits, Span, header};
+use llmd_openai::{BodyKind, Limits, Span, header};
 
 use crate::parsers::Parsers;
 use crate::request_metrics::{RequestLabels, RequestMetrics, RequestRecorder};
@@ -190,8 +190,9 @@ impl Exchange {
         Ok(routed)
     }
 
-    /// The chosen endpoint failed before its response began: picks again without `exclude`. The
-    /// reservation moves; when nothing is left the old one stays until the end.
+    /// The chosen endpoint failed: picks again without `exclude`. The reservation moves; when nothing is
+    /// left the old one stays until the end. A response that has begun goes on with the next chunk, its
+    /// times and counts kept; what had arrived of an unfinished event is forgotten.
     pub fn reroute(
         &mut self,
         now: Instant,
@@ -233,7 +234,6 @@ impl Exchange {
 
     /// The response's head arrived.
     pub fn on_response_headers(&mut self, now: Instant, status: u16, content_type: Option<&str>) {
-        self.settle();
         if status != 200 {
             self.count_failure(ErrorCode::ModelServerError);
         }
@@ -257,13 +257,20 @@ impl Exchange {
             return;
         };
         if !chunk.is_empty() {
-            match response.arrived(now, chunk.len()) {
-                response::Arrival::First => held.on_first_chunk(now),
-                response::Arrival::After(Some(gap)) => recorder.inter_token(gap),
-                response::Arrival::After(None) => {}
+            let arrival = response.arrived(now, chunk.len());
+            if arrival.is_first_of_endpoint {
+                held.on_first_chunk(now);
+            }
+            if let Some(gap) = arrival.gap {
+                recorder.inter_token(gap);
             }
         }
         response.push(chunk, end, out);
+    }
+
+    /// How the request's body is read; `None` before it was routed and for bodies nobody reads.
+    pub fn body_kind(&self) -> Option<BodyKind> {
+        self.routed.as_ref()?.response.body
     }
 
     /// Whether the response streams tokens: an event stream, or the request asked for one.
@@ -392,6 +399,7 @@ impl Exchange {
         let routed = routed(request, &selection)?;
         if let Some(running) = &mut self.routed {
             running.held = selection.held;
+            running.response.moved();
             return Ok(routed);
         }
         labels.routed(request.size_bytes);

@@ -3,9 +3,11 @@
 //! Every path goes to a picked endpoint, unread ones (`GET /v1/models`, …) included; `/health` is
 //! answered here, and so is the model list where endpoints differ in it. A rejection becomes an OpenAI-shaped JSON error with the text and the drop-reason
 //! header that ext-proc would give. An engine that cannot be reached, or that dies before the first
-//! byte of its answer, is replaced by another one and left out until it is seen alive.
+//! byte of its answer, is replaced by another one and left out until it is seen alive. A stream whose
+//! engine dies later is continued by another one where its text is all there is to continue.
 
 mod api_key;
+mod continuation;
 mod flight;
 mod models;
 
@@ -23,6 +25,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use api_key::{ApiKeyError, ApiKeys};
+pub use continuation::Continuations;
 use flight::RequestFlight;
 
 use crate::datalayer::DataLayer;
@@ -34,6 +37,8 @@ const MODELS: &str = "/v1/models";
 pub struct Options {
     /// Clients must present one of these as a Bearer token; `None` lets everybody in.
     pub api_keys: Option<ApiKeys>,
+    /// Continues streams whose engine died on another one; `None` ends them with an error event.
+    pub continuations: Option<Continuations>,
     /// Bounds and deadlines.
     pub limits: Limits,
     /// Whether `/health` answers 200.
@@ -50,6 +55,7 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     let Options {
         api_keys,
+        continuations,
         limits,
         is_ready,
     } = options;
@@ -61,6 +67,7 @@ pub async fn serve(
         epp,
         layer,
         api_keys,
+        continuations,
         is_ready,
     }));
     Server::new(route, limits).serve(listener, shutdown).await
@@ -70,6 +77,7 @@ struct Shared {
     epp: Arc<Epp>,
     layer: DataLayer,
     api_keys: Option<ApiKeys>,
+    continuations: Option<Continuations>,
     is_ready: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
@@ -109,6 +117,7 @@ impl Route for EppRoute {
             self.0.layer.clone(),
             request_id,
             self.0.api_keys.is_some(),
+            self.0.continuations.clone(),
         ))
     }
 }

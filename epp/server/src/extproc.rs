@@ -11,7 +11,6 @@
 pub mod proto;
 
 mod answers;
-mod budget;
 mod conversation;
 mod metrics;
 mod stream;
@@ -24,10 +23,10 @@ use llmd_epp_core::Epp;
 use tonic::server::StreamingService;
 use tonic::{Request, Response, Status, Streaming};
 
-pub use budget::BodyBudget;
 pub use metrics::StreamMetrics;
 pub use stream::ProcessStream;
 
+use crate::body_budget::BodyBudget;
 use proto::{ProcessingRequest, ProcessingResponse};
 
 /// gRPC service name; the health check of Envoy's chart asks for it.

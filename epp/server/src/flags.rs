@@ -79,6 +79,8 @@ pub struct ProxyOptions {
     pub port: u16,
     /// `--proxy-api-key-file`.
     pub api_key_file: Option<PathBuf>,
+    /// `--proxy-stream-continuation`.
+    pub stream_continuation: bool,
 }
 
 /// A command line that makes sense.
@@ -172,6 +174,7 @@ impl EppOptions {
                 address: address("proxy-bind-address")?.unwrap_or(IpAddr::from([0, 0, 0, 0])),
                 port,
                 api_key_file: path(&flags, "proxy-api-key-file"),
+                stream_continuation: flags.bool("proxy-stream-continuation"),
             }),
         };
         Ok(Self {

@@ -10,6 +10,7 @@
 //!  client ──HTTP──▶ builtin_proxy ──▶ engine       └─ Snapshot
 //! ```
 
+pub mod body_budget;
 pub mod builtin_proxy;
 pub mod datalayer;
 pub mod debug;

@@ -20,11 +20,12 @@ use prometheus::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::builtin_proxy::{self, ApiKeyError, ApiKeys};
+use crate::body_budget::BodyBudget;
+use crate::builtin_proxy::{self, ApiKeyError, ApiKeys, Continuations};
 use crate::datalayer::{self, DataLayer, SourceError};
 use crate::debug;
 use crate::discovery::file::{self, DiscoveryError};
-use crate::extproc::{BodyBudget, ExtProc, StreamMetrics};
+use crate::extproc::{ExtProc, StreamMetrics};
 use crate::flags::{ConfigSource, EppOptions, OptionError, flag_set};
 use crate::grpc::{self, Services};
 use crate::health::Health;
@@ -394,6 +395,10 @@ impl Servers<'_> {
             let ready = health.clone();
             let proxy_options = builtin_proxy::Options {
                 api_keys: proxy.api_key_file.as_deref().map(ApiKeys::read).transpose()?,
+                continuations: proxy
+                    .stream_continuation
+                    .then(|| Continuations::register(&registry))
+                    .transpose()?,
                 limits: llmd_proxy::Limits {
                     request_body_bytes: options.max_request_body,
                     drain: patience,

@@ -118,6 +118,11 @@ impl StreamFollower {
         self.passed.tokens
     }
 
+    /// Bytes of text that are kept.
+    pub fn text_len(&self) -> usize {
+        self.text.len()
+    }
+
     /// Content passed on, as the inside of a JSON string.
     pub(super) fn text(&self) -> &[u8] {
         &self.text[..self.passed.text]
@@ -184,8 +189,9 @@ impl StreamFollower {
         }
     }
 
-    fn give_up(&mut self, why: &'static str) {
-        self.lost = Some(why);
+    /// Stops following: the answer cannot be continued, for the reason `why`.
+    pub fn give_up(&mut self, why: &'static str) {
+        self.lost.get_or_insert(why);
         self.text = Vec::new();
         self.line = BytesMut::new();
     }

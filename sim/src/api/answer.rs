@@ -34,21 +34,67 @@ pub struct Answer {
 
 impl Answer {
     /// Plans the answer to `prompt`, at most `cap` tokens; `choice` tells the answers of one request apart.
+    ///
+    /// An answer that this simulator began continues word for word; a foreign beginning is a prompt like any other.
     pub fn plan(mode: Mode, seed: u64, request: &Request, prompt: &Prompt, choice: u64, cap: usize) -> Self {
+        if let Some(begun) = &prompt.begun {
+            let sent = tokens::pieces(&begun.text).count();
+            let whole = Prompt {
+                tokens: Arc::clone(&begun.prompt),
+                echo: prompt.echo.clone(),
+                begun: None,
+            };
+            let least = request.min_tokens + sent;
+            let whole = Self::draft(mode, seed, request, &whole, choice, cap + sent, least);
+            if let Some(rest) = whole.after(&begun.text) {
+                return rest;
+            }
+        }
+        Self::draft(mode, seed, request, prompt, choice, cap, request.min_tokens)
+    }
+
+    fn draft(
+        mode: Mode,
+        seed: u64,
+        request: &Request,
+        prompt: &Prompt,
+        choice: u64,
+        cap: usize,
+        least: usize,
+    ) -> Self {
         let mut draft = Draft::default();
         let natural_end = match mode {
-            Mode::Echo => draft.echo(&prompt.echo, cap, request.ignore_eos, request.min_tokens),
+            Mode::Echo => draft.echo(&prompt.echo, cap, request.ignore_eos, least),
             Mode::Random => {
                 let own = request.seed.map_or(0, |seed| seed as u64 ^ 0x5851_F42D_4C95_7F2D);
                 let prompt_hash = crate::engine::hash::block(seed ^ own, prompt.tokens.iter().copied());
                 draft.random(
                     &mut fastrand::Rng::with_seed(prompt_hash.wrapping_add(choice)),
                     cap,
-                    request,
+                    request.ignore_eos,
+                    least,
                 )
             }
         };
-        draft.finish(request, natural_end)
+        draft.finish(request, natural_end, least)
+    }
+
+    /// What follows `begun`, if the answer begins with it, ends a token there and goes on.
+    fn after(&self, begun: &str) -> Option<Self> {
+        if !self.text.starts_with(begun) {
+            return None;
+        }
+        let sent = self.ends.iter().rposition(|end| *end == begun.len())? + 1;
+        if sent == self.tokens.len() {
+            return None;
+        }
+        Some(Self {
+            tokens: self.tokens[sent..].into(),
+            text: self.text[begun.len()..].to_owned(),
+            ends: self.ends[sent..].iter().map(|end| end - begun.len()).collect(),
+            finish: self.finish,
+            stop_reason: self.stop_reason.clone(),
+        })
     }
 
     /// The text of tokens `from..to`.
@@ -90,11 +136,11 @@ impl Draft {
     }
 
     /// Sentences of common words; true if they end by themselves.
-    fn random(&mut self, random: &mut fastrand::Rng, cap: usize, request: &Request) -> bool {
-        let drawn = if request.ignore_eos {
+    fn random(&mut self, random: &mut fastrand::Rng, cap: usize, ignore_end: bool, least: usize) -> bool {
+        let drawn = if ignore_end {
             cap
         } else {
-            random.usize(16..=256).max(request.min_tokens)
+            random.usize(16..=256).max(least)
         };
         let mut piece = String::with_capacity(8);
         let mut left = random.usize(6..=14);
@@ -112,10 +158,10 @@ impl Draft {
             }
             self.push(&piece);
         }
-        !request.ignore_eos && drawn <= cap
+        !ignore_end && drawn <= cap
     }
 
-    fn finish(mut self, request: &Request, natural_end: bool) -> Answer {
+    fn finish(mut self, request: &Request, natural_end: bool, least: usize) -> Answer {
         let mut finish = if natural_end {
             FinishReason::Stop
         } else {
@@ -124,7 +170,7 @@ impl Draft {
         let mut stop_reason = None;
         let stops = request.stop_texts();
         if !stops.is_empty() || !request.stop_token_ids.is_empty() {
-            for index in request.min_tokens.saturating_sub(1)..self.tokens.len() {
+            for index in least.saturating_sub(1)..self.tokens.len() {
                 let token = self.tokens[index];
                 let end = self.ends[index];
                 if request.stop_token_ids.contains(&token) {

@@ -13,6 +13,17 @@ pub struct Prompt {
     pub tokens: Arc<[u32]>,
     /// What echo mode says: the last user message, or the whole prompt.
     pub echo: String,
+    /// The answer has begun already (`continue_final_message`).
+    pub begun: Option<Begun>,
+}
+
+/// The beginning of an answer, sent back to be continued.
+#[derive(Clone, Debug)]
+pub struct Begun {
+    /// Its text.
+    pub text: String,
+    /// Token ids of the prompt it answers.
+    pub prompt: Arc<[u32]>,
 }
 
 /// The prompts of a request: one for chat, one or more for completions.
@@ -44,6 +55,7 @@ fn from_text(text: String) -> Prompt {
     Prompt {
         tokens: tokens::encode(&text).into(),
         echo: text,
+        begun: None,
     }
 }
 
@@ -58,6 +70,7 @@ fn from_ids(ids: Vec<u32>) -> Prompt {
     Prompt {
         tokens: ids.into(),
         echo,
+        begun: None,
     }
 }
 
@@ -67,6 +80,7 @@ fn chat(messages: &[Message], request: &Request) -> Result<Prompt, ApiError> {
         return Ok(Prompt {
             tokens: Arc::default(),
             echo: String::new(),
+            begun: None,
         });
     }
     let mut rendered = String::new();
@@ -76,6 +90,10 @@ fn chat(messages: &[Message], request: &Request) -> Result<Prompt, ApiError> {
         rendered.push_str(tool.get());
         rendered.push('\n');
     }
+    let (messages, begun) = match messages.split_last() {
+        Some((last, earlier)) if request.continue_final_message => (earlier, Some(last)),
+        _ => (messages, None),
+    };
     for message in messages {
         rendered.push_str("<|");
         rendered.push_str(&message.role);
@@ -114,8 +132,25 @@ fn chat(messages: &[Message], request: &Request) -> Result<Prompt, ApiError> {
         rendered.push('\n');
     }
     rendered.push_str("<|assistant|>\n");
+    let prompt: Arc<[u32]> = tokens::encode(&rendered).into();
+    let Some(Message {
+        content: Some(Content::Text(text)),
+        ..
+    }) = begun
+    else {
+        return Ok(Prompt {
+            tokens: prompt,
+            echo,
+            begun: None,
+        });
+    };
+    rendered.push_str(text);
     Ok(Prompt {
         tokens: tokens::encode(&rendered).into(),
         echo,
+        begun: Some(Begun {
+            text: text.clone(),
+            prompt,
+        }),
     })
 }

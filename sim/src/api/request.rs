@@ -48,6 +48,11 @@ pub struct Request {
     /// Go on to the cap.
     #[serde(default)]
     pub ignore_eos: bool,
+    /// Go on with the last message, an assistant's, instead of answering it; chat only.
+    #[serde(default)]
+    pub continue_final_message: bool,
+    /// Invite an answer after the messages; chat only, true unless a message is continued.
+    pub add_generation_prompt: Option<bool>,
     /// Repeat the prompt before the answer.
     #[serde(default)]
     pub echo: bool,
@@ -169,6 +174,18 @@ impl Request {
                 return Err(ApiError::field("prompt", "prompt: Field required"));
             }
             Kind::Chat if self.echo => return Err(unsupported("echo")),
+            Kind::Chat if self.continue_final_message && self.add_generation_prompt == Some(true) => {
+                return Err(ApiError::bad_request(
+                    "Cannot set both `continue_final_message` and `add_generation_prompt` to True.",
+                ));
+            }
+            Kind::Chat if !self.continue_final_message && self.add_generation_prompt == Some(false) => {
+                return Err(unsupported("add_generation_prompt"));
+            }
+            Kind::Chat if self.continue_final_message && !self.ends_with_assistant() => {
+                let message = "continue_final_message needs an assistant message with text at the end";
+                return Err(ApiError::field("messages", message));
+            }
             _ => {}
         }
         if self.stream_options.is_some() && self.stream != Some(true) {
@@ -246,6 +263,11 @@ impl Request {
             return Err(unsupported("use_beam_search"));
         }
         Ok(())
+    }
+
+    fn ends_with_assistant(&self) -> bool {
+        let last = self.messages.as_ref().and_then(|messages| messages.last());
+        last.is_some_and(|last| last.role == "assistant" && matches!(last.content, Some(Content::Text(_))))
     }
 
     /// The client's output cap; the newer name wins.

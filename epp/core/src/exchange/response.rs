@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use llmd_epp_api::InferenceRequest;
-use llmd_openai::{Rename, ResponseMode, ResponseReader};
+use llmd_openai::{BodyKind, Rename, ResponseMode, ResponseReader};
 
 use crate::parsers::Claim;
 use crate::request_metrics::Completed;
@@ -15,7 +15,11 @@ pub(super) struct Response {
     pub(super) streaming: bool,
     /// Time the transport spent on streamed chunks.
     pub(super) spent: Duration,
+    /// How the request's body is read.
+    pub(super) body: Option<BodyKind>,
     is_read: bool,
+    /// No chunk of the current endpoint has arrived.
+    is_endpoint_new: bool,
     rename: Option<Rename>,
     reader: Option<ResponseReader>,
     head: Option<Instant>,
@@ -25,11 +29,11 @@ pub(super) struct Response {
 }
 
 /// Which chunk arrived.
-pub(super) enum Arrival {
-    /// The first one.
-    First,
-    /// A later one, and its distance to the one before if the response is streamed.
-    After(Option<Duration>),
+pub(super) struct Arrival {
+    /// The first one that the current endpoint sent.
+    pub(super) is_first_of_endpoint: bool,
+    /// Its distance to the one before, if there is one and the response is streamed.
+    pub(super) gap: Option<Duration>,
 }
 
 impl Response {
@@ -38,7 +42,9 @@ impl Response {
         Self {
             streaming: request.facts.stream,
             spent: Duration::ZERO,
+            body: claim.and_then(|claim| claim.body),
             is_read,
+            is_endpoint_new: true,
             rename: Rename::new(&request.target_model, &request.incoming_model),
             reader: None,
             head: None,
@@ -64,11 +70,22 @@ impl Response {
 
     pub(super) fn arrived(&mut self, now: Instant, bytes: usize) -> Arrival {
         self.bytes += bytes as u64;
-        let Some(last) = self.last.replace(now) else {
-            self.first = Some(now);
-            return Arrival::First;
-        };
-        Arrival::After(self.streaming.then(|| now.saturating_duration_since(last)))
+        let last = self.last.replace(now);
+        self.first.get_or_insert(now);
+        Arrival {
+            is_first_of_endpoint: std::mem::take(&mut self.is_endpoint_new),
+            gap: last
+                .filter(|_| self.streaming)
+                .map(|last| now.saturating_duration_since(last)),
+        }
+    }
+
+    /// Another endpoint goes on.
+    pub(super) fn moved(&mut self) {
+        self.is_endpoint_new = true;
+        if let Some(reader) = &mut self.reader {
+            reader.discard_partial();
+        }
     }
 
     pub(super) fn push(&mut self, chunk: Bytes, end: bool, out: &mut Vec<Bytes>) {

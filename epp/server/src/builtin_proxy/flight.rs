@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{StatusCode, request, response};
 use llmd_epp_api::{Endpoint, Rejection};
 use llmd_epp_core::{Exchange, Hints, Routed, Termination};
+use llmd_openai::sse::is_event_stream;
 use llmd_openai::{header, splice_model};
-use llmd_proxy::{Flight, LocalReply, Outcome, Plan};
+use llmd_proxy::{Flight, LocalReply, Outcome, Plan, Resumption};
 
+use super::continuation::{Continuation, Continuations, Next, is_continued_by};
 use crate::datalayer::DataLayer;
 
 /// Seconds after which a shed client may come back.
@@ -27,10 +29,19 @@ pub(super) struct RequestFlight {
     renames_model: bool,
     endpoint: Option<Arc<Endpoint>>,
     failed: Vec<Arc<Endpoint>>,
+    continuations: Option<Continuations>,
+    /// What a request for the rest of the answer is made of, while there may be one.
+    continuation: Option<Continuation>,
 }
 
 impl RequestFlight {
-    pub(super) fn new(exchange: Exchange, layer: DataLayer, request_id: Arc<str>, hides_key: bool) -> Self {
+    pub(super) fn new(
+        exchange: Exchange,
+        layer: DataLayer,
+        request_id: Arc<str>,
+        hides_key: bool,
+        continuations: Option<Continuations>,
+    ) -> Self {
         Self {
             exchange,
             layer,
@@ -39,6 +50,32 @@ impl RequestFlight {
             renames_model: false,
             endpoint: None,
             failed: Vec::new(),
+            continuations,
+            continuation: None,
+        }
+    }
+
+    /// The endpoint that had the request is gone.
+    fn leave_endpoint(&mut self, now: Instant) -> Option<()> {
+        let endpoint = self.endpoint.take()?;
+        tracing::debug!(endpoint = %endpoint.name(), request_id = %self.request_id, "endpoint failed");
+        self.layer.report_unreachable(endpoint.name(), now);
+        self.failed.push(endpoint);
+        Some(())
+    }
+
+    /// Picks an endpoint that takes a begun answer back.
+    fn continuing_endpoint(&mut self, now: Instant, head: &mut request::Parts) -> Option<SocketAddr> {
+        loop {
+            let routed = self
+                .exchange
+                .reroute(now, &self.layer.routable(), &Hints::default(), &self.failed);
+            let routed = routed.ok()?;
+            let endpoint = routed.endpoints.first()?;
+            if is_continued_by(endpoint) {
+                return self.follow(&routed, head);
+            }
+            self.failed.push(Arc::clone(endpoint));
         }
     }
 
@@ -89,20 +126,55 @@ impl Flight for RequestFlight {
         let target = self
             .follow(&routed, head)
             .ok_or_else(|| LocalReply::error(StatusCode::INTERNAL_SERVER_ERROR, message))?;
+        if let Some(shared) = &self.continuations
+            && self
+                .exchange
+                .request()
+                .is_some_and(|request| request.facts.stream)
+        {
+            self.continuation = Continuation::keep(shared, self.exchange.body_kind(), &body);
+        }
         Ok(Plan { target, body })
     }
 
     async fn replan(&mut self, _failed: SocketAddr, head: &mut request::Parts) -> Option<SocketAddr> {
-        let endpoint = self.endpoint.take()?;
         let now = Instant::now();
-        tracing::debug!(endpoint = %endpoint.name(), request_id = %self.request_id, "moved to another endpoint");
-        self.layer.report_unreachable(endpoint.name(), now);
-        self.failed.push(endpoint);
+        self.leave_endpoint(now)?;
         let routed = self
             .exchange
             .reroute(now, &self.layer.routable(), &Hints::default(), &self.failed)
             .ok()?;
         self.follow(&routed, head)
+    }
+
+    async fn resume(&mut self, _failed: SocketAddr, head: &mut request::Parts) -> Option<Resumption> {
+        let shared = self.continuations.clone()?;
+        let now = Instant::now();
+        self.leave_endpoint(now)?;
+        let Some(continuation) = &mut self.continuation else {
+            shared.count("impossible");
+            return None;
+        };
+        match continuation.next() {
+            Next::Impossible(why) => {
+                tracing::info!(request_id = %self.request_id, why, "a broken stream cannot be continued");
+                shared.count("impossible");
+                None
+            }
+            Next::Complete(rest) => {
+                shared.count("completed");
+                Some(Resumption::Complete(rest))
+            }
+            Next::Ask(body) => {
+                let Some(target) = self.continuing_endpoint(now, head) else {
+                    shared.count("no_endpoint");
+                    return None;
+                };
+                shared.count("continued");
+                let body = vec![body.into()];
+                Some(Resumption::Send(Plan { target, body }))
+            }
+        }
     }
 
     fn on_response_head(&mut self, head: &mut response::Parts) {
@@ -115,6 +187,15 @@ impl Flight for RequestFlight {
             .and_then(|value| value.to_str().ok());
         self.exchange
             .on_response_headers(Instant::now(), head.status.as_u16(), content_type);
+        let is_plain_stream = head.status == StatusCode::OK
+            && content_type.is_some_and(is_event_stream)
+            && !head.headers.contains_key(CONTENT_ENCODING);
+        if !is_plain_stream {
+            self.continuation = None;
+        }
+        if self.continuation.is_none() {
+            self.exchange.settle();
+        }
         if self.renames_model {
             // The model's own name comes back in place of the engine's: the length changes.
             head.headers.remove(CONTENT_LENGTH);
@@ -122,6 +203,10 @@ impl Flight for RequestFlight {
     }
 
     fn on_response_chunk(&mut self, chunk: Bytes, end: bool, out: &mut Vec<Bytes>) {
+        let chunk = match &mut self.continuation {
+            Some(continuation) => continuation.pass(chunk, end),
+            None => chunk,
+        };
         self.exchange.on_response_chunk(Instant::now(), chunk, end, out);
     }
 

@@ -14,9 +14,10 @@ use prost_types::value::Kind;
 use tonic::Status;
 use tracing::{Span, info_span};
 
+use crate::body_budget::BodyLease;
+
 use super::ExtProc;
 use super::answers::{self, Direction};
-use super::budget::BodyLease;
 use super::proto::{
     BodySendMode, Event, HttpBody, HttpHeaders, Metadata, ProcessingRequest, ProcessingResponse,
     ProtocolConfiguration,

@@ -172,4 +172,9 @@ pub fn flag_set() -> FlagSet {
             "",
             "file with the API keys that clients of the proxy must send",
         )
+        .bool(
+            "proxy-stream-continuation",
+            true,
+            "continue a stream whose engine died on another engine",
+        )
 }

@@ -25,6 +25,10 @@ pub(crate) enum Script {
     DieBeforeHead,
     /// One event, then the connection closes.
     DieAfterFirstEvent,
+    /// A chat stream that closes in the middle of its third word.
+    DieInChat,
+    /// A chat stream with one word, usage and end; the connection closes before the end if asked for.
+    EndChat { dies: bool },
 }
 
 /// One request as it arrived.
@@ -165,9 +169,46 @@ async fn converse(state: &State, mut stream: TcpStream) -> std::io::Result<()> {
                 write_event_head(&mut stream).await?;
                 return write_chunk(&mut stream, "data: {\"n\":0}\n\n").await;
             }
+            Script::DieInChat => {
+                write_event_head(&mut stream).await?;
+                let opening = chat_event("first", &model, r#"{"role":"assistant","content":""}"#, "null");
+                write_chunk(&mut stream, &opening).await?;
+                for word in ["One", " two", " three"] {
+                    let event = chat_event("first", &model, &format!(r#"{{"content":"{word}"}}"#), "null");
+                    let sent = if word == " three" {
+                        event.len() / 2
+                    } else {
+                        event.len()
+                    };
+                    write_chunk(&mut stream, &event[..sent]).await?;
+                }
+                return Ok(());
+            }
+            Script::EndChat { dies } => {
+                write_event_head(&mut stream).await?;
+                let opening = chat_event("second", &model, r#"{"role":"assistant","content":""}"#, "null");
+                write_chunk(&mut stream, &opening).await?;
+                let word = chat_event("second", &model, r#"{"content":" three"}"#, "\"stop\"");
+                write_chunk(&mut stream, &word).await?;
+                if dies {
+                    return Ok(());
+                }
+                let usage = format!(
+                    "data: {{\"id\":\"second\",\"object\":\"chat.completion.chunk\",\"created\":2,\"model\":\"{model}\",\"choices\":[],\"usage\":{{\"prompt_tokens\":9,\"total_tokens\":10,\"completion_tokens\":1}}}}\n\n"
+                );
+                write_chunk(&mut stream, &usage).await?;
+                write_chunk(&mut stream, "data: [DONE]\n\n").await?;
+                stream.write_all(b"0\r\n\r\n").await?;
+            }
         }
     }
     Ok(())
+}
+
+fn chat_event(id: &str, model: &str, delta: &str, finish: &str) -> String {
+    format!(
+        "data: {{\"id\":\"{id}\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"{model}\",\"choices\":[{{\"index\":0,\"delta\":{delta},\"finish_reason\":{finish}}}]}}\n\n"
+    )
 }
 
 fn model_of(body: &[u8]) -> String {

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
+use llmd_epp::body_budget::BodyBudget;
 use llmd_epp::extproc::proto::{
     Answer, Event, HeaderMap, HeaderMutation, HeaderValue, HttpBody, HttpHeaders, HttpTrailers,
     ImmediateResponse, Metadata, ProcessingRequest, ProcessingResponse,
 };
-use llmd_epp::extproc::{BodyBudget, ExtProc, PROCESS, StreamMetrics};
+use llmd_epp::extproc::{ExtProc, PROCESS, StreamMetrics};
 use llmd_epp::grpc::{self, MessageLimits, Services};
 use llmd_epp::health::Health;
 use llmd_epp_api::{

@@ -1,5 +1,6 @@
 //! The built-in proxy from client to engine, with engines that die.
 
+mod continuation;
 mod rig;
 
 use std::collections::BTreeMap;

@@ -7,6 +7,7 @@ fn plan(mode: Mode, request: &str, text: &str, cap: usize) -> Answer {
     let prompt = Prompt {
         tokens: tokens::encode(text).into(),
         echo: text.to_owned(),
+        begun: None,
     };
     Answer::plan(mode, 1, &request, &prompt, 0, cap)
 }
@@ -79,6 +80,7 @@ fn a_random_answer_is_made_of_its_tokens_and_differs_by_choice() {
     let prompt = Prompt {
         tokens: Arc::from([1, 2, 3]),
         echo: String::new(),
+        begun: None,
     };
     let plan = |choice| Answer::plan(Mode::Random, 1, &request, &prompt, choice, 40);
     assert_eq!(plan(0).text, plan(0).text);
@@ -90,4 +92,34 @@ fn a_random_answer_is_made_of_its_tokens_and_differs_by_choice() {
         "the next turn finds the same tokens"
     );
     assert_eq!((answer.tokens.len(), answer.finish), (40, FinishReason::Length));
+}
+
+#[test]
+fn an_answer_that_was_begun_goes_on_where_it_stopped() {
+    let chat = |members: &str| {
+        let body = format!(r#"{{"messages":[{{"role":"user","content":"Tell me"}}{members}}}"#);
+        let mut request = Request::parse(body.as_bytes()).unwrap();
+        request.check(crate::api::request::Kind::Chat).unwrap();
+        let prompts = crate::api::prompt::prompts(&mut request, crate::api::request::Kind::Chat).unwrap();
+        (request, prompts.into_iter().next().unwrap())
+    };
+    let (request, prompt) = chat("]");
+    let whole = Answer::plan(Mode::Random, 7, &request, &prompt, 0, 100);
+    for sent in [1, 2, whole.tokens.len() - 1] {
+        let begun = serde_json::Value::from(whole.piece(0, sent));
+        let (request, prompt) = chat(&format!(
+            r#",{{"role":"assistant","content":{begun}}}],"continue_final_message":true,"add_generation_prompt":false"#
+        ));
+        let rest = Answer::plan(Mode::Random, 7, &request, &prompt, 0, 100 - sent);
+        assert_eq!(rest.text, whole.text[whole.ends[sent - 1]..]);
+        assert_eq!(rest.tokens[..], whole.tokens[sent..]);
+        assert_eq!((rest.finish, rest.ends.len()), (whole.finish, rest.tokens.len()));
+    }
+    let (request, prompt) =
+        chat(r#",{"role":"assistant","content":"not ours"}],"continue_final_message":true"#);
+    assert!(
+        !Answer::plan(Mode::Random, 7, &request, &prompt, 0, 10)
+            .text
+            .is_empty()
+    );
 }

@@ -78,6 +78,7 @@ pub(crate) struct Rig {
     pub(crate) proxy: SocketAddr,
     pub(crate) layer: DataLayer,
     pub(crate) ready: Arc<AtomicBool>,
+    pub(crate) registry: Registry,
     _stop: DropGuard,
 }
 
@@ -128,6 +129,7 @@ pub(crate) async fn serve(
     let is_ready = Arc::clone(&ready);
     let options = builtin_proxy::Options {
         api_keys,
+        continuations: Some(builtin_proxy::Continuations::register(registry).expect("registers")),
         limits: Limits::default(),
         is_ready: Arc::new(move || is_ready.load(Ordering::Relaxed)),
     };
@@ -143,6 +145,7 @@ pub(crate) async fn serve(
         proxy,
         layer,
         ready,
+        registry: registry.clone(),
         _stop: stop.drop_guard(),
     }
 }

@@ -1,4 +1,4 @@
-//! Bounds the memory of request bodies that wait for their end, over all streams.
+//! Bounds the memory of request bodies that are held, over all requests.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,24 +24,24 @@ impl BodyBudget {
         self.used.load(Ordering::Relaxed)
     }
 
-    pub(super) fn limit(&self) -> usize {
+    pub(crate) fn limit(&self) -> usize {
         self.limit
     }
 }
 
 /// One stream's part of the budget; dropping it gives the bytes back.
-pub(super) struct BodyLease {
+pub(crate) struct BodyLease {
     budget: Arc<BodyBudget>,
     bytes: usize,
 }
 
 impl BodyLease {
-    pub(super) fn new(budget: Arc<BodyBudget>) -> Self {
+    pub(crate) fn new(budget: Arc<BodyBudget>) -> Self {
         Self { budget, bytes: 0 }
     }
 
     /// Takes `more` bytes; false, and nothing taken, when the budget does not have them.
-    pub(super) fn grow(&mut self, more: usize) -> bool {
+    pub(crate) fn grow(&mut self, more: usize) -> bool {
         let used = self.budget.used.fetch_add(more, Ordering::Relaxed);
         if used.saturating_add(more) > self.budget.limit {
             self.budget.used.fetch_sub(more, Ordering::Relaxed);
@@ -52,7 +52,7 @@ impl BodyLease {
     }
 
     /// Gives everything back.
-    pub(super) fn release(&mut self) {
+    pub(crate) fn release(&mut self) {
         self.budget
             .used
             .fetch_sub(std::mem::take(&mut self.bytes), Ordering::Relaxed);
