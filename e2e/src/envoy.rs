@@ -21,10 +21,10 @@ pub struct Options {
     pub tls: bool,
     /// Worker threads.
     pub concurrency: u32,
-    /// Ask the ext-proc server at all; without, requests go to `fixed_upstream`.
+    /// Ask the ext-proc server at all; without, requests go to `fixed_upstreams`.
     pub ext_proc: bool,
-    /// A fixed upstream for measurements without routing by header.
-    pub fixed_upstream: Option<SocketAddr>,
+    /// Upstreams in turn, for measurements without routing by header; none routes by header.
+    pub fixed_upstreams: Vec<SocketAddr>,
 }
 
 impl Default for Options {
@@ -34,7 +34,7 @@ impl Default for Options {
             tls: false,
             concurrency: 2,
             ext_proc: true,
-            fixed_upstream: None,
+            fixed_upstreams: Vec::new(),
         }
     }
 }
@@ -169,16 +169,19 @@ fn bootstrap(listener: SocketAddr, admin: SocketAddr, ext_proc: SocketAddr, opti
         }
     }));
     let breakers = json!({"thresholds": [{"max_connections": 40000, "max_requests": 40000, "max_pending_requests": 40000}]});
-    let engines = match options.fixed_upstream {
-        None => json!({
+    let engines = if options.fixed_upstreams.is_empty() {
+        json!({
             "name": "engines", "type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED", "connect_timeout": "10s",
             "circuit_breakers": breakers,
             "original_dst_lb_config": {"use_http_header": true, "http_header_name": "x-gateway-destination-endpoint"}
-        }),
-        Some(address) => json!({
+        })
+    } else {
+        let endpoint = |address: &SocketAddr| json!({"endpoint": {"address": socket(*address)}});
+        let endpoints: Vec<_> = options.fixed_upstreams.iter().map(endpoint).collect();
+        json!({
             "name": "engines", "type": "STATIC", "connect_timeout": "10s", "circuit_breakers": breakers,
-            "load_assignment": {"cluster_name": "engines", "endpoints": [{"lb_endpoints": [{"endpoint": {"address": socket(address)}}]}]}
-        }),
+            "load_assignment": {"cluster_name": "engines", "endpoints": [{"lb_endpoints": endpoints}]}
+        })
     };
     let mut ext_proc_cluster = json!({
         "name": "ext_proc", "type": "STATIC", "connect_timeout": "10s", "circuit_breakers": breakers,

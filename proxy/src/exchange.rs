@@ -187,7 +187,7 @@ async fn send_to<R: Route>(
 /// How a broken stream goes on.
 pub(crate) enum Resumed {
     /// A target sends the rest.
-    Started(Started),
+    Started(Box<Started>),
     /// These bytes complete it.
     Complete(Bytes),
     /// Nobody can continue it.
@@ -209,7 +209,7 @@ pub(crate) async fn resume<R: Route>(
         };
         match send_to(shared, head, target, &VecDeque::from(body)).await {
             Ok(started) if started.head.status == StatusCode::OK && started.is_event_stream() => {
-                return Resumed::Started(started);
+                return Resumed::Started(Box::new(started));
             }
             Ok(started) if started.head.status.is_client_error() => {
                 // Another target would refuse it as well.

@@ -76,10 +76,13 @@ pub(crate) struct FromTarget<R: Route> {
 enum Source<R: Route> {
     Target(Box<Reading<R>>),
     /// A target died; another one is asked for the rest.
-    Resuming(Pin<Box<dyn Future<Output = (Tracked<R::Flight>, request::Parts, Resumed)> + Send>>),
+    Resuming(Pin<Box<dyn Future<Output = Continued<R>> + Send>>),
     /// Nothing follows.
     Ended,
 }
+
+/// What a finished search for somebody who continues the answer gives back.
+type Continued<R> = (Tracked<<R as Route>::Flight>, request::Parts, Resumed);
 
 struct Reading<R: Route> {
     body: Incoming,
@@ -144,7 +147,7 @@ impl<R: Route> FromTarget<R> {
         self.last_chunk = Instant::now();
         match first.map(Frame::into_data) {
             Some(Ok(chunk)) => self.take(reading, chunk),
-            _ => self.complete(reading),
+            _ => self.complete(*reading),
         }
         head
     }
@@ -166,19 +169,19 @@ impl<R: Route> FromTarget<R> {
         self.accept(reading.tracked.flight(), chunk, false);
         // With a known length hyper asks no further after the last byte: the end is now.
         if reading.body.is_end_stream() {
-            self.complete(reading);
+            self.complete(*reading);
         } else {
             self.source = Source::Target(reading);
         }
     }
 
-    fn complete(&mut self, reading: Box<Reading<R>>) {
+    fn complete(&mut self, reading: Reading<R>) {
         let Reading {
             sender,
             target,
             mut tracked,
             ..
-        } = *reading;
+        } = reading;
         self.accept(tracked.flight(), Bytes::new(), true);
         tracked.end(Outcome::Complete);
         self.shared.pool.put(target, sender);
@@ -186,10 +189,10 @@ impl<R: Route> FromTarget<R> {
 
     /// The answer broke off. An event stream is continued by another target or ends with an error
     /// event that clients raise; for any other body the returned error makes hyper cut the connection.
-    fn fail(&mut self, reading: Box<Reading<R>>, error: RelayError) -> Result<(), RelayError> {
+    fn fail(&mut self, reading: Reading<R>, error: RelayError) -> Result<(), RelayError> {
         let Reading {
             target, mut tracked, ..
-        } = *reading;
+        } = reading;
         tracing::warn!(%target, %error, "answer broke off");
         let (Some(events), Some(mut request)) = (self.events.as_mut(), self.request.take()) else {
             tracked.end(Outcome::TargetFailed);
@@ -208,7 +211,7 @@ impl<R: Route> FromTarget<R> {
         match resumed {
             Resumed::Started(started) => {
                 self.request = Some(request);
-                self.read(started, tracked);
+                self.read(*started, tracked);
             }
             Resumed::Complete(rest) => {
                 self.accept(tracked.flight(), rest, true);
@@ -264,7 +267,7 @@ impl<R: Route> FromTarget<R> {
                     continue;
                 }
                 Poll::Ready(None) => {
-                    self.complete(reading);
+                    self.complete(*reading);
                     continue;
                 }
                 Poll::Ready(Some(Err(error))) => RelayError::Target(error),
@@ -276,7 +279,7 @@ impl<R: Route> FromTarget<R> {
                     Poll::Ready(()) => RelayError::Idle,
                 },
             };
-            if let Err(error) = self.fail(reading, failed) {
+            if let Err(error) = self.fail(*reading, failed) {
                 return Poll::Ready(Some(Err(error)));
             }
         }

@@ -1,9 +1,11 @@
-//! The least that an ext-proc server on this stack can do: a fixed endpoint, bodies echoed.
+//! The least that an ext-proc server on this stack can do: endpoints in turn, bodies echoed.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -20,7 +22,7 @@ use tonic::server::{Grpc, StreamingService};
 use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 
-/// First argument of the process that runs it; the second is the endpoint.
+/// First argument of the process that runs it; the second is the endpoints, with commas.
 pub(crate) const ROLE: &str = "floor";
 
 /// Windows as our server has them: what is compared is the work above the transport.
@@ -30,15 +32,18 @@ const MAX_STREAMS: u32 = 100_000;
 
 /// Serves until it is killed; says where first.
 pub(crate) fn run() {
-    let endpoint = Bytes::from(std::env::args().nth(2).expect("an endpoint"));
+    let endpoints = std::env::args().nth(2).expect("endpoints");
+    let endpoints: Arc<[Bytes]> = endpoints.split(',').map(|one| one.to_owned().into()).collect();
+    let turn = Arc::new(AtomicUsize::new(0));
     super::runtime().block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
         println!("{}", listener.local_addr().expect("its address"));
         while let Ok((stream, _)) = listener.accept().await {
             let _ = stream.set_nodelay(true);
-            let endpoint = endpoint.clone();
+            let (endpoints, turn) = (Arc::clone(&endpoints), Arc::clone(&turn));
             let service = service_fn(move |request| {
-                let process = Process(endpoint.clone());
+                let turn = turn.fetch_add(1, Ordering::Relaxed);
+                let process = Process(endpoints[turn % endpoints.len()].clone());
                 async move {
                     let codec = ProstCodec::<ProcessingResponse, ProcessingRequest>::new();
                     Ok::<_, Infallible>(Grpc::new(codec).streaming(process, request).await)

@@ -1,8 +1,10 @@
 //! What our picker costs behind Envoy, against the floor of the same stack.
 //!
-//! The floor is a server on tonic and prost over `Bytes` that answers every stream with a fixed
-//! endpoint and echoes the bodies. Both run behind an Envoy of their own, in alternating rounds, with
-//! the same eight engines; the median of the rounds counts. CPU time is that of the server's process.
+//! The floor is a server on tonic and prost over `Bytes` that answers every stream with the next one of a
+//! fixed list of endpoints and echoes the bodies. Both run behind an Envoy of their own, in alternating
+//! rounds, with the same eight engines; the median of the rounds counts. All subjects spread over all
+//! engines: with one endpoint only, Envoy would keep one warm pool of connections for the floor and eight
+//! cooler ones for us, and the difference would be Envoy's. CPU time is that of the server's process.
 //!
 //! ```text
 //!  load ──▶ Envoy ──▶ floor | llmd epp     (ext-proc; none for the latency that is subtracted)
@@ -132,7 +134,8 @@ async fn measure() {
     let addresses: Vec<SocketAddr> = engines.wait_for_line("the engines' addresses", |line| {
         line.split(' ').map(|address| address.parse().ok()).collect()
     });
-    let mut floor = role(&format!("{} {}", floor::ROLE, addresses[0]));
+    let names: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
+    let mut floor = role(&format!("{} {}", floor::ROLE, names.join(",")));
     let floor_address = floor.wait_for_line("the floor's address", |line| line.parse().ok());
     let options = epp::Options {
         flags: vec!["--tracing=false".to_owned()],
@@ -143,7 +146,7 @@ async fn measure() {
     let with = envoy::Options::default();
     let without = envoy::Options {
         ext_proc: false,
-        fixed_upstream: Some(addresses[0]),
+        fixed_upstreams: addresses.clone(),
         ..envoy::Options::default()
     };
     let mut none = Subject::new(Envoy::start(floor_address, &without).await, floor.pid());

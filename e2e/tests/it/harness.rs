@@ -9,7 +9,7 @@ async fn envoy_passes_bytes_to_a_recording_upstream() {
     let upstream = Echo::start(Reply::Body).await;
     let options = Options {
         ext_proc: false,
-        fixed_upstream: Some(upstream.address),
+        fixed_upstreams: vec![upstream.address],
         ..Options::default()
     };
     let envoy = Envoy::start(upstream.address, &options).await;

@@ -170,7 +170,7 @@ fn the_rest_carries_on_under_the_first_id_with_one_opening_and_the_whole_usage()
         r#"{"id":"second","object":"chat.completion.chunk","created":9,"model":"m","choices":[],"usage":{"prompt_tokens":12,"total_tokens":15,"completion_tokens":3,"prompt_tokens_details":{"cached_tokens":11}}}"#,
         "[DONE]",
     ];
-    let stream: String = rest.iter().map(|data| format!("data: {data}\n\n")).collect();
+    let stream: String = rest.map(|data| ["data: ", data, "\n\n"].concat()).concat();
     for size in [1, 7, 100, 10_000] {
         let mut seam = Seam::after(&begun());
         let mut out = Vec::new();

@@ -107,7 +107,7 @@ async fn open_a_dead_picker_lets_requests_without_a_body_pass() {
     let options = envoy::Options {
         fail_open: true,
         // Without the picker's header there must be another way to an engine.
-        fixed_upstream: Some(upstream.address),
+        fixed_upstreams: vec![upstream.address],
         ..envoy::Options::default()
     };
     let envoy = Envoy::start(epp.ext_proc, &options).await;

@@ -54,12 +54,6 @@ fn kill_dash_nine_of_up_leaves_no_process_and_no_key() {
 
 /// The directory of the run, as the router's command line shows it.
 fn private_dir(up: &Up) -> PathBuf {
-    let router = up.pid_of("test-epp-0");
-    let line = std::fs::read(format!("/proc/{router}/cmdline")).unwrap();
-    let line = String::from_utf8_lossy(&line).into_owned();
-    let key = line
-        .split('\0')
-        .find_map(|arg| arg.strip_prefix("--proxy-api-key-file="))
-        .unwrap();
+    let key = up.router_flag("proxy-api-key-file").unwrap();
     PathBuf::from(key).parent().unwrap().to_owned()
 }

@@ -67,8 +67,82 @@ async fn a_killed_engine_under_load_costs_no_client_an_error_and_comes_back() {
     assert!(failures.is_empty(), "{failures:?}");
 }
 
+/// Streams that the router has continued so far.
+async fn continued(up: &Up) -> u64 {
+    let port = up.router_flag("metrics-port").unwrap();
+    let address = format!("127.0.0.1:{port}").parse().unwrap();
+    let page = llmd_e2e::http::get(address, "/metrics").await.unwrap().text();
+    let line = "llmd_proxy_stream_continuations_total{result=\"continued\"} ";
+    let count = page.lines().find_map(|metric| metric.strip_prefix(line));
+    count.expect("the metric").parse().unwrap()
+}
+
+/// Streams that run while an engine is killed, compared with the same answers asked for in peace.
+const STREAMS: &str = r#"
+import concurrent.futures, pathlib, sys, threading, openai
+client = openai.OpenAI(base_url=sys.argv[1], api_key="none", max_retries=0)
+COUNT, TOKENS = 12, 150
+options = dict(model="test/model", max_tokens=TOKENS, extra_body={"ignore_eos": True})
+def ask(number, **more):
+    return client.chat.completions.create(messages=[{"role": "user", "content": f"Story {number}"}], **options, **more)
+with concurrent.futures.ThreadPoolExecutor(COUNT) as pool:
+    expected = [answer.choices[0].message.content for answer in pool.map(ask, range(COUNT))]
+started, problems = threading.Barrier(COUNT + 1), []
+def stream(number):
+    text, ids, usage, finish = "", set(), None, None
+    try:
+        for index, chunk in enumerate(ask(number, stream=True, stream_options={"include_usage": True})):
+            if index == 5:
+                started.wait(60)
+            ids.add(chunk.id)
+            usage = chunk.usage or usage
+            for choice in chunk.choices:
+                text += choice.delta.content or ""
+                finish = choice.finish_reason or finish
+        if text != expected[number]:
+            problems.append(f"{number}: {text!r} instead of {expected[number]!r}")
+        if (len(ids), finish, usage.completion_tokens) != (1, "length", TOKENS):
+            problems.append(f"{number}: {ids} {finish} {usage}")
+    except Exception as error:
+        problems.append(f"{number}: {error!r}")
+threads = [threading.Thread(target=stream, args=[number]) for number in range(COUNT)]
+for thread in threads: thread.start()
+started.wait(60)
+pathlib.Path(MARK).touch()
+for thread in threads: thread.join()
+print("\n".join(problems))
+"#;
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_on_a_killed_engine_ends_with_one_error_event() {
+async fn streams_on_a_killed_engine_go_on_and_the_official_client_sees_no_error() {
+    let up = Up::file(&deployment(
+        2,
+        &[("inter-token-latency", "10ms"), ("time-to-first-token", "20ms")],
+    ));
+    let engines = ["test-decode-0", "test-decode-1"];
+    let marks = tempfile::tempdir().unwrap();
+    for (round, killed) in engines.iter().enumerate() {
+        let before = continued(&up).await;
+        let mark = marks.path().join(round.to_string());
+        let script = format!("MARK = {mark:?}\n{STREAMS}");
+        tokio::task::block_in_place(|| {
+            up.wait_for_engines(&engines);
+            std::thread::scope(|scope| {
+                let client = scope.spawn(|| llmd_e2e::tools::python(&script, &up.url));
+                poll_until("running streams", DEADLINE, || mark.exists().then_some(()));
+                kill_now(up.pid_of(killed));
+                assert_eq!(client.join().unwrap().trim(), "");
+            });
+            poll_until("the restart", DEADLINE, || {
+                (up.rows().get(*killed)?["restarts"] == 1).then_some(())
+            });
+        });
+        assert!(continued(&up).await > before, "a stream moved");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_no_other_engine_can_continue_ends_with_one_error_event() {
     let up = Up::file(&deployment(1, &[("inter-token-latency", "20ms")]));
     let request = hyper::Request::post("/v1/chat/completions")
         .header("host", "llmd.test")

@@ -119,6 +119,16 @@ impl Up {
         self.rows()[name]["pid"].as_u64().unwrap() as u32
     }
 
+    /// A flag on the router's command line.
+    pub fn router_flag(&self, name: &str) -> Option<String> {
+        let router = self.pid_of("test-epp-0");
+        let line = std::fs::read(format!("/proc/{router}/cmdline")).unwrap();
+        let flag = format!("--{name}=");
+        String::from_utf8_lossy(&line)
+            .split('\0')
+            .find_map(|arg| arg.strip_prefix(&flag).map(str::to_owned))
+    }
+
     /// Waits for a note that contains `text`.
     pub fn wait_for_note(&mut self, text: &str) -> String {
         self.process.wait_for_line(text, |line| {
