@@ -1,7 +1,9 @@
 //! `llmd up`: loads, runs, shows and follows edits until it is told to stop.
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -311,6 +313,7 @@ fn reachable(bind: IpAddr) -> IpAddr {
 fn private_dir() -> Result<tempfile::TempDir, LocalError> {
     tempfile::Builder::new()
         .prefix(crate::parent::DIR_PREFIX)
+        .permissions(Permissions::from_mode(0o700))
         .tempdir()
         .map_err(|source| LocalError::File {
             action: "create",

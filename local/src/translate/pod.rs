@@ -241,8 +241,16 @@ fn container_plan(
     })
 }
 
+/// What a program gets of the user's environment. Our own settings stay here: the router's API key is
+/// none of an engine's business.
 fn inherited(user: &BTreeMap<String, String>, own: bool) -> BTreeMap<String, String> {
-    let keep = |name: &str| !own || PASSED_TO_OWN.contains(&name) || name.starts_with("OTEL_");
+    let keep = |name: &str| {
+        if own {
+            PASSED_TO_OWN.contains(&name) || name.starts_with("OTEL_")
+        } else {
+            !name.starts_with("LLMD_")
+        }
+    };
     user.iter()
         .filter(|(name, _)| keep(name))
         .map(|(name, value)| (name.clone(), value.clone()))
@@ -370,4 +378,19 @@ fn probe(
 /// The directory of a pod's volumes, to be removed with it.
 pub fn volume_dir(machine: &Machine, pod: &str) -> PathBuf {
     Path::new(&machine.dir).join("pods").join(pod)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn engines_get_the_users_environment_without_our_settings() {
+        let user: BTreeMap<String, String> = ["PATH", "HF_HOME", "LLMD_API_KEY", "OTEL_SERVICE_NAME"]
+            .map(|name| (name.to_owned(), "x".to_owned()))
+            .into();
+        let names = |own| inherited(&user, own).into_keys().collect::<Vec<_>>();
+        assert_eq!(names(false), ["HF_HOME", "OTEL_SERVICE_NAME", "PATH"]);
+        assert!(!names(true).contains(&"LLMD_API_KEY".to_owned()));
+    }
 }

@@ -1,5 +1,6 @@
 //! However it ends, no process stays.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use nix::sys::signal::{Signal, kill};
@@ -46,6 +47,8 @@ fn kill_dash_nine_of_up_leaves_no_process_and_no_key() {
     let pids = up.pids();
     let dir = private_dir(&up);
     assert!(dir.join("api-key").exists());
+    let mode = std::fs::metadata(&dir).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700, "other users cannot look in");
     kill(Pid::from_raw(up.process.pid().cast_signed()), Signal::SIGKILL).unwrap();
     up.process.wait(DEADLINE);
     wait_until_gone(&pids);
