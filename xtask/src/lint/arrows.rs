@@ -55,7 +55,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "llmd-e2e-cluster",
         ],
     ),
-    ("llmd-e2e-cluster", &[]),
+    ("llmd-e2e-cluster", &["llmd-crds"]),
     ("xtask", &[]),
 ];
 

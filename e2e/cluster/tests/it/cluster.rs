@@ -1,0 +1,5 @@
+//! Tiers A and B.
+
+mod api;
+mod control;
+mod ending;
