@@ -1,20 +1,26 @@
 //! What kind of cluster to start, and the order in which its parts start.
 
+use std::collections::BTreeMap;
 use std::future::{Future, IntoFuture};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use futures_util::future::try_join_all;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::Api;
 
-use crate::cluster::{Cluster, Inner};
+use crate::cluster::{Cluster, Inner, Own};
 use crate::components::Components;
 use crate::control_plane::{ControlPlane, Place};
 use crate::keys::Authority;
+use crate::node::Node;
 use crate::poll::poll_until;
-use crate::{artifacts, client, definitions, golden, run_folder, tool};
+use crate::relay::Relay;
+use crate::{artifacts, client, definitions, golden, image, node, run_folder, tool};
 
 /// Which processes a cluster has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +29,8 @@ pub(crate) enum Tier {
     Api,
     /// And controller manager, scheduler, fake nodes.
     Control,
+    /// And real nodes.
+    Node,
 }
 
 /// A cluster to be; `.await` starts it.
@@ -45,7 +53,7 @@ impl Builder {
         }
     }
 
-    /// Serves all foreign kinds: Gateway API, InferencePool and friends, LeaderWorkerSet and DisaggregatedSet, KEDA.
+    /// Serves all foreign kinds: Gateway API, InferencePool and friends, LeaderWorkerSet and `DisaggregatedSet`, KEDA.
     pub fn with_foreign_crds(self) -> Self {
         self.with_foreign(&["gateway", "gaie", "lws", "keda"])
     }
@@ -64,6 +72,11 @@ impl Builder {
 
     async fn start(self) -> anyhow::Result<Cluster> {
         let kube = artifacts::program("kube")?;
+        if self.tier == Tier::Node
+            && let Some(kubeconfig) = std::env::var_os("LLMD_E2E_KUBECONFIG")
+        {
+            return existing(kube, kubeconfig.into());
+        }
         let folders = self
             .foreign
             .iter()
@@ -73,44 +86,52 @@ impl Builder {
         if !golden.exists() {
             make_golden(&kube, &folders, &golden).await?;
         }
-        let started = Started::new(&kube, Some(&golden)).await?;
-        let logs_on_failure = |error| {
-            started.components.print_logs();
-            error
+        let mut starting = Starting::new(kube, Some(&golden))?;
+        let (keys, plane) = if self.tier == Tier::Node {
+            starting.real_nodes(self.nodes).await?
+        } else {
+            starting.on_host().await?
         };
-        self.finish(&started, &kube).await.map_err(logs_on_failure)?;
-        let cluster = started.into_cluster(kube, self.tier);
-        if self.nodes > 0 {
-            cluster
-                .add_fake_nodes(self.nodes, &[], 8)
-                .await
-                .inspect_err(|_| cluster.print_logs())?;
-        }
-        Ok(cluster)
+        self.finish(starting.cluster(self.tier, keys, plane)).await
     }
 
-    async fn finish(&self, started: &Started, kube: &Path) -> anyhow::Result<()> {
-        if self.tier == Tier::Control {
-            started.plane.start_controllers(&started.components)?;
-            crate::fake_nodes::start_kwok(&started.components, &started.keys.file("admin.conf"))?;
+    /// Everything that needs an API server.
+    async fn finish(&self, cluster: Cluster) -> anyhow::Result<Cluster> {
+        let finished = async {
+            let components = &cluster.inner.components;
+            let own = cluster.own()?;
+            if self.tier != Tier::Api {
+                own.plane.start_controllers(components)?;
+            }
+            let client = cluster.client().await?;
+            if self.ours {
+                definitions::apply_ours(&client).await?;
+            }
+            match self.tier {
+                Tier::Api => {}
+                Tier::Control => {
+                    if self.nodes > 0 {
+                        cluster.add_fake_nodes(self.nodes, &[], 8).await?;
+                    }
+                }
+                Tier::Node => node::ready(&cluster, &own.nodes).await?,
+            }
+            if self.tier != Tier::Api {
+                let accounts: Api<ServiceAccount> = Api::namespaced(client, "default");
+                poll_until("the ServiceAccount default/default", || async {
+                    accounts.get("default").await.ok()
+                })
+                .await?;
+            }
+            Ok(())
+        };
+        match finished.await {
+            Ok(()) => Ok(cluster),
+            Err(error) => {
+                cluster.print_logs();
+                Err(error)
+            }
         }
-        let client = client::connect(&started.kubeconfig).await?;
-        if self.ours {
-            definitions::apply_ours(&client).await?;
-        }
-        if self.tier == Tier::Control {
-            let accounts: Api<ServiceAccount> = Api::namespaced(client, "default");
-            poll_until("the ServiceAccount default/default", || async {
-                started.components.check("kube-controller-manager").ok()?;
-                accounts.get("default").await.ok()
-            })
-            .await?;
-        }
-        // Discovery of what kubectl will be asked for, once and not in the first test.
-        let mut list = tool::kubectl(kube, &started.kubeconfig);
-        list.args(["api-resources", "--no-headers"]);
-        tool::run(list, None).await?;
-        Ok(())
     }
 }
 
@@ -123,68 +144,137 @@ impl IntoFuture for Builder {
     }
 }
 
-/// A control plane that answers.
-struct Started {
+/// A cluster whose parts start.
+struct Starting {
     dir: PathBuf,
     components: Components,
-    keys: Authority,
-    plane: ControlPlane,
+    kube: PathBuf,
     kubeconfig: PathBuf,
+    forwards: BTreeMap<SocketAddr, Relay>,
+    nodes: Vec<Node>,
 }
 
-impl Started {
-    async fn new(kube: &Path, golden: Option<&Path>) -> anyhow::Result<Self> {
+impl Starting {
+    fn new(kube: PathBuf, golden: Option<&Path>) -> anyhow::Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let dir = run_folder::create(COUNT.fetch_add(1, Ordering::Relaxed))?;
         let components = Components::new(&dir)?;
         if let Some(golden) = golden {
             golden::restore(golden, &dir)?;
         }
-        let pki = dir.join("pki");
-        std::fs::create_dir_all(&pki)?;
-        let keys = Authority::open(&pki)?;
-        let plane = ControlPlane::prepare(&dir, kube.to_path_buf(), Place::Host, &keys)?;
-        let kubeconfig = pki.join("admin.conf");
-        let started = Self {
+        std::fs::create_dir_all(dir.join("pki"))?;
+        Ok(Self {
+            kubeconfig: dir.join("pki/admin.conf"),
             dir,
             components,
-            keys,
-            plane,
-            kubeconfig,
-        };
-        if let Err(error) = started.store_and_api().await {
-            started.components.print_logs();
-            return Err(error).context("the control plane did not start");
-        }
-        Ok(started)
-    }
-
-    async fn store_and_api(&self) -> anyhow::Result<()> {
-        self.plane.start_etcd(&self.components).await?;
-        self.plane.start_apiserver(&self.components)?;
-        client::ready(&self.kubeconfig, &self.components).await
-    }
-
-    fn into_cluster(self, kube: PathBuf, tier: Tier) -> Cluster {
-        Cluster::new(Inner {
-            dir: self.dir,
             kube,
+            forwards: BTreeMap::new(),
+            nodes: Vec::new(),
+        })
+    }
+
+    /// The control plane as processes beside the test.
+    async fn on_host(&mut self) -> anyhow::Result<(Authority, ControlPlane)> {
+        let keys = Authority::open(&self.dir.join("pki"))?;
+        let plane = ControlPlane::prepare(&self.dir, self.kube.clone(), Place::Host, &keys)?;
+        self.store_and_api(&plane).await?;
+        Ok((keys, plane))
+    }
+
+    /// The control plane in the network of a first real node, and all nodes.
+    async fn real_nodes(&mut self, count: usize) -> anyhow::Result<(Authority, ControlPlane)> {
+        let missing = node::probe::missing();
+        if !missing.is_empty() {
+            bail!("real nodes cannot run here; missing: {}", missing.join("; "));
+        }
+        let count = u8::try_from(count).ok().filter(|count| (1..=50).contains(count));
+        let count = count.context("a cluster has 1 to 50 real nodes")?;
+        let first = Node::new(&self.components, &self.dir, 1, &[]).await?;
+        let pid = first.pid();
+        self.nodes.push(first);
+        let keys = Authority::open(&self.dir.join("pki"))?;
+        let plane = ControlPlane::prepare(&self.dir, self.kube.clone(), Place::Node(pid), &keys)?;
+        let relay = Relay::new(pid, plane.api())?;
+        keys.kubeconfig("admin", &format!("https://{}", relay.address()))?;
+        self.forwards.insert(plane.api(), relay);
+        for number in 2..=count {
+            let node = Node::new(&self.components, &self.dir, number, &self.nodes).await?;
+            self.nodes.push(node);
+        }
+        let pause = self.dir.join("pause.tar");
+        image::pack_pause(&pause)?;
+        let containers = try_join_all(self.nodes.iter().map(|node| async {
+            node.start_containerd(&self.components).await?;
+            node.import(&pause).await
+        }));
+        if let Err(error) = tokio::try_join!(self.store_and_api(&plane), containers) {
+            self.components.print_logs();
+            return Err(error);
+        }
+        let server = plane.server();
+        for node in &self.nodes {
+            node.start_kubelet(&self.components, &self.kube, &keys, &server)?;
+        }
+        self.nodes[0].start_dns(&self.components, &keys, &server)?;
+        Ok((keys, plane))
+    }
+
+    async fn store_and_api(&self, plane: &ControlPlane) -> anyhow::Result<()> {
+        let started = async {
+            plane.start_etcd(&self.components).await?;
+            plane.start_apiserver(&self.components)?;
+            client::ready(&self.kubeconfig, &self.components).await
+        };
+        started
+            .await
+            .inspect_err(|_| self.components.print_logs())
+            .context("the control plane did not start")
+    }
+
+    fn cluster(self, tier: Tier, keys: Authority, plane: ControlPlane) -> Cluster {
+        let server = match self.forwards.get(&plane.api()) {
+            None => plane.server(),
+            Some(relay) => format!("https://{}", relay.address()),
+        };
+        Cluster::new(Inner {
+            kube: self.kube,
             tier,
             kubeconfig: self.kubeconfig,
-            keys: self.keys,
-            plane: self.plane,
+            own: Some(Own {
+                keys,
+                plane,
+                server,
+                nodes: self.nodes,
+            }),
+            forwards: Mutex::new(self.forwards),
             components: self.components,
+            dir: self.dir,
         })
     }
 }
 
+/// A cluster that somebody else runs; we only get a folder for helm's files.
+fn existing(kube: PathBuf, kubeconfig: PathBuf) -> anyhow::Result<Cluster> {
+    let starting = Starting::new(kube, None)?;
+    Ok(Cluster::new(Inner {
+        kube: starting.kube,
+        tier: Tier::Node,
+        kubeconfig,
+        own: None,
+        forwards: Mutex::default(),
+        components: starting.components,
+        dir: starting.dir,
+    }))
+}
+
 /// Starts a cluster from nothing, gives it the foreign definitions and saves it.
 async fn make_golden(kube: &Path, folders: &[PathBuf], golden: &Path) -> anyhow::Result<()> {
-    let started = Started::new(kube, None).await?;
+    let mut starting = Starting::new(kube.to_path_buf(), None)?;
+    let (_, plane) = starting.on_host().await?;
     let made = async {
-        definitions::apply_folders(|| tool::kubectl(kube, &started.kubeconfig), folders).await?;
-        started.plane.stop_store(&started.components).await?;
-        golden::save(&started.dir, golden)
+        definitions::apply_folders(|| tool::kubectl(kube, &starting.kubeconfig), folders).await?;
+        plane.stop_store(&starting.components).await?;
+        golden::save(&starting.dir, golden)
     };
-    made.await.inspect_err(|_| started.components.print_logs())
+    made.await.inspect_err(|_| starting.components.print_logs())
 }

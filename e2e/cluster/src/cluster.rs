@@ -1,7 +1,10 @@
 //! A running cluster and what tests ask of it.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
 use kube::Client;
@@ -12,6 +15,8 @@ use crate::components::Components;
 use crate::control_plane::ControlPlane;
 use crate::keys::Authority;
 use crate::namespace::Namespace;
+use crate::node::{Node, probe};
+use crate::relay::Relay;
 use crate::{artifacts, client, tool};
 
 /// A handle of a running cluster. It ends with the last handle, and with the process.
@@ -23,13 +28,24 @@ pub struct Cluster {
 }
 
 pub(crate) struct Inner {
-    pub(crate) dir: PathBuf,
     pub(crate) kube: PathBuf,
     pub(crate) tier: Tier,
     pub(crate) kubeconfig: PathBuf,
+    /// `None` for a cluster that was there before.
+    pub(crate) own: Option<Own>,
+    /// Before the components, so that nothing connects to what ends.
+    pub(crate) forwards: Mutex<BTreeMap<SocketAddr, Relay>>,
+    pub(crate) components: Components,
+    pub(crate) dir: PathBuf,
+}
+
+/// What is known of a cluster that we started.
+pub(crate) struct Own {
     pub(crate) keys: Authority,
     pub(crate) plane: ControlPlane,
-    pub(crate) components: Components,
+    /// Where users on the host find the API server.
+    pub(crate) server: String,
+    pub(crate) nodes: Vec<Node>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -71,6 +87,17 @@ impl Cluster {
     /// once and have an address, but nothing listens there.
     pub fn control(nodes: usize) -> Builder {
         Builder::new(Tier::Control, nodes)
+    }
+
+    /// A whole cluster with `nodes` (at least 1) real nodes that run pods, in namespaces of their own. Needs root, Linux
+    /// and what [`Cluster::missing_for_nodes`] looks for. With `LLMD_E2E_KUBECONFIG` it is that cluster instead.
+    pub fn node(nodes: usize) -> Builder {
+        Builder::new(Tier::Node, nodes)
+    }
+
+    /// What this machine lacks for [`Cluster::node`], in words; empty when it lacks nothing.
+    pub fn missing_for_nodes() -> Vec<String> {
+        probe::missing()
     }
 
     pub(crate) fn new(inner: Inner) -> Self {
@@ -138,8 +165,9 @@ impl Cluster {
             .chars()
             .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
             .collect();
-        self.inner.keys.sign(&file, name, group, &[], &[])?;
-        let kubeconfig = self.inner.keys.kubeconfig(&file, &self.inner.plane.server())?;
+        let own = self.own()?;
+        own.keys.sign(&file, name, group, &[], &[])?;
+        let kubeconfig = own.keys.kubeconfig(&file, &own.server)?;
         Ok(User { kubeconfig })
     }
 
@@ -153,7 +181,7 @@ impl Cluster {
 
     /// Starts the API server again at the same address and waits until it is ready.
     pub async fn start_apiserver(&self) -> anyhow::Result<()> {
-        self.inner.plane.start_apiserver(&self.inner.components)?;
+        self.own()?.plane.start_apiserver(&self.inner.components)?;
         client::ready(self.kubeconfig(), &self.inner.components)
             .await
             .inspect_err(|_| self.print_logs())
@@ -163,11 +191,43 @@ impl Cluster {
     pub async fn restart_etcd(&self) -> anyhow::Result<()> {
         let components = &self.inner.components;
         components.stop("etcd", Signal::SIGTERM).await?;
-        self.inner.plane.start_etcd(components).await?;
+        self.own()?.plane.start_etcd(components).await?;
         client::ready(self.kubeconfig(), components)
             .await
             .context("the API server did not find etcd again")
             .inspect_err(|_| self.print_logs())
+    }
+
+    /// A local address that leads to a TCP port of an address in the network of the real nodes: a pod, a Service or a
+    /// node. It stays for the life of the cluster.
+    pub fn forward(&self, address: IpAddr, port: u16) -> anyhow::Result<SocketAddr> {
+        let target = SocketAddr::new(address, port);
+        let pid = self
+            .real_nodes()?
+            .first()
+            .context("only a cluster with real nodes has a network")?
+            .pid();
+        let mut forwards = self.inner.forwards.lock().unwrap_or_else(PoisonError::into_inner);
+        let relay = match forwards.entry(target) {
+            Entry::Occupied(there) => there.into_mut(),
+            Entry::Vacant(free) => free.insert(Relay::new(pid, target)?),
+        };
+        Ok(relay.address())
+    }
+
+    /// Whether the cluster was there before (`LLMD_E2E_KUBECONFIG`) and is not ours to break.
+    pub fn is_foreign(&self) -> bool {
+        self.inner.own.is_none()
+    }
+
+    pub(crate) fn own(&self) -> anyhow::Result<&Own> {
+        self.inner.own.as_ref().context(
+            "the cluster of LLMD_E2E_KUBECONFIG is not ours: nothing of it is started, stopped or signed",
+        )
+    }
+
+    pub(crate) fn real_nodes(&self) -> anyhow::Result<&[Node]> {
+        Ok(&self.own()?.nodes)
     }
 
     /// Prints the last error lines of each component to standard error.

@@ -37,7 +37,25 @@ impl Components {
     }
 
     /// Starts a process under a name. Returns its id.
-    pub(crate) fn start(&self, name: &str, mut command: Command) -> anyhow::Result<u32> {
+    pub(crate) fn start(&self, name: &str, command: Command) -> anyhow::Result<u32> {
+        self.spawn(&mut self.lock(), name, command)
+    }
+
+    /// Starts a process unless one of that name runs.
+    pub(crate) fn start_once(&self, name: &str, command: Command) -> anyhow::Result<()> {
+        let mut running = self.lock();
+        if !running.contains_key(name) {
+            self.spawn(&mut running, name, command)?;
+        }
+        Ok(())
+    }
+
+    fn spawn(
+        &self,
+        running: &mut BTreeMap<String, Child>,
+        name: &str,
+        mut command: Command,
+    ) -> anyhow::Result<u32> {
         let log = File::options()
             .create(true)
             .append(true)
@@ -53,8 +71,16 @@ impl Components {
         if let Some(janitor) = &self.janitor {
             janitor.kills(pid)?;
         }
-        self.lock().insert(name.to_owned(), child);
+        running.insert(name.to_owned(), child);
         Ok(pid)
+    }
+
+    /// Has a cgroup removed with all below it, after the processes.
+    pub(crate) fn removes_cgroup(&self, folder: &Path) -> anyhow::Result<()> {
+        match &self.janitor {
+            Some(janitor) => janitor.removes_cgroup(folder),
+            None => Ok(()),
+        }
     }
 
     /// Fails when a process has ended by itself.
@@ -69,11 +95,6 @@ impl Components {
             None => Ok(()),
             Some(status) => bail!("{name} ended by itself: {status}"),
         }
-    }
-
-    /// Whether a process of that name was started and not stopped.
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.lock().contains_key(name)
     }
 
     /// Sends a signal and waits for the end of the process.

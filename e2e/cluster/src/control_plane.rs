@@ -2,19 +2,19 @@
 //!
 //! Each flag that is not obvious is there for a reason found by trying; see the comments.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context;
 use nix::sys::signal::Signal;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use crate::components::Components;
+use crate::http_probe;
 use crate::keys::Authority;
 use crate::poll::poll_until;
 use crate::ports::Ports;
+use crate::relay::Relay;
 
 /// First address of the Service range; the API server's own Service.
 const API_SERVICE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 96, 0, 1));
@@ -79,11 +79,12 @@ impl ControlPlane {
 
     /// Where the API server listens, as seen from [`Place`].
     pub(crate) fn server(&self) -> String {
-        format!("https://{}:{}", self.address(), self.ports.api)
+        format!("https://{}", self.api())
     }
 
-    pub(crate) fn api_port(&self) -> u16 {
-        self.ports.api
+    /// The same as a socket address.
+    pub(crate) fn api(&self) -> SocketAddr {
+        SocketAddr::new(self.address(), self.ports.api)
     }
 
     fn address(&self) -> IpAddr {
@@ -134,16 +135,17 @@ impl ControlPlane {
             .arg(format!("--initial-advertise-peer-urls={peer}"))
             .arg(format!("--initial-cluster=e2e={peer}"));
         components.start("etcd", command)?;
-        if matches!(self.place, Place::Node(_)) {
-            return Ok(()); // the API server waits for it, and nobody else asks
-        }
-        let port = self.ports.etcd;
+        let port = SocketAddr::new(LOOPBACK, self.ports.etcd);
+        let (address, _relay) = match self.place {
+            Place::Host => (port, None),
+            Place::Node(pid) => {
+                let relay = Relay::new(pid, port)?;
+                (relay.address(), Some(relay))
+            }
+        };
         poll_until("etcd's health", || async move {
-            components
-                .check("etcd")
-                .err()
-                .map(Err)
-                .or(healthy(port).await.map(Ok))
+            let ended = components.check("etcd").err().map(Err);
+            ended.or(http_probe::ok(address, "/health").await.map(Ok))
         })
         .await?
     }
@@ -255,16 +257,4 @@ impl ControlPlane {
             .await
             .context("etcd did not write its store")
     }
-}
-
-/// Whether etcd says that it is healthy; `None` while nobody listens.
-async fn healthy(port: u16) -> Option<()> {
-    let mut stream = TcpStream::connect((LOOPBACK, port)).await.ok()?;
-    stream
-        .write_all(b"GET /health HTTP/1.0\r\nhost: etcd\r\n\r\n")
-        .await
-        .ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.ok()?;
-    answer.contains("\"health\":\"true\"").then_some(())
 }

@@ -18,9 +18,9 @@ use crate::poll::poll_until;
 const GPU: &str = "nvidia.com/gpu";
 
 /// kwok acts as the kubelet of the nodes that carry its annotation. Its built-in stages make pods Ready at once.
-pub(crate) fn start_kwok(components: &Components, kubeconfig: &str) -> anyhow::Result<()> {
+fn start_kwok(components: &Components, kubeconfig: &std::path::Path) -> anyhow::Result<()> {
     let mut command = Command::new(artifacts::program("kwok")?);
-    command.args(["--kubeconfig", kubeconfig]).args([
+    command.arg("--kubeconfig").arg(kubeconfig).args([
         "--manage-all-nodes=false",
         "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake",
         "--cidr=10.250.0.0/16",
@@ -30,13 +30,12 @@ pub(crate) fn start_kwok(components: &Components, kubeconfig: &str) -> anyhow::R
         "--server-address=",
         "--v=ERROR",
     ]);
-    components.start("kwok", command)?;
-    Ok(())
+    components.start_once("kwok", command)
 }
 
 impl Cluster {
     /// Adds `count` fake nodes with these labels and `gpus` NVIDIA GPUs each, and waits until they are Ready. Returns
-    /// their names. Needs [`Cluster::control`].
+    /// their names. Needs a controller manager and a scheduler: not for [`Cluster::api`].
     pub async fn add_fake_nodes(
         &self,
         count: usize,
@@ -44,6 +43,7 @@ impl Cluster {
         gpus: u32,
     ) -> anyhow::Result<Vec<String>> {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        start_kwok(&self.inner.components, self.kubeconfig())?;
         let nodes: Api<Node> = Api::all(self.client().await?);
         let first = NUMBER.fetch_add(count, Ordering::Relaxed);
         let names: Vec<String> = (first..first + count).map(|n| format!("fake-{n}")).collect();

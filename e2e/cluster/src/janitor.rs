@@ -69,6 +69,11 @@ impl Janitor {
         self.note("pids", &pid.to_string())
     }
 
+    /// Has a cgroup removed at the end, with all below it.
+    pub(crate) fn removes_cgroup(&self, folder: &Path) -> anyhow::Result<()> {
+        self.note("cgroups", &folder.display().to_string())
+    }
+
     /// A process that has ended needs no killing: its number may belong to another one soon.
     pub(crate) fn forget(&self, pid: u32) -> anyhow::Result<()> {
         let file = self.dir.join("pids");

@@ -29,8 +29,8 @@ fn sweep(base: &Path) {
         let owner = name
             .to_str()
             .and_then(|name| name.strip_prefix(PREFIX)?.split('-').next()?.parse::<u32>().ok());
+        // its own janitor may be at it, or it may be somebody else's: what cannot be removed stays
         if owner.is_some_and(|owner| !Path::new("/proc").join(owner.to_string()).exists()) {
-            // its own janitor may be at it, or it may be somebody else's
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }

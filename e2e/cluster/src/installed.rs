@@ -1,0 +1,114 @@
+//! Our images and Envoy's in a cluster, and the way to its Services.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use k8s_openapi::api::core::v1::Service;
+use kube::Api;
+
+use crate::cluster::Cluster;
+use crate::image;
+use crate::namespace::Namespace;
+
+/// Where a cluster finds our images.
+#[derive(Debug, Clone)]
+pub struct Images {
+    /// Such as `e2e.local`; the images are `REPOSITORY/llmd` and so on.
+    pub repository: String,
+    /// Tag of all of them.
+    pub tag: String,
+}
+
+impl Images {
+    /// Reference of one of them, such as that of `llmd-epp`.
+    pub fn reference(&self, name: &str) -> String {
+        format!("{}/{name}:{}", self.repository, self.tag)
+    }
+}
+
+/// The `llmd` binary under test: `LLMD_BIN`, else the one beside the running test's target directory.
+fn binary() -> anyhow::Result<PathBuf> {
+    if let Some(path) = std::env::var_os("LLMD_BIN") {
+        return Ok(path.into());
+    }
+    let built = std::env::current_exe()?
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|folder| folder.join("llmd"))
+        .find(|path| path.exists());
+    built.context("no llmd binary: run `cargo build -p llmd` or `cargo xtask test`")
+}
+
+impl Cluster {
+    /// Packs the `llmd` binary under test into images on every real node. On a foreign cluster the images are those of
+    /// `LLMD_E2E_IMAGE_REPOSITORY` and `LLMD_E2E_IMAGE_TAG`.
+    pub async fn install_llmd(&self) -> anyhow::Result<Images> {
+        if self.is_foreign() {
+            let variable = |name: &str| {
+                std::env::var(name).with_context(|| {
+                    format!("{name} is not set: where the cluster of LLMD_E2E_KUBECONFIG finds our images")
+                })
+            };
+            return Ok(Images {
+                repository: variable("LLMD_E2E_IMAGE_REPOSITORY")?,
+                tag: variable("LLMD_E2E_IMAGE_TAG")?,
+            });
+        }
+        self.install_llmd_as(&binary()?, "e2e").await
+    }
+
+    /// The same for any binary and tag, as for an upgrade from one to the other.
+    pub async fn install_llmd_as(&self, binary: &Path, tag: &str) -> anyhow::Result<Images> {
+        let repository = "e2e.local";
+        let archive = self.inner.dir.join(format!("llmd-{tag}.tar"));
+        image::pack_llmd(binary, repository, tag, &archive)?;
+        self.import_and_remove(&archive).await?;
+        Ok(Images {
+            repository: repository.to_owned(),
+            tag: tag.to_owned(),
+        })
+    }
+
+    /// Makes the Envoy binary of `e2e/tools/install.sh` known to every real node as image `name`. A foreign cluster
+    /// pulls it by itself.
+    pub async fn install_envoy(&self, name: &str) -> anyhow::Result<()> {
+        if self.is_foreign() {
+            return Ok(());
+        }
+        let cache = crate::artifacts::cache()?;
+        let binary = cache.with_file_name("tools").join("envoy/bin/envoy");
+        if !binary.exists() {
+            bail!("Envoy is not installed: run `e2e/tools/install.sh` or `cargo xtask test`");
+        }
+        let archive = self.inner.dir.join("envoy.tar");
+        image::pack_envoy(&binary, name, &archive)?;
+        self.import_and_remove(&archive).await
+    }
+
+    async fn import_and_remove(&self, archive: &Path) -> anyhow::Result<()> {
+        self.import(archive).await?;
+        // the run folder is memory
+        Ok(std::fs::remove_file(archive)?)
+    }
+
+    /// The address of a name in the cluster's DNS, asked on the first real node.
+    pub async fn resolve(&self, name: &str) -> anyhow::Result<IpAddr> {
+        let server = self.forward(IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)), 53)?;
+        crate::dns::address(server, name).await
+    }
+}
+
+impl Namespace {
+    /// A local address that leads to a TCP port of a Service. Connections are spread over its pods.
+    pub async fn service(&self, name: &str, port: u16) -> anyhow::Result<SocketAddr> {
+        let services: Api<Service> = Api::default_namespaced(self.client().await?);
+        let address = services.get(name).await?.spec.and_then(|spec| spec.cluster_ip);
+        let address = address.with_context(|| format!("the Service {name} has no address"))?;
+        let address: IpAddr = address
+            .parse()
+            .with_context(|| format!("the Service {name} is headless"))?;
+        self.cluster().forward(address, port)
+    }
+}

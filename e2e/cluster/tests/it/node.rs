@@ -1,0 +1,4 @@
+//! Real nodes.
+
+mod pods;
+mod traces;

@@ -1,0 +1,77 @@
+//! Pods of our own image.
+
+use llmd_e2e_cluster::{Cluster, Shared, poll_until};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+
+static CLUSTER: Shared = Shared::new(|| Cluster::node(2));
+
+fn deployment(image: &str) -> String {
+    format!(
+        r#"
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: sim}}
+spec:
+  replicas: 2
+  selector: {{matchLabels: {{app: sim}}}}
+  template:
+    metadata: {{labels: {{app: sim}}}}
+    spec:
+      topologySpreadConstraints:
+      - {{maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: DoNotSchedule, labelSelector: {{matchLabels: {{app: sim}}}}}}
+      securityContext: {{runAsNonRoot: true, seccompProfile: {{type: RuntimeDefault}}}}
+      containers:
+      - name: sim
+        image: {image}
+        args: [sim, --host, 0.0.0.0, --port, "8000", --model, m]
+        securityContext: {{allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {{drop: [ALL]}}}}
+        readinessProbe: {{httpGet: {{path: /health, port: 8000}}, periodSeconds: 1}}
+        resources: {{limits: {{nvidia.com/gpu: "1"}}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: sim}}
+spec:
+  selector: {{app: sim}}
+  ports: [{{port: 80, targetPort: 8000}}]
+"#
+    )
+}
+
+#[tokio::test]
+async fn pods_of_our_image_on_two_nodes_answer_through_a_service_and_by_name() {
+    let cluster = CLUSTER.get().await.unwrap();
+    let images = cluster.install_llmd().await.unwrap();
+    let namespace = cluster.namespace().await.unwrap();
+    namespace
+        .apply(&deployment(&images.reference("llmd")))
+        .await
+        .unwrap();
+    namespace
+        .kubectl(["rollout", "status", "deployment/sim", "--timeout=60s"])
+        .await
+        .unwrap();
+    let nodes = namespace
+        .kubectl(["get", "pods", "-o", "jsonpath={.items[*].spec.nodeName}"])
+        .await
+        .unwrap();
+    assert!(nodes.contains("n1") && nodes.contains("n2"), "{nodes}");
+
+    let address = namespace.service("sim", 80).await.unwrap();
+    poll_until("an answer through the Service", || async {
+        let stream = tokio::net::TcpStream::connect(address).await.ok()?;
+        let (read, mut write) = stream.into_split();
+        write.write_all(b"GET /health HTTP/1.0\r\n\r\n").await.ok()?;
+        let line = BufReader::new(read).lines().next_line().await.ok()??;
+        line.contains(" 200 ").then_some(())
+    })
+    .await
+    .unwrap();
+
+    let name = format!("sim.{}.svc.cluster.local", namespace.name());
+    poll_until("the Service's name", || async {
+        cluster.resolve(&name).await.ok()
+    })
+    .await
+    .unwrap();
+}
