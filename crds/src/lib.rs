@@ -19,6 +19,8 @@ mod accelerator_profile;
 mod definitions;
 mod deployment;
 mod engine;
+mod inference_model_rewrite;
+mod inference_objective;
 mod inference_pool;
 mod model;
 mod pool;
@@ -32,6 +34,13 @@ pub use accelerator_profile::{AcceleratorProfile, AcceleratorProfileSpec};
 pub use definitions::{all, yaml};
 pub use deployment::{CommonMetadata, LLMDeployment, LLMDeploymentSpec, Rollout, Security};
 pub use engine::{Engine, EngineType, EnvVar, ImagePullPolicy};
+pub use inference_model_rewrite::{
+    InferenceModelRewrite, InferenceModelRewriteSpec, ModelMatch, ModelNameMatch, ModelRewriteRule,
+    TargetModel,
+};
+pub use inference_objective::{
+    InferenceObjective, InferenceObjectiveSpec, PoolRef, TRAFFIC_GROUPS, TRAFFIC_VERSION,
+};
 pub use inference_pool::{
     EndpointPickerRef, InferencePool, InferencePoolSpec, PickerPort, PoolSelector, TargetPort,
 };

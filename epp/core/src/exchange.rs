@@ -10,6 +10,7 @@
 //! [`Exchange::finish`] or, on any other way out, when the exchange is dropped.
 
 mod intake;
+mod names;
 mod response;
 mod select;
 mod subset;
@@ -17,6 +18,7 @@ mod subset;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use llmd_epp_api::{
     Endpoint, ErrorCode, Headers, InferenceRequest, Objective, RejectReason, Rejection, Snapshot,
@@ -25,6 +27,7 @@ use llmd_openai::{BodyKind, Limits, Span, header};
 
 use crate::parsers::Parsers;
 use crate::request_metrics::{RequestLabels, RequestMetrics, RequestRecorder};
+use crate::traffic::TrafficRules;
 use intake::Intake;
 use response::Response;
 pub use select::{HeaderChange, Held, Select, Selection};
@@ -48,6 +51,7 @@ pub struct Epp {
     parsers: Parsers,
     metrics: RequestMetrics,
     options: Options,
+    traffic: ArcSwap<TrafficRules>,
 }
 
 impl Epp {
@@ -63,7 +67,14 @@ impl Epp {
             parsers,
             metrics,
             options,
+            traffic: ArcSwap::default(),
         }
+    }
+
+    /// Takes over priorities and rewrites; requests that are parsed already keep theirs.
+    pub fn set_traffic_rules(&self, rules: TrafficRules) {
+        self.metrics.keep_models(rules.model_names());
+        self.traffic.store(Arc::new(rules));
     }
 
     /// A request's headers arrived. `headers` hold `:path` and `:method` where the transport has them;
@@ -325,26 +336,9 @@ impl Exchange {
             return Err(already());
         };
         let parsed = intake.finish()?;
-        let rewrite = header::canonical_or_alias(header::MODEL_NAME_REWRITE, |name| headers.get(name));
-        let incoming = parsed.facts.model.as_ref().map_or("", |model| &model.value);
-        let (incoming_model, target_model): (Arc<str>, Arc<str>) = if parsed.has_model {
-            let target = rewrite.filter(|name| !name.is_empty()).unwrap_or(incoming);
-            if parsed.facts.model.is_none() || target.is_empty() {
-                return Err(Rejection::new(
-                    ErrorCode::BadRequest,
-                    "model not found in request body",
-                ));
-            }
-            let incoming: Arc<str> = incoming.into();
-            let target = if target == &*incoming {
-                Arc::clone(&incoming)
-            } else {
-                target.into()
-            };
-            (incoming, target)
-        } else {
-            Default::default()
-        };
+        let traffic = self.epp.traffic.load();
+        let (incoming_model, target_model) = names::of(&parsed, headers, &traffic)?;
+        let objective = header::canonical_or_alias(header::OBJECTIVE, |name| headers.get(name));
         let fairness_id = header::canonical_or_alias(header::FAIRNESS_ID, |name| headers.get(name))
             .filter(|id| !id.is_empty())
             .unwrap_or(DEFAULT_FLOW)
@@ -354,7 +348,7 @@ impl Exchange {
             incoming_model,
             target_model,
             objective: Objective {
-                priority: 0,
+                priority: traffic.priority(objective),
                 fairness_id,
             },
             headers: std::mem::take(headers),

@@ -25,6 +25,7 @@ pub mod plugins;
 pub mod registry;
 pub mod request_metrics;
 pub mod scheduler;
+pub mod traffic;
 
 pub use config::{Assembly, BuildEnv, ConfigError, EndpointPickerConfig, assemble};
 pub use exchange::{Epp, Exchange, Hints, Routed, Termination};

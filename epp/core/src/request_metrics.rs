@@ -187,6 +187,11 @@ impl RequestMetrics {
             .get(labels, |set| RequestRecorder::new(&self.families, set))
     }
 
+    /// Model names of the operator's rules: kept as labels even beyond the cap for clients' names.
+    pub fn keep_models<'a>(&self, names: impl Iterator<Item = &'a str>) {
+        self.labels.keep_models(names);
+    }
+
     /// A request was routed `spent` after it arrived.
     pub fn request_processed(&self, spent: Duration) {
         self.request_processing.observe(spent.as_secs_f64());

@@ -10,6 +10,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod traffic;
+
 /// Picks the candidate with the fewest requests and reserves it.
 #[derive(Default)]
 struct LeastLoaded {

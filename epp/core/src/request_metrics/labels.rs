@@ -55,6 +55,12 @@ struct Seen {
 pub(super) struct LabelCache(RwLock<Seen>);
 
 impl LabelCache {
+    /// Lets these model names through whatever the cap says.
+    pub(super) fn keep_models<'a>(&self, names: impl Iterator<Item = &'a str>) {
+        let mut seen = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        seen.models.extend(names.map(Box::from));
+    }
+
     pub(super) fn get(
         &self,
         labels: &RequestLabels<'_>,

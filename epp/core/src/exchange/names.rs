@@ -1,0 +1,38 @@
+//! The model a client named and the one the engine is asked for.
+
+use std::sync::Arc;
+
+use llmd_epp_api::{ErrorCode, Headers, Rejection};
+use llmd_openai::header;
+
+use super::intake::Parsed;
+use crate::traffic::TrafficRules;
+
+/// Incoming and target model; both empty for bodies that name none by their kind. The rewrite header
+/// comes before the body's name, a rewrite rule for the body's name before both (llm-d-router).
+pub(super) fn of(
+    parsed: &Parsed,
+    headers: &Headers,
+    traffic: &TrafficRules,
+) -> Result<(Arc<str>, Arc<str>), Rejection> {
+    if !parsed.has_model {
+        return Ok(Default::default());
+    }
+    let incoming = parsed.facts.model.as_ref().map_or("", |model| &model.value);
+    let asked = header::canonical_or_alias(header::MODEL_NAME_REWRITE, |name| headers.get(name))
+        .filter(|name| !name.is_empty())
+        .unwrap_or(incoming);
+    if parsed.facts.model.is_none() || asked.is_empty() {
+        return Err(Rejection::new(
+            ErrorCode::BadRequest,
+            "model not found in request body",
+        ));
+    }
+    let incoming: Arc<str> = incoming.into();
+    let target = match traffic.rewrite(&incoming) {
+        Some(target) => target,
+        None if asked == &*incoming => Arc::clone(&incoming),
+        None => asked.into(),
+    };
+    Ok((incoming, target))
+}
