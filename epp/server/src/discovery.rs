@@ -1,3 +1,4 @@
 //! Where endpoints come from.
 
 pub mod file;
+pub mod kubernetes;

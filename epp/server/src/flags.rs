@@ -4,6 +4,7 @@
 //! that cannot mean anything here (Go's profiler, zap's time encoding) are reported in the log.
 
 mod declared;
+mod pool;
 mod refused;
 
 use std::ffi::OsString;
@@ -20,10 +21,8 @@ use llmd_process::tls::ServerTls;
 use crate::datalayer::MIN_INTERVAL;
 use crate::grpc::MessageLimits;
 pub use declared::flag_set;
+pub use pool::{Membership, PoolOptions};
 use refused::{notes, refuse_unsupported};
-
-/// Pool name of upstream's mode without Kubernetes.
-const DEFAULT_POOL: &str = "epp";
 
 /// Why a command line cannot be obeyed.
 #[derive(Debug, thiserror::Error)]
@@ -94,8 +93,8 @@ pub struct EppOptions {
     pub health_port: u16,
     /// `--metrics-port`.
     pub metrics_port: u16,
-    /// Label `name` of the pool metrics.
-    pub pool_name: String,
+    /// The pool and how Kubernetes is reached.
+    pub pool: PoolOptions,
     /// `--disable-endpoint-subset-filter`.
     pub ignore_subset: bool,
     /// `--emit-endpoint-scores`.
@@ -139,8 +138,16 @@ pub struct EppOptions {
 }
 
 impl EppOptions {
-    /// Parses a command line without the program's name.
+    /// Parses a command line without the program's name, with the process's environment.
     pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, OptionError> {
+        Self::parse_with(arguments, &|name| std::env::var(name).ok())
+    }
+
+    /// As [`Self::parse`], with `environment` for `NAMESPACE` and `POD_NAME`.
+    pub fn parse_with(
+        arguments: impl IntoIterator<Item = OsString>,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, OptionError> {
         let flags = flag_set().parse(arguments)?;
         refuse_unsupported(&flags)?;
         let address = |name: &'static str| -> Result<Option<IpAddr>, OptionError> {
@@ -167,7 +174,6 @@ impl EppOptions {
             ));
         }
         let defaults = MessageLimits::default();
-        let pool_name = Some(flags.string("pool-name")).filter(|name| !name.is_empty());
         let proxy = match port(&flags, "proxy-port")? {
             0 => None,
             port => Some(ProxyOptions {
@@ -182,7 +188,7 @@ impl EppOptions {
             grpc_port: port(&flags, "grpc-port")?,
             health_port: port(&flags, "grpc-health-port")?,
             metrics_port: port(&flags, "metrics-port")?,
-            pool_name: pool_name.unwrap_or_else(|| DEFAULT_POOL.to_owned()),
+            pool: pool::parse(&flags, environment)?,
             ignore_subset: flags.bool("disable-endpoint-subset-filter"),
             emit_endpoint_scores: flags.bool("emit-endpoint-scores"),
             config,

@@ -215,9 +215,9 @@ impl UnaryService<HealthCheckRequest> for Check {
     type Response = HealthCheckResponse;
     type Future = Ready<Result<Response<HealthCheckResponse>, Status>>;
 
-    fn call(&mut self, _: Request<HealthCheckRequest>) -> Self::Future {
+    fn call(&mut self, request: Request<HealthCheckRequest>) -> Self::Future {
         ready(Ok(Response::new(HealthCheckResponse {
-            status: self.0.check().into(),
+            status: self.0.check(&request.get_ref().service).into(),
         })))
     }
 }

@@ -1,8 +1,9 @@
 //! `grpc.health.v1.Health` with the service names Envoy, Kubernetes and upstream's charts ask for.
 //!
 //! Without leader election `liveness`, `readiness`, `ext_proc`'s name, the empty name and every unknown
-//! name have one state: SERVING while the pool is synced, the parsers support its protocol and the
-//! process is not draining. `Watch` is not implemented, as upstream.
+//! name have one state: SERVING while the pool is known, the parsers support its protocol and the
+//! process is not draining. With it only the leader is ready, `liveness` is always SERVING and unknown
+//! names are unknown (llm-d-router). `Watch` is not implemented, as upstream.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,22 +25,46 @@ struct State {
     synced: AtomicBool,
     protocol_supported: AtomicBool,
     draining: AtomicBool,
+    /// Only the leader is ready.
+    elects: AtomicBool,
+    leads: AtomicBool,
 }
+
+/// Names that ask whether requests are welcome.
+const READINESS: [&str; 3] = ["", "readiness", extproc::SERVICE];
+const LIVENESS: &str = "liveness";
 
 impl Health {
     /// Not serving yet. `protocol_supported`: every parser can serve the pool's protocol.
     pub fn new(protocol_supported: bool) -> Self {
         let health = Self::default();
+        health.set_protocol_supported(protocol_supported);
         health
-            .0
-            .protocol_supported
-            .store(protocol_supported, Ordering::Relaxed);
-        health
+    }
+
+    /// Whether every parser can serve the pool's protocol.
+    pub fn set_protocol_supported(&self, supported: bool) {
+        self.0.protocol_supported.store(supported, Ordering::Relaxed);
     }
 
     /// Discovery delivered its first list of endpoints.
     pub fn synced(&self) {
-        self.0.synced.store(true, Ordering::Relaxed);
+        self.set_synced(true);
+    }
+
+    /// Whether the pool is known: it exists and its endpoints were listed.
+    pub fn set_synced(&self, synced: bool) {
+        self.0.synced.store(synced, Ordering::Relaxed);
+    }
+
+    /// From now on only a leader is ready; nobody leads yet.
+    pub fn elect(&self) {
+        self.0.elects.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether this process leads.
+    pub fn set_leading(&self, leads: bool) {
+        self.0.leads.store(leads, Ordering::Relaxed);
     }
 
     /// Shutdown has begun.
@@ -49,29 +74,37 @@ impl Health {
 
     /// Whether new requests are welcome.
     pub fn is_ready(&self) -> bool {
-        self.0.synced.load(Ordering::Relaxed)
-            && self.0.protocol_supported.load(Ordering::Relaxed)
-            && !self.0.draining.load(Ordering::Relaxed)
+        let is = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
+        let State {
+            synced,
+            protocol_supported,
+            draining,
+            elects,
+            leads,
+        } = &*self.0;
+        is(synced) && is(protocol_supported) && !is(draining) && (!is(elects) || is(leads))
     }
 
     /// The answer to `Check`. Without leader election every name has the same state, unknown ones
     /// included, as upstream answers.
-    pub fn check(&self) -> ServingStatus {
-        if self.is_ready() {
-            ServingStatus::Serving
-        } else {
-            ServingStatus::NotServing
+    pub fn check(&self, service: &str) -> ServingStatus {
+        let elects = self.0.elects.load(Ordering::Relaxed);
+        match service {
+            LIVENESS if elects => ServingStatus::Serving,
+            name if elects && !READINESS.contains(&name) => ServingStatus::ServiceUnknown,
+            _ if self.is_ready() => ServingStatus::Serving,
+            _ => ServingStatus::NotServing,
         }
     }
 
     /// The answer to `List`.
     pub fn list(&self) -> HealthListResponse {
-        let status = HealthCheckResponse {
-            status: self.check().into(),
+        let status = |name: &str| HealthCheckResponse {
+            status: self.check(name).into(),
         };
-        let names = ["", "liveness", "readiness", extproc::SERVICE];
+        let names = ["", LIVENESS, "readiness", extproc::SERVICE];
         HealthListResponse {
-            statuses: names.map(|name| (name.to_owned(), status)).into(),
+            statuses: names.map(|name| (name.to_owned(), status(name))).into(),
         }
     }
 }
@@ -116,4 +149,55 @@ pub enum ServingStatus {
     NotServing = 2,
     /// No such service; upstream answers it with leader election only.
     ServiceUnknown = 3,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(health: &Health) {
+        health.set_synced(true);
+        health.set_protocol_supported(true);
+    }
+
+    #[test]
+    fn without_election_every_name_has_one_state() {
+        let health = Health::default();
+        for (step, expected) in [
+            (None, ServingStatus::NotServing),
+            (Some(known as fn(&Health)), ServingStatus::Serving),
+            (Some(Health::draining), ServingStatus::NotServing),
+        ] {
+            if let Some(step) = step {
+                step(&health);
+            }
+            for name in [
+                "",
+                "liveness",
+                "readiness",
+                extproc::SERVICE,
+                "inference-extension",
+            ] {
+                assert_eq!(health.check(name), expected, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn with_election_only_the_leader_is_ready_and_everybody_lives() {
+        let health = Health::default();
+        health.elect();
+        known(&health);
+        for (leads, expected) in [(false, ServingStatus::NotServing), (true, ServingStatus::Serving)] {
+            health.set_leading(leads);
+            for name in READINESS {
+                assert_eq!(health.check(name), expected, "{name}");
+            }
+            assert_eq!(health.check("liveness"), ServingStatus::Serving);
+            assert_eq!(health.check("inference-extension"), ServingStatus::ServiceUnknown);
+        }
+        health.draining();
+        assert_eq!(health.check("readiness"), ServingStatus::NotServing);
+        assert_eq!(health.check("liveness"), ServingStatus::Serving);
+    }
 }

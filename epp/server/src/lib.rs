@@ -5,7 +5,7 @@
 //! Gives out: routed requests, metrics, `/debug/endpoints`, `grpc.health.v1`.
 //!
 //! ```text
-//!  Envoy ──ext_proc──▶ extproc ─┐                  ┌─ discovery (file)
+//!  Envoy ──ext_proc──▶ extproc ─┐                  ┌─ discovery (file, Kubernetes)
 //!                               ├─▶ core::Epp ◀────┤  datalayer ──scrapes──▶ engines
 //!  client ──HTTP──▶ builtin_proxy ──▶ engine       └─ Snapshot
 //! ```
@@ -19,6 +19,7 @@ pub mod extproc;
 pub mod flags;
 pub mod grpc;
 pub mod health;
+pub mod kubernetes;
 pub mod pool;
 pub mod run;
 

@@ -1,101 +1,43 @@
 //! Runs the Endpoint Picker: configuration, listeners, discovery, servers, drain.
 
+mod error;
+mod servers;
+mod source;
+
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use llmd_epp_api::{Clock, SlotTable};
 use llmd_epp_core::config::{Assembly, Decoded};
 use llmd_epp_core::exchange::Options;
-use llmd_epp_core::parsers::{Parsers, UnknownParser};
+use llmd_epp_core::parsers::Parsers;
 use llmd_epp_core::request_metrics::RequestMetrics;
-use llmd_epp_core::{BuildEnv, ConfigError, EndpointPickerConfig, Epp, assemble};
+use llmd_epp_core::{BuildEnv, EndpointPickerConfig, Epp, assemble};
 use llmd_openai::Limits;
 use llmd_process::pflag::FlagError;
-use llmd_process::{admin, logging, signals, tls, traces};
+use llmd_process::{logging, signals, traces};
 use prometheus::Registry;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::body_budget::BodyBudget;
-use crate::builtin_proxy::{self, ApiKeyError, ApiKeys, Continuations};
-use crate::datalayer::{self, DataLayer, SourceError};
-use crate::debug;
-use crate::discovery::file::{self, DiscoveryError};
-use crate::extproc::{ExtProc, StreamMetrics};
+use crate::datalayer::{self, DataLayer};
+use crate::discovery::kubernetes;
 use crate::flags::{ConfigSource, EppOptions, OptionError, flag_set};
-use crate::grpc::{self, Services};
 use crate::health::Health;
 use crate::pool::{self, PoolMetrics};
+pub use error::RunError;
+use servers::{Listeners, Servers};
+use source::Source;
 
 /// Exit status for a command line that cannot be obeyed, pflag's.
 const USAGE: u8 = 2;
-/// After `--drain-timeout` open streams may take this many times as long again. With upstream's 30 s
-/// that is 120 s, below the chart's grace period of 130 s.
-const STREAM_PATIENCE: u32 = 3;
 /// Application protocol of pools outside Kubernetes.
 const POOL_PROTOCOL: &str = "http";
-
-/// Why the picker does not run.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// `--config-file` cannot be read.
-    #[error("--config-file '{path}' cannot be read: {source}")]
-    ConfigFile {
-        /// The file.
-        path: String,
-        /// What went wrong.
-        source: io::Error,
-    },
-    /// The configuration is wrong.
-    #[error("configuration: {0}")]
-    Config(#[from] ConfigError),
-    /// A parser that this build does not have.
-    #[error("configuration: {0}")]
-    Parser(#[from] UnknownParser),
-    /// No endpoints outside Kubernetes.
-    #[error(
-        "no endpoint discovery is configured and this build has no Kubernetes discovery: add a plugin of type 'file-discovery' and name it in dataLayer.discovery.pluginRef"
-    )]
-    NoDiscovery,
-    /// Discovery failed at start.
-    #[error(transparent)]
-    Discovery(#[from] DiscoveryError),
-    /// The TLS files of a metrics source are wrong.
-    #[error(transparent)]
-    Source(#[from] SourceError),
-    /// The certificate of the `ext_proc` port is wrong.
-    #[error("--secure-serving: {0}")]
-    Tls(#[from] tls::TlsError),
-    /// The tracing environment is wrong.
-    #[error(transparent)]
-    Traces(#[from] traces::SettingsError),
-    /// The span exporter cannot be built.
-    #[error("span export: {0}")]
-    Exporter(String),
-    /// The API keys of the built-in proxy are wrong.
-    #[error(transparent)]
-    ApiKeys(#[from] ApiKeyError),
-    /// A port is taken or not allowed.
-    #[error("--{flag}={port} cannot be opened: {source}; free the port or choose another one")]
-    Port {
-        /// The flag.
-        flag: &'static str,
-        /// The port.
-        port: u16,
-        /// What went wrong.
-        source: io::Error,
-    },
-    /// Two metrics of one name: a defect.
-    #[error("metrics: {0}")]
-    Metrics(#[from] prometheus::Error),
-    /// The operating system refused something.
-    #[error(transparent)]
-    Io(#[from] io::Error),
-}
+/// Application protocols that an `InferencePool` may have.
+const POOL_PROTOCOLS: [&str; 2] = [POOL_PROTOCOL, "kubernetes.io/h2c"];
 
 /// The role `epp`: `arguments` without the program's name. Returns when the process shall end.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -155,8 +97,9 @@ pub struct Addresses {
     pub proxy: Option<SocketAddr>,
 }
 
-/// Serves until `shutdown`, then drains. `on_serving` is called once, when the pool is known and every
-/// port is served; a port given as 0 is known then.
+/// Serves until `shutdown`, then drains. `on_serving` is called once, when every port is served; a port
+/// given as 0 is known then. A file of endpoints has been read by then; a pool in a cluster may still be
+/// unknown, see [`Health::is_ready`].
 pub async fn serve(
     options: &EppOptions,
     shutdown: CancellationToken,
@@ -175,8 +118,9 @@ pub async fn serve(
     } = assembly;
     let scheduler = Arc::new(scheduler);
     let parsers = Parsers::from_types(parsers.iter().map(|plan| plan.name.plugin_type))?;
+    let supported = POOL_PROTOCOLS.map(|protocol| (protocol, parsers.support(protocol)));
     let health = Health::new(parsers.support(POOL_PROTOCOL));
-    let discovery = data_layer.discovery.clone().ok_or(RunError::NoDiscovery)?;
+    let source = Source::of(options, data_layer.discovery.as_ref()).await?;
     let listeners = Listeners::bind(options).await?;
     let stop = CancellationToken::new();
     let tls = server_tls(options, &stop)?;
@@ -194,10 +138,7 @@ pub async fn serve(
             &registry,
         )?
     };
-    let _discovery = file::start(&discovery, &layer).await?;
-    health.synced();
-
-    let gauges = PoolMetrics::register(&registry, &options.pool_name, options.deprecated_metrics)?;
+    let gauges = PoolMetrics::register(&registry, &options.pool.name, options.deprecated_metrics)?;
     let gauges = pool::refresh(gauges, layer.clone(), options.refresh_gauges, options.staleness);
     let gauges = tokio::spawn(gauges);
     let epp = Arc::new(Epp::new(
@@ -217,6 +158,14 @@ pub async fn serve(
             ignore_subset: options.ignore_subset,
         },
     ));
+    let rules = Arc::clone(&epp);
+    let sinks = kubernetes::Sinks {
+        layer: layer.clone(),
+        health: health.clone(),
+        supports: Box::new(move |asked| supported.contains(&(asked, true))),
+        set_traffic: Box::new(move |traffic| rules.set_traffic_rules(traffic)),
+    };
+    let discovery = source.start(options, sinks, &registry).await?;
     let servers = Servers {
         options,
         registry,
@@ -239,6 +188,7 @@ pub async fn serve(
         // A panicked server has logged itself; the others still drain.
         let _ = server.await;
     }
+    drop(discovery);
     gauges.abort();
     Ok(())
 }
@@ -284,143 +234,6 @@ fn server_tls(
         reloadable.watch(stop.clone())?;
     }
     Ok(Some(reloadable.config))
-}
-
-/// Bound, but not served yet: a taken port is reported before anything else happens.
-struct Listeners {
-    grpc: TcpListener,
-    health: TcpListener,
-    metrics: TcpListener,
-    proxy: Option<TcpListener>,
-}
-
-impl Listeners {
-    async fn bind(options: &EppOptions) -> Result<Self, RunError> {
-        let all = options.bind_address;
-        let proxy = match &options.proxy {
-            Some(proxy) => Some(open("proxy-port", Some(proxy.address), proxy.port).await?),
-            None => None,
-        };
-        Ok(Self {
-            grpc: open("grpc-port", all, options.grpc_port).await?,
-            health: open("grpc-health-port", all, options.health_port).await?,
-            metrics: open("metrics-port", all, options.metrics_port).await?,
-            proxy,
-        })
-    }
-
-    fn addresses(&self) -> io::Result<Addresses> {
-        Ok(Addresses {
-            grpc: self.grpc.local_addr()?,
-            health: self.health.local_addr()?,
-            metrics: self.metrics.local_addr()?,
-            proxy: self.proxy.as_ref().map(TcpListener::local_addr).transpose()?,
-        })
-    }
-}
-
-async fn open(flag: &'static str, address: Option<IpAddr>, port: u16) -> Result<TcpListener, RunError> {
-    let listener = match address {
-        Some(address) => TcpListener::bind(SocketAddr::new(address, port)).await,
-        None => grpc::bind(port).await,
-    };
-    let listener = listener.map_err(|source| RunError::Port { flag, port, source })?;
-    tracing::info!(address = %listener.local_addr()?, "listening for --{flag}");
-    Ok(listener)
-}
-
-/// Everything the servers share.
-struct Servers<'a> {
-    options: &'a EppOptions,
-    registry: Registry,
-    health: Health,
-    layer: DataLayer,
-    epp: Arc<Epp>,
-    tls: Option<Arc<rustls::ServerConfig>>,
-    stop: CancellationToken,
-}
-
-impl Servers<'_> {
-    fn start(self, listeners: Listeners) -> Result<Vec<tokio::task::JoinHandle<()>>, RunError> {
-        let Self {
-            options,
-            registry,
-            health,
-            layer,
-            epp,
-            tls,
-            stop,
-        } = self;
-        let Listeners {
-            grpc: grpc_listener,
-            health: health_listener,
-            metrics,
-            proxy,
-        } = listeners;
-        let patience = options.drain_timeout * STREAM_PATIENCE;
-        let pool = layer.clone();
-        let ext_proc = ExtProc {
-            epp: Arc::clone(&epp),
-            snapshots: Arc::new(move || pool.snapshot()),
-            emit_endpoint_scores: options.emit_endpoint_scores,
-            stream_metrics: options
-                .stream_metrics
-                .then(|| StreamMetrics::register(&registry))
-                .transpose()?,
-            bodies: Arc::new(BodyBudget::new(options.max_buffered_bodies)),
-            tracing: options.tracing,
-        };
-        let mut running = Vec::new();
-        let services = Services {
-            ext_proc: Some(Arc::new(ext_proc)),
-            health: options.health_on_grpc_port.then(|| health.clone()),
-            limits: options.messages,
-        };
-        running.push(tokio::spawn(grpc::serve(
-            grpc_listener,
-            tls,
-            services,
-            stop.clone(),
-            patience,
-        )));
-        let services = Services {
-            ext_proc: None,
-            health: Some(health.clone()),
-            limits: options.messages,
-        };
-        // Probes are short: nothing of theirs is worth waiting for.
-        let health_server = grpc::serve(health_listener, None, services, stop.clone(), Duration::ZERO);
-        running.push(tokio::spawn(health_server));
-        if let (Some(listener), Some(proxy)) = (proxy, &options.proxy) {
-            let ready = health.clone();
-            let proxy_options = builtin_proxy::Options {
-                api_keys: proxy.api_key_file.as_deref().map(ApiKeys::read).transpose()?,
-                continuations: proxy
-                    .stream_continuation
-                    .then(|| Continuations::register(&registry))
-                    .transpose()?,
-                limits: llmd_proxy::Limits {
-                    request_body_bytes: options.max_request_body,
-                    drain: patience,
-                    ..llmd_proxy::Limits::default()
-                },
-                is_ready: Arc::new(move || ready.is_ready()),
-            };
-            let server = builtin_proxy::serve(listener, epp, layer.clone(), proxy_options, stop.clone());
-            running.push(tokio::spawn(async move {
-                if let Err(error) = server.await {
-                    tracing::warn!(%error, "the built-in proxy ended");
-                }
-            }));
-        }
-        let server = admin::serve(metrics, registry, debug::router(layer), stop);
-        running.push(tokio::spawn(async move {
-            if let Err(error) = server.await {
-                tracing::warn!(%error, "the metrics server ended");
-            }
-        }));
-        Ok(running)
-    }
 }
 
 /// The machine's monotonic clock, for the scheduler's duration metrics.

@@ -27,12 +27,17 @@ pub fn flag_set() -> FlagSet {
         .string(
             "endpoint-selector",
             "",
-            "label selector of the endpoints (not in this build)",
+            "labels of the pods, such as app=vllm; instead of pool-name, needs no InferencePool",
         )
         .string(
             "endpoint-target-ports",
             "",
-            "ports for endpoint-selector (not in this build)",
+            "ports of these pods, 1 to 8, such as 8000,8001",
+        )
+        .string(
+            "kubeconfig",
+            "",
+            "file that says how to reach the cluster; only needed outside of it",
         )
         .bool(
             "disable-endpoint-subset-filter",
@@ -54,7 +59,7 @@ pub fn flag_set() -> FlagSet {
         .bool(
             "ha-enable-leader-election",
             false,
-            "leader election (not in this build)",
+            "of several replicas only the holder of a lease is ready",
         )
         .duration(
             "drain-timeout",
@@ -117,7 +122,7 @@ pub fn flag_set() -> FlagSet {
         .bool(
             "metrics-endpoint-auth",
             true,
-            "authenticate metrics readers; only inside a cluster",
+            "ask the API server who may read metrics and debug pages; not with file-discovery",
         )
         .string(
             "metrics-client-ca-file",

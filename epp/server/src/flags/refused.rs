@@ -12,13 +12,8 @@ const METRIC_FLAGS: [&str; 5] = [
     "cache-info-metric",
 ];
 
-const IN_CLUSTER_ONLY: &str =
-    "endpoints come from the file-discovery plugin; name it in dataLayer.discovery.pluginRef";
-
 /// Flags that are refused when they are given a value other than their default.
-const UNSUPPORTED: [(&str, &str); 4] = [
-    ("endpoint-selector", IN_CLUSTER_ONLY),
-    ("endpoint-target-ports", IN_CLUSTER_ONLY),
+const UNSUPPORTED: [(&str, &str); 2] = [
     (
         "metrics-client-ca-file",
         "the metrics port is plain HTTP; leave the flag out",
@@ -33,13 +28,6 @@ pub(super) fn refuse_unsupported(flags: &Flags) -> Result<(), OptionError> {
     if let Some(name) = METRIC_FLAGS.into_iter().find(|name| flags.is_set(name)) {
         return Err(OptionError::MetricFlag(name));
     }
-    if flags.bool("ha-enable-leader-election") {
-        let fix = "run one replica, or several active ones without it";
-        return Err(OptionError::Unsupported {
-            flag: "ha-enable-leader-election",
-            fix,
-        });
-    }
     match UNSUPPORTED
         .into_iter()
         .find(|(flag, _)| !flags.string(flag).is_empty())
@@ -52,12 +40,6 @@ pub(super) fn refuse_unsupported(flags: &Flags) -> Result<(), OptionError> {
 /// What to tell about flags that were given and change nothing.
 pub(super) fn notes(flags: &Flags) -> Vec<String> {
     let mut notes = Vec::new();
-    if flags.bool("metrics-endpoint-auth") {
-        notes.push(
-            "the metrics port does not authenticate: --metrics-endpoint-auth has no effect outside a cluster, as upstream"
-                .to_owned(),
-        );
-    }
     if flags.is_set("enable-pprof") && flags.bool("enable-pprof") {
         notes.push("--enable-pprof has no effect: there are no Go profiles in this build".to_owned());
     }

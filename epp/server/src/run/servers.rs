@@ -1,0 +1,163 @@
+//! The listeners, bound before anything else happens, and the servers on them.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use llmd_epp_core::Epp;
+use llmd_process::admin;
+use prometheus::Registry;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::{Addresses, RunError};
+use crate::body_budget::BodyBudget;
+use crate::builtin_proxy::{self, ApiKeys, Continuations};
+use crate::datalayer::DataLayer;
+use crate::debug;
+use crate::extproc::{ExtProc, StreamMetrics};
+use crate::flags::EppOptions;
+use crate::grpc::{self, Services};
+use crate::health::Health;
+
+/// After `--drain-timeout` open streams may take this many times as long again. With upstream's 30 s
+/// that is 120 s, below the chart's grace period of 130 s.
+const STREAM_PATIENCE: u32 = 3;
+
+/// Bound, but not served yet: a taken port is reported before anything else happens.
+pub(super) struct Listeners {
+    grpc: TcpListener,
+    health: TcpListener,
+    metrics: TcpListener,
+    proxy: Option<TcpListener>,
+}
+
+impl Listeners {
+    pub(super) async fn bind(options: &EppOptions) -> Result<Self, RunError> {
+        let all = options.bind_address;
+        let proxy = match &options.proxy {
+            Some(proxy) => Some(open("proxy-port", Some(proxy.address), proxy.port).await?),
+            None => None,
+        };
+        Ok(Self {
+            grpc: open("grpc-port", all, options.grpc_port).await?,
+            health: open("grpc-health-port", all, options.health_port).await?,
+            metrics: open("metrics-port", all, options.metrics_port).await?,
+            proxy,
+        })
+    }
+
+    pub(super) fn addresses(&self) -> io::Result<Addresses> {
+        Ok(Addresses {
+            grpc: self.grpc.local_addr()?,
+            health: self.health.local_addr()?,
+            metrics: self.metrics.local_addr()?,
+            proxy: self.proxy.as_ref().map(TcpListener::local_addr).transpose()?,
+        })
+    }
+}
+
+async fn open(flag: &'static str, address: Option<IpAddr>, port: u16) -> Result<TcpListener, RunError> {
+    let listener = match address {
+        Some(address) => TcpListener::bind(SocketAddr::new(address, port)).await,
+        None => grpc::bind(port).await,
+    };
+    let listener = listener.map_err(|source| RunError::Port { flag, port, source })?;
+    tracing::info!(address = %listener.local_addr()?, "listening for --{flag}");
+    Ok(listener)
+}
+
+/// Everything the servers share.
+pub(super) struct Servers<'a> {
+    pub(super) options: &'a EppOptions,
+    pub(super) registry: Registry,
+    pub(super) health: Health,
+    pub(super) layer: DataLayer,
+    pub(super) epp: Arc<Epp>,
+    pub(super) tls: Option<Arc<rustls::ServerConfig>>,
+    pub(super) stop: CancellationToken,
+}
+
+impl Servers<'_> {
+    pub(super) fn start(self, listeners: Listeners) -> Result<Vec<tokio::task::JoinHandle<()>>, RunError> {
+        let Self {
+            options,
+            registry,
+            health,
+            layer,
+            epp,
+            tls,
+            stop,
+        } = self;
+        let Listeners {
+            grpc: grpc_listener,
+            health: health_listener,
+            metrics,
+            proxy,
+        } = listeners;
+        let patience = options.drain_timeout * STREAM_PATIENCE;
+        let pool = layer.clone();
+        let ext_proc = ExtProc {
+            epp: Arc::clone(&epp),
+            snapshots: Arc::new(move || pool.snapshot()),
+            emit_endpoint_scores: options.emit_endpoint_scores,
+            stream_metrics: options
+                .stream_metrics
+                .then(|| StreamMetrics::register(&registry))
+                .transpose()?,
+            bodies: Arc::new(BodyBudget::new(options.max_buffered_bodies)),
+            tracing: options.tracing,
+        };
+        let mut running = Vec::new();
+        let services = Services {
+            ext_proc: Some(Arc::new(ext_proc)),
+            health: options.health_on_grpc_port.then(|| health.clone()),
+            limits: options.messages,
+        };
+        running.push(tokio::spawn(grpc::serve(
+            grpc_listener,
+            tls,
+            services,
+            stop.clone(),
+            patience,
+        )));
+        let services = Services {
+            ext_proc: None,
+            health: Some(health.clone()),
+            limits: options.messages,
+        };
+        // Probes are short: nothing of theirs is worth waiting for.
+        let health_server = grpc::serve(health_listener, None, services, stop.clone(), Duration::ZERO);
+        running.push(tokio::spawn(health_server));
+        if let (Some(listener), Some(proxy)) = (proxy, &options.proxy) {
+            let ready = health.clone();
+            let proxy_options = builtin_proxy::Options {
+                api_keys: proxy.api_key_file.as_deref().map(ApiKeys::read).transpose()?,
+                continuations: proxy
+                    .stream_continuation
+                    .then(|| Continuations::register(&registry))
+                    .transpose()?,
+                limits: llmd_proxy::Limits {
+                    request_body_bytes: options.max_request_body,
+                    drain: patience,
+                    ..llmd_proxy::Limits::default()
+                },
+                is_ready: Arc::new(move || ready.is_ready()),
+            };
+            let server = builtin_proxy::serve(listener, epp, layer.clone(), proxy_options, stop.clone());
+            running.push(tokio::spawn(async move {
+                if let Err(error) = server.await {
+                    tracing::warn!(%error, "the built-in proxy ended");
+                }
+            }));
+        }
+        let server = admin::serve(metrics, registry, debug::router(layer), stop);
+        running.push(tokio::spawn(async move {
+            if let Err(error) = server.await {
+                tracing::warn!(%error, "the metrics server ended");
+            }
+        }));
+        Ok(running)
+    }
+}

@@ -1,0 +1,85 @@
+//! Where the endpoints come from: a file, or the API server.
+
+use std::sync::Arc;
+
+use kube::Client;
+use llmd_epp_core::plugins::datalayer::file_discovery::FileDiscovery;
+
+use super::RunError;
+use crate::discovery::{file, kubernetes};
+use crate::flags::{EppOptions, Membership};
+use crate::kubernetes::client;
+use crate::kubernetes::watch_metrics::WatchMetrics;
+
+pub(super) enum Source {
+    File(Arc<FileDiscovery>),
+    Kubernetes(Client),
+}
+
+/// Running discovery; dropping it ends it.
+pub(super) enum Discovery {
+    File { _running: file::Discovery },
+    Kubernetes { _running: kubernetes::Discovery },
+}
+
+impl Source {
+    /// A file that the configuration names comes first, as upstream: nothing is asked of a cluster then.
+    pub(super) async fn of(
+        options: &EppOptions,
+        file: Option<&Arc<FileDiscovery>>,
+    ) -> Result<Self, RunError> {
+        let pool = &options.pool;
+        let Some(file) = file else {
+            if pool.membership.is_none() {
+                return Err(RunError::NoDiscovery);
+            }
+            return Ok(Self::Kubernetes(
+                client::connect(pool.kubeconfig.as_deref()).await?,
+            ));
+        };
+        let only_in_a_cluster = match pool.membership {
+            Some(Membership::Selector { .. }) => Some("endpoint-selector"),
+            _ if pool.leader_election => Some("ha-enable-leader-election"),
+            _ if pool.kubeconfig.is_some() => Some("kubeconfig"),
+            _ => None,
+        };
+        if let Some(flag) = only_in_a_cluster {
+            return Err(RunError::FileDiscovery(flag));
+        }
+        if pool.metrics_auth {
+            tracing::info!(
+                "the metrics port does not authenticate: --metrics-endpoint-auth has no effect without Kubernetes, as upstream"
+            );
+        }
+        Ok(Self::File(Arc::clone(file)))
+    }
+
+    /// The way to the API server, when there is one.
+    pub(super) fn client(&self) -> Option<&Client> {
+        match self {
+            Self::File(_) => None,
+            Self::Kubernetes(client) => Some(client),
+        }
+    }
+
+    /// Starts feeding `sinks`. A file is read when this returns; a cluster is asked later.
+    pub(super) async fn start(
+        self,
+        options: &EppOptions,
+        sinks: kubernetes::Sinks,
+        registry: &prometheus::Registry,
+    ) -> Result<Discovery, RunError> {
+        match self {
+            Self::File(discovery) => {
+                let _running = file::start(&discovery, &sinks.layer).await?;
+                sinks.health.synced();
+                Ok(Discovery::File { _running })
+            }
+            Self::Kubernetes(client) => {
+                let metrics = WatchMetrics::register(registry)?;
+                let _running = kubernetes::start(client, options.pool.clone(), sinks, metrics);
+                Ok(Discovery::Kubernetes { _running })
+            }
+        }
+    }
+}
