@@ -58,6 +58,7 @@ async fn measure(ports: &[u16]) {
         slots: Arc::new(SlotTable::default()),
         on_endpoints: Box::new(|_| {}),
         deprecated_metrics: false,
+        runtime: tokio::runtime::Handle::current(),
     };
     let layer = DataLayer::start(options, &prometheus::Registry::new()).expect("registers");
     layer.set_endpoints(

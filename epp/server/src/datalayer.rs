@@ -16,6 +16,7 @@ mod health;
 mod members;
 mod metrics;
 mod status;
+mod threads;
 mod tls;
 
 use std::net::SocketAddr;
@@ -28,12 +29,14 @@ use llmd_epp_api::{EndpointName, EndpointSpec, SlotTable, Snapshot};
 use llmd_epp_core::config::{DataLayerPlan, SourcePlan};
 use llmd_epp_core::plugins::datalayer::core_metrics_extractor::CoreMetricsExtractor;
 use llmd_epp_core::plugins::datalayer::metrics_data_source::MetricsDataSource;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use members::Members;
 use metrics::ErrorCounters;
 pub use status::EndpointStatus;
+pub use threads::ScrapeThreads;
 pub use tls::TlsError;
 
 /// Shortest time between two snapshots that differ in scraped values only.
@@ -114,6 +117,8 @@ pub struct Options {
     pub on_endpoints: OnEndpoints,
     /// Expose metrics under their deprecated names too.
     pub deprecated_metrics: bool,
+    /// Where collectors and the publisher run; see [`ScrapeThreads`].
+    pub runtime: Handle,
 }
 
 /// The running data layer. Dropping the last handle stops every collector.
@@ -137,10 +142,11 @@ struct Shared {
     errors: ErrorCounters,
     on_endpoints: OnEndpoints,
     stop: CancellationToken,
+    runtime: Handle,
 }
 
 impl DataLayer {
-    /// Starts the publisher; collectors follow the endpoints. Needs a tokio runtime.
+    /// Starts the publisher; collectors follow the endpoints.
     pub fn start(options: Options, registry: &prometheus::Registry) -> Result<Self, prometheus::Error> {
         let Options {
             sources,
@@ -148,6 +154,7 @@ impl DataLayer {
             slots,
             on_endpoints,
             deprecated_metrics,
+            runtime,
         } = options;
         let stop = CancellationToken::new();
         let shared = Arc::new(Shared {
@@ -163,8 +170,9 @@ impl DataLayer {
             errors: ErrorCounters::register(registry, deprecated_metrics)?,
             on_endpoints,
             stop: stop.clone(),
+            runtime,
         });
-        tokio::spawn(publish_scraped(Arc::clone(&shared)));
+        shared.runtime.spawn(publish_scraped(Arc::clone(&shared)));
         Ok(Self {
             shared,
             _stop: Arc::new(stop.drop_guard()),
@@ -192,7 +200,7 @@ impl DataLayer {
                 (shared.on_endpoints)(&shared.snapshot.load());
             });
         for member in started {
-            tokio::spawn(collector::run(Arc::clone(shared), member));
+            shared.runtime.spawn(collector::run(Arc::clone(shared), member));
         }
     }
 

@@ -23,7 +23,7 @@ use llmd_process::{logging, signals, traces};
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 
-use crate::datalayer::{self, DataLayer};
+use crate::datalayer::{self, DataLayer, ScrapeThreads};
 use crate::discovery::kubernetes;
 use crate::flags::{ConfigSource, EppOptions, OptionError, flag_set};
 use crate::health::Health;
@@ -125,6 +125,7 @@ pub async fn serve(
     let stop = CancellationToken::new();
     let tls = server_tls(options, &stop)?;
 
+    let scrape_threads = ScrapeThreads::start().map_err(RunError::ScrapeThreads)?;
     let layer = {
         let scheduler = Arc::clone(&scheduler);
         DataLayer::start(
@@ -134,6 +135,7 @@ pub async fn serve(
                 slots: Arc::new(SlotTable::default()),
                 on_endpoints: Box::new(move |snapshot| scheduler.endpoints_changed(snapshot)),
                 deprecated_metrics: options.deprecated_metrics,
+                runtime: scrape_threads.handle(),
             },
             &registry,
         )?

@@ -22,6 +22,9 @@ pub enum RunError {
         /// What went wrong.
         source: io::Error,
     },
+    /// The data layer's threads cannot be started.
+    #[error("the threads for scraping cannot be started: {0}")]
+    ScrapeThreads(io::Error),
     /// The configuration is wrong.
     #[error("configuration: {0}")]
     Config(#[from] ConfigError),

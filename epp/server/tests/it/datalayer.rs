@@ -45,6 +45,7 @@ fn start(sources: Vec<Source>) -> Rig {
         slots: Arc::new(SlotTable::default()),
         on_endpoints: Box::new(move |snapshot| seen.lock().expect("log").push(names(snapshot))),
         deprecated_metrics: true,
+        runtime: tokio::runtime::Handle::current(),
     };
     Rig {
         layer: DataLayer::start(options, &registry).expect("registers"),

@@ -19,6 +19,7 @@ fn layer() -> DataLayer {
         slots: Arc::new(SlotTable::default()),
         on_endpoints: Box::new(|_| {}),
         deprecated_metrics: false,
+        runtime: tokio::runtime::Handle::current(),
     };
     DataLayer::start(options, &prometheus::Registry::new()).expect("registers")
 }

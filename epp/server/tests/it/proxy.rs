@@ -394,6 +394,7 @@ dataLayer: {{discovery: {{pluginRef: file-discovery}}}}
         slots: Arc::new(SlotTable::default()),
         on_endpoints: Box::new(move |snapshot| observer.endpoints_changed(snapshot)),
         deprecated_metrics: false,
+        runtime: tokio::runtime::Handle::current(),
     };
     let layer = DataLayer::start(options, &registry).expect("registers");
     let discovery = assembly.data_layer.discovery.expect("configured");

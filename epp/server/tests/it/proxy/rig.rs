@@ -101,6 +101,7 @@ pub(crate) async fn start(engines: &[&Engine], api_keys: Option<ApiKeys>, source
         slots: Arc::new(SlotTable::default()),
         on_endpoints: Box::new(|_| {}),
         deprecated_metrics: false,
+        runtime: tokio::runtime::Handle::current(),
     };
     let layer = DataLayer::start(options, &registry).expect("registers");
     let named = engines
