@@ -1,10 +1,12 @@
 //! Whether this machine has what building and testing needs, and one line to get the rest.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 
 use anyhow::bail;
 
 use crate::cargo::{command, output};
+use crate::test::Tier;
 
 struct Need {
     what: &'static str,
@@ -14,15 +16,23 @@ struct Need {
     at_least: Option<(u32, u32)>,
     /// Debian packages that bring it.
     packages: &'static str,
+    /// Only these tiers of tests need it; empty: everything does.
+    tiers: &'static [Tier],
 }
 
-const NEEDS: [Need; 6] = [
+/// Tiers that talk to programs of `e2e/tools`.
+const TOOLS: &[Tier] = &[Tier::Processes, Tier::Node];
+/// Tiers that start a Kubernetes.
+const KUBERNETES: &[Tier] = &[Tier::Control, Tier::Node];
+
+const NEEDS: [Need; 7] = [
     Need {
         what: "Rust toolchain",
         program: "rustc",
         arguments: &["--version"],
         at_least: None,
         packages: "rustup",
+        tiers: &[],
     },
     Need {
         what: "C compiler",
@@ -30,6 +40,7 @@ const NEEDS: [Need; 6] = [
         arguments: &["--version"],
         at_least: None,
         packages: "build-essential",
+        tiers: &[],
     },
     Need {
         what: "Python ≥ 3.10",
@@ -37,6 +48,7 @@ const NEEDS: [Need; 6] = [
         arguments: &["--version"],
         at_least: Some((3, 10)),
         packages: "python3",
+        tiers: TOOLS,
     },
     Need {
         what: "Python's venv and pip",
@@ -44,6 +56,7 @@ const NEEDS: [Need; 6] = [
         arguments: &["-c", "import venv, ensurepip, pip"],
         at_least: None,
         packages: "python3-venv python3-pip",
+        tiers: TOOLS,
     },
     Need {
         what: "Node ≥ 20",
@@ -51,6 +64,7 @@ const NEEDS: [Need; 6] = [
         arguments: &["--version"],
         at_least: Some((20, 0)),
         packages: "nodejs",
+        tiers: TOOLS,
     },
     Need {
         what: "npm",
@@ -58,13 +72,29 @@ const NEEDS: [Need; 6] = [
         arguments: &["--version"],
         at_least: None,
         packages: "npm",
+        tiers: TOOLS,
+    },
+    Need {
+        // an older one with this version fetches the one that the modules name
+        what: "Go ≥ 1.21",
+        program: "go",
+        arguments: &["version"],
+        at_least: Some((1, 21)),
+        packages: "golang-go (of Debian 13 or newer; else https://go.dev/dl)",
+        tiers: KUBERNETES,
     },
 ];
 
 /// Prints a line per need.
 pub(crate) fn run() -> anyhow::Result<()> {
+    check(&Tier::ALL.into_iter().collect())
+}
+
+/// Prints a line per need of these tiers of tests.
+pub(crate) fn check(tiers: &BTreeSet<Tier>) -> anyhow::Result<()> {
     let mut missing = Vec::new();
-    for need in &NEEDS {
+    let needed = |need: &&Need| need.tiers.is_empty() || need.tiers.iter().any(|tier| tiers.contains(tier));
+    for need in NEEDS.iter().filter(needed) {
         let found = probe(need);
         println!(
             "{} {}",

@@ -1,4 +1,4 @@
-//! Developer verbs: `cargo xtask test|lint|generate|bench|doctor|fuzz|real-vllm`.
+//! Developer verbs: `cargo xtask test|lint|generate|bench|doctor|fuzz|cluster|image|real-vllm`.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -7,6 +7,7 @@
 
 mod bench;
 mod cargo;
+mod cluster;
 mod doctor;
 mod fuzz;
 mod generate;
@@ -37,6 +38,11 @@ enum Verb {
     Doctor,
     /// Run the fuzz targets for a bounded time.
     Fuzz(fuzz::Arguments),
+    /// A Kubernetes on this machine, without Docker.
+    #[command(subcommand)]
+    Cluster(cluster::Verb),
+    /// Pack our images from the binary, without Docker, and push them.
+    Image(cluster::Image),
     /// Check llmd against a real vLLM on CPU (installs 6 GB on first use).
     RealVllm,
 }
@@ -59,6 +65,8 @@ fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Doctor => doctor::run(),
         Verb::Fuzz(arguments) => fuzz::run(&arguments),
+        Verb::Cluster(verb) => cluster::cluster(&verb),
+        Verb::Image(arguments) => cluster::image(&arguments),
         Verb::RealVllm => real_vllm::run(),
     }
 }

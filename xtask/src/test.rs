@@ -1,67 +1,132 @@
 //! `cargo xtask test`: set-up, one build, all tiers, one closing line.
 
+mod binaries;
+mod tiers;
+
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
 
-use crate::cargo::{cargo, command, llmd, run as run_command};
+use crate::cargo::{cargo, command, llmd, output, run as run_command};
 use crate::doctor;
-
-/// Tiers that exist. 1: unit, property and loopback component tests of each crate. 2: journeys over
-/// real processes (Envoy, official clients).
-const TIERS: [u8; 2] = [1, 2];
+pub(crate) use tiers::Tier;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Tiers to run, such as `1` or `1,2`; all by default.
+    /// Tiers to run, such as `1` or `1,2`; all that this machine can run by default. 1: crates, 2: real processes
+    /// (Envoy, official clients), 3: a Kubernetes control plane, 4: Kubernetes with real nodes (root).
     #[arg(long, value_delimiter = ',')]
-    tier: Vec<u8>,
+    tier: Vec<Tier>,
     /// Only tests whose name contains this.
     filter: Option<String>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let tiers = if arguments.tier.is_empty() {
-        TIERS.to_vec()
+    let asked: BTreeSet<Tier> = arguments.tier.iter().copied().collect();
+    let mut tiers = if asked.is_empty() {
+        Tier::ALL.into_iter().collect()
     } else {
-        arguments.tier.clone()
+        asked.clone()
     };
-    if let Some(unknown) = tiers.iter().find(|tier| !TIERS.contains(tier)) {
-        bail!("--tier {unknown}: there is no such tier; use 1 (crates) or 2 (real processes)");
-    }
-    doctor::run()?;
-    let mut test = cargo(&["test", "--locked", "--no-fail-fast"]);
-    match (tiers.contains(&1), tiers.contains(&2)) {
-        (true, false) => test.args(["--workspace", "--exclude", "llmd-e2e"]),
-        (false, true) => test.args(["--package", "llmd-e2e"]),
-        _ => test.arg("--workspace"),
-    };
-    if tiers.contains(&2) {
-        run_command(command("e2e/tools/install.sh"))?;
-        test.env("LLMD_BIN", llmd(false)?);
-    }
-    test.args(arguments.filter.as_deref());
-
-    let mut child = test
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot start cargo test")?;
-    let (mut passed, mut failed) = (0, 0);
-    for line in BufReader::new(child.stdout.take().context("piped output")?).lines() {
-        let line = line?;
-        if let Some((one, other)) = result_line(&line) {
-            passed += one;
-            failed += other;
+    doctor::check(&tiers)?;
+    let binary = llmd(false)?;
+    let cluster = binary.with_file_name("llmd-cluster");
+    let mut left_out = None;
+    if tiers.contains(&Tier::Node) {
+        run_command(cluster_build(&["packages"])).or_else(|error| missing_is_fatal(&asked, error))?;
+        left_out = missing_for_nodes(&cluster)?;
+        if let Some(missing) = &left_out {
+            if asked.contains(&Tier::Node) {
+                bail!("tier 4 cannot run on this machine; missing: {missing}");
+            }
+            tiers.remove(&Tier::Node);
         }
-        println!("{line}");
     }
-    let status = child.wait()?;
-    println!("\n{passed} passed, {failed} failed");
-    if !status.success() {
-        bail!("tests failed");
+    if tiers.contains(&Tier::Processes) || tiers.contains(&Tier::Node) {
+        run_command(command("e2e/tools/install.sh"))?;
+    }
+    if tiers.contains(&Tier::Control) || tiers.contains(&Tier::Node) {
+        run_command(cluster_build(&[]))?;
+    }
+
+    let mut total = Total::default();
+    for test in binaries::build()? {
+        let Some(mut run) = test.command(&tiers, arguments.filter.as_deref())? else {
+            continue;
+        };
+        run.env("LLMD_BIN", &binary);
+        println!("\n     Running {} of {}", test.target, test.package);
+        total.add(run, &format!("{} of {}", test.target, test.package))?;
+    }
+    if tiers.contains(&Tier::Crates) {
+        let mut documentation = cargo(&["test", "--locked", "--workspace", "--doc", "--no-fail-fast"]);
+        documentation.args(arguments.filter.as_deref());
+        total.add(documentation, "documentation")?;
+    }
+    println!("\n{} passed, {} failed", total.passed, total.failed);
+    if let Some(missing) = left_out {
+        println!("tier 4 (real nodes) did not run; missing: {missing}");
+    }
+    if !total.broken.is_empty() {
+        bail!("tests failed: {}", total.broken.join(", "));
     }
     Ok(())
+}
+
+/// `e2e/cluster/build.sh` with parts.
+fn cluster_build(parts: &[&str]) -> Command {
+    let mut build = command("e2e/cluster/build.sh");
+    build.args(parts);
+    build
+}
+
+/// Packages that cannot be installed only matter when their tier was asked for by name.
+fn missing_is_fatal(asked: &BTreeSet<Tier>, error: anyhow::Error) -> anyhow::Result<()> {
+    if asked.contains(&Tier::Node) {
+        return Err(error);
+    }
+    Ok(())
+}
+
+/// What this machine lacks for real nodes, in words.
+fn missing_for_nodes(cluster: &std::path::Path) -> anyhow::Result<Option<String>> {
+    let mut probe = Command::new(cluster);
+    probe.arg("probe");
+    let missing = output(probe)?;
+    let missing: Vec<&str> = missing.lines().collect();
+    Ok((!missing.is_empty()).then(|| missing.join("; ")))
+}
+
+#[derive(Default)]
+struct Total {
+    passed: u64,
+    failed: u64,
+    /// What ended with a failure.
+    broken: Vec<String>,
+}
+
+impl Total {
+    /// Runs tests, shows what they say and counts.
+    fn add(&mut self, mut run: Command, what: &str) -> anyhow::Result<()> {
+        let mut child = run
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start {run:?}"))?;
+        for line in BufReader::new(child.stdout.take().context("piped output")?).lines() {
+            let line = line?;
+            if let Some((passed, failed)) = result_line(&line) {
+                self.passed += passed;
+                self.failed += failed;
+            }
+            println!("{line}");
+        }
+        if !child.wait()?.success() {
+            self.broken.push(what.to_owned());
+        }
+        Ok(())
+    }
 }
 
 /// `test result: ok. 3 passed; 0 failed; …` as (3, 0).

@@ -1,6 +1,7 @@
 //! Container images without Docker: a program with its libraries as a docker-archive.
 
 mod archive;
+pub mod push;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

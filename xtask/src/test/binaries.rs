@@ -1,0 +1,123 @@
+//! The test binaries of the workspace, built once with one set of features, and what to run of each.
+//!
+//! `cargo test -p X` per tier would build shared dependencies again with the features of that package alone.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, bail};
+use serde::Deserialize;
+
+use super::tiers::Tier;
+use crate::cargo::{cargo, output};
+
+/// One test binary.
+pub(super) struct Binary {
+    pub(super) package: String,
+    /// Name of the target, such as `it`.
+    pub(super) target: String,
+    integration: bool,
+    executable: PathBuf,
+    /// Tests run in the folder of their package.
+    folder: PathBuf,
+}
+
+/// A line that cargo prints with `--message-format=json`, as far as it is needed here.
+#[derive(Deserialize)]
+struct Message {
+    reason: String,
+    manifest_path: Option<PathBuf>,
+    target: Option<Target>,
+    profile: Option<Profile>,
+    executable: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+    kind: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Profile {
+    test: bool,
+}
+
+/// Builds all of them.
+pub(super) fn build() -> anyhow::Result<Vec<Binary>> {
+    let mut build = cargo(&["test", "--locked", "--workspace", "--no-run"]);
+    build.arg("--message-format=json-render-diagnostics");
+    build.stderr(Stdio::inherit());
+    let built = build.output().context("cannot start cargo")?;
+    if !built.status.success() {
+        bail!("the tests do not build");
+    }
+    let mut binaries = String::from_utf8(built.stdout)?
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok().and_then(binary))
+        .collect::<Vec<_>>();
+    binaries.sort_by(|a, b| (&a.package, &a.target).cmp(&(&b.package, &b.target)));
+    Ok(binaries)
+}
+
+fn binary(message: Message) -> Option<Binary> {
+    let target = message.target?;
+    if message.reason != "compiler-artifact" || !message.profile?.test {
+        return None;
+    }
+    let folder = message.manifest_path?.parent()?.to_path_buf();
+    Some(Binary {
+        package: package_name(&folder)?,
+        target: target.name,
+        integration: target.kind.iter().any(|kind| kind == "test"),
+        executable: message.executable?,
+        folder,
+    })
+}
+
+/// From its manifest: the identifiers in cargo's messages are not meant to be taken apart.
+fn package_name(folder: &std::path::Path) -> Option<String> {
+    let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).ok()?;
+    let manifest: toml::Table = manifest.parse().ok()?;
+    Some(manifest.get("package")?.get("name")?.as_str()?.to_owned())
+}
+
+impl Binary {
+    /// A command that runs the tests of these tiers; `None` when there are none.
+    pub(super) fn command(
+        &self,
+        tiers: &BTreeSet<Tier>,
+        filter: Option<&str>,
+    ) -> anyhow::Result<Option<Command>> {
+        let mut list = self.plain();
+        list.args(["--list", "--format", "terse"]);
+        let listed = output(list)?;
+        let names: Vec<&str> = listed
+            .lines()
+            .filter_map(|line| line.strip_suffix(": test"))
+            .collect();
+        let wanted: Vec<&str> = names
+            .iter()
+            .copied()
+            .filter(|name| tiers.contains(&Tier::of(&self.package, self.integration, name)))
+            .filter(|name| filter.is_none_or(|filter| name.contains(filter)))
+            .collect();
+        if wanted.is_empty() {
+            return Ok(None);
+        }
+        let mut run = self.plain();
+        if wanted.len() < names.len() {
+            run.arg("--exact").args(wanted);
+        }
+        Ok(Some(run))
+    }
+
+    fn plain(&self) -> Command {
+        let mut command = Command::new(&self.executable);
+        command
+            .current_dir(&self.folder)
+            .env("CARGO_MANIFEST_DIR", &self.folder);
+        command
+    }
+}
