@@ -18,10 +18,26 @@ pub async fn serve(
     routes: Router,
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
-    let router = Router::new()
+    serve_pages(listener, pages(registry, routes), shutdown).await
+}
+
+/// `/metrics` and `routes`: what a role may put behind an authentication.
+pub fn pages(registry: Registry, routes: Router) -> Router {
+    Router::new()
         .route("/metrics", get(move || std::future::ready(metrics(&registry))))
-        .route("/healthz", get(|| std::future::ready("ok\n")))
-        .merge(routes);
+        .merge(routes)
+}
+
+/// Serves `pages` and, open to everybody, `/healthz` until `shutdown`.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve_pages(
+    listener: TcpListener,
+    pages: Router,
+    shutdown: CancellationToken,
+) -> std::io::Result<()> {
+    let router = pages.route("/healthz", get(|| std::future::ready("ok\n")));
     axum::serve(listener, router)
         .with_graceful_shutdown(shutdown.cancelled_owned())
         .await

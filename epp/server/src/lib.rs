@@ -20,6 +20,8 @@ pub mod flags;
 pub mod grpc;
 pub mod health;
 pub mod kubernetes;
+pub mod leader;
+pub mod metrics_auth;
 pub mod pool;
 pub mod run;
 

@@ -27,6 +27,8 @@ use crate::datalayer::{self, DataLayer, ScrapeThreads};
 use crate::discovery::kubernetes;
 use crate::flags::{ConfigSource, EppOptions, OptionError, flag_set};
 use crate::health::Health;
+use crate::leader::{self, Leadership};
+use crate::metrics_auth::MetricsAuth;
 use crate::pool::{self, PoolMetrics};
 pub use error::RunError;
 use servers::{Listeners, Servers};
@@ -167,6 +169,14 @@ pub async fn serve(
         supports: Box::new(move |asked| supported.contains(&(asked, true))),
         set_traffic: Box::new(move |traffic| rules.set_traffic_rules(traffic)),
     };
+    let client = source.client().cloned();
+    let metrics_auth = client
+        .clone()
+        .filter(|_| options.pool.metrics_auth)
+        .map(MetricsAuth::new);
+    let leadership = client
+        .filter(|_| options.pool.leader_election)
+        .map(|client| leader::start(client, &options.pool, health.clone(), leader::Timings::default()));
     let discovery = source.start(options, sinks, &registry).await?;
     let servers = Servers {
         options,
@@ -174,6 +184,7 @@ pub async fn serve(
         health: health.clone(),
         layer,
         epp,
+        metrics_auth,
         tls,
         stop: stop.clone(),
     };
@@ -181,10 +192,19 @@ pub async fn serve(
     let running = servers.start(listeners)?;
     on_serving(addresses);
 
-    shutdown.cancelled().await;
+    let outcome = tokio::select! {
+        () = shutdown.cancelled() => Ok(()),
+        () = lost(leadership.as_ref()) => Err(RunError::LeaseLost),
+    };
     health.draining();
     tracing::info!(seconds = options.drain_timeout.as_secs(), "draining");
-    tokio::time::sleep(options.drain_timeout).await;
+    let released = async {
+        if let Some(leadership) = leadership {
+            // Another replica takes over while this one finishes what it has.
+            leadership.release().await;
+        }
+    };
+    tokio::join!(released, tokio::time::sleep(options.drain_timeout));
     stop.cancel();
     for server in running {
         // A panicked server has logged itself; the others still drain.
@@ -192,7 +212,14 @@ pub async fn serve(
     }
     drop(discovery);
     gauges.abort();
-    Ok(())
+    outcome
+}
+
+async fn lost(leadership: Option<&Leadership>) {
+    match leadership {
+        Some(leadership) => leadership.lost().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Reads, decodes and builds the configuration; warnings are logged.

@@ -9,9 +9,14 @@ pub struct Subject {
     pub resource: String,
     /// Where it is read.
     pub namespace: String,
+    /// What is done with it, as access rules say it.
+    pub verbs: &'static str,
     /// What to do when the cluster does not serve the kind.
     pub when_missing: &'static str,
 }
+
+/// [`Subject::verbs`] of a watch.
+pub const READ: &str = "get, list and watch";
 
 /// Kinds of failure, coarse enough for a metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,15 +108,18 @@ pub fn explain_client(subject: &Subject, error: &kube::Error) -> (Cause, String)
 
 fn forbidden(subject: &Subject, message: &str) -> String {
     let Subject {
-        resource, namespace, ..
+        resource,
+        namespace,
+        verbs,
+        ..
     } = subject;
     format!(
-        "access to {resource} in namespace '{namespace}' is denied: allow get, list and watch in a Role and bind it to the picker's ServiceAccount ({message})"
+        "access to {resource} in namespace '{namespace}' is denied: allow {verbs} in a Role and bind it to the picker's ServiceAccount ({message})"
     )
 }
 
 /// The last source of an error: the outer ones say only which layer it passed.
-fn innermost(error: &dyn std::error::Error) -> String {
+pub(crate) fn innermost(error: &dyn std::error::Error) -> String {
     let mut inner = error;
     while let Some(source) = inner.source() {
         inner = source;
@@ -129,6 +137,7 @@ mod tests {
         Subject {
             resource: "inferencepools.inference.networking.k8s.io/v1".to_owned(),
             namespace: "serving".to_owned(),
+            verbs: READ,
             when_missing: "install it",
         }
     }

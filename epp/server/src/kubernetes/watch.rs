@@ -68,7 +68,7 @@ where
 {
     /// Starts the watch. `convert` takes the wanted parts out of each object as soon as it arrives;
     /// the object itself is not kept.
-    pub fn start<T: Send + 'static>(self, convert: fn(K) -> T) -> Updates<T> {
+    pub fn start<T: Send + 'static>(self, convert: impl Fn(K) -> T + Send + Sync + 'static) -> Updates<T> {
         let (sender, receiver) = mpsc::channel(WAITING);
         let task = tokio::spawn(self.run(convert, sender));
         Updates {
@@ -77,13 +77,17 @@ where
         }
     }
 
-    async fn run<T: Send + 'static>(self, convert: fn(K) -> T, sender: mpsc::Sender<Update<T>>) {
+    async fn run<T: Send + 'static>(
+        self,
+        convert: impl Fn(K) -> T + Send + Sync + 'static,
+        sender: mpsc::Sender<Update<T>>,
+    ) {
         let resource = self.subject.resource.clone();
         let mut pause = MIN_PAUSE;
         let mut last_problem = None;
         loop {
             let started = Instant::now();
-            let Some(ended) = self.follow(convert, &sender, &mut last_problem).await else {
+            let Some(ended) = self.follow(&convert, &sender, &mut last_problem).await else {
                 self.metrics.ended(&resource);
                 return;
             };
@@ -116,7 +120,7 @@ where
     /// One list and its watch; `None` when nobody listens any more.
     async fn follow<T>(
         &self,
-        convert: fn(K) -> T,
+        convert: &(impl Fn(K) -> T + Send + Sync),
         sender: &mpsc::Sender<Update<T>>,
         last_problem: &mut Option<String>,
     ) -> Option<Ended> {

@@ -41,6 +41,9 @@ pub enum RunError {
         "--{0} needs Kubernetes, but dataLayer.discovery.pluginRef names a file of endpoints: leave one out"
     )]
     FileDiscovery(&'static str),
+    /// Another replica may lead now.
+    #[error("the leader's lease was lost: another replica takes over and this process ends")]
+    LeaseLost,
     /// No way to the API server.
     #[error(transparent)]
     Kubernetes(#[from] ClientError),

@@ -20,6 +20,7 @@ use crate::extproc::{ExtProc, StreamMetrics};
 use crate::flags::EppOptions;
 use crate::grpc::{self, Services};
 use crate::health::Health;
+use crate::metrics_auth::{self, MetricsAuth};
 
 /// After `--drain-timeout` open streams may take this many times as long again. With upstream's 30 s
 /// that is 120 s, below the chart's grace period of 130 s.
@@ -75,6 +76,8 @@ pub(super) struct Servers<'a> {
     pub(super) health: Health,
     pub(super) layer: DataLayer,
     pub(super) epp: Arc<Epp>,
+    /// Who may read metrics and debug pages; `None` lets everybody.
+    pub(super) metrics_auth: Option<MetricsAuth>,
     pub(super) tls: Option<Arc<rustls::ServerConfig>>,
     pub(super) stop: CancellationToken,
 }
@@ -87,6 +90,7 @@ impl Servers<'_> {
             health,
             layer,
             epp,
+            metrics_auth,
             tls,
             stop,
         } = self;
@@ -152,7 +156,11 @@ impl Servers<'_> {
                 }
             }));
         }
-        let server = admin::serve(metrics, registry, debug::router(layer), stop);
+        let mut pages = admin::pages(registry, debug::router(layer));
+        if let Some(auth) = metrics_auth {
+            pages = pages.layer(axum::middleware::from_fn_with_state(auth, metrics_auth::guard));
+        }
+        let server = admin::serve_pages(metrics, pages, stop);
         running.push(tokio::spawn(async move {
             if let Err(error) = server.await {
                 tracing::warn!(%error, "the metrics server ended");

@@ -18,8 +18,14 @@ pub(super) enum Source {
 
 /// Running discovery; dropping it ends it.
 pub(super) enum Discovery {
-    File { _running: file::Discovery },
-    Kubernetes { _running: kubernetes::Discovery },
+    File {
+        #[expect(dead_code, reason = "held")]
+        file: file::Discovery,
+    },
+    Kubernetes {
+        #[expect(dead_code, reason = "held")]
+        cluster: kubernetes::Discovery,
+    },
 }
 
 impl Source {
@@ -71,14 +77,14 @@ impl Source {
     ) -> Result<Discovery, RunError> {
         match self {
             Self::File(discovery) => {
-                let _running = file::start(&discovery, &sinks.layer).await?;
+                let file = file::start(&discovery, &sinks.layer).await?;
                 sinks.health.synced();
-                Ok(Discovery::File { _running })
+                Ok(Discovery::File { file })
             }
             Self::Kubernetes(client) => {
                 let metrics = WatchMetrics::register(registry)?;
-                let _running = kubernetes::start(client, options.pool.clone(), sinks, metrics);
-                Ok(Discovery::Kubernetes { _running })
+                let cluster = kubernetes::start(client, options.pool.clone(), sinks, metrics);
+                Ok(Discovery::Kubernetes { cluster })
             }
         }
     }

@@ -12,7 +12,7 @@ use super::pool::{PoolError, PoolSpec};
 use crate::datalayer::DataLayer;
 use crate::flags::{Membership, PoolOptions};
 use crate::health::Health;
-use crate::kubernetes::cause::Subject;
+use crate::kubernetes::cause::{READ, Subject};
 use crate::kubernetes::watch::{Update, Updates, Watch};
 use crate::kubernetes::watch_metrics::WatchMetrics;
 
@@ -119,6 +119,7 @@ impl Members {
         Subject {
             resource,
             namespace: self.options.namespace.clone(),
+            verbs: READ,
             when_missing,
         }
     }

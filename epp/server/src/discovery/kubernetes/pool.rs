@@ -109,14 +109,14 @@ mod tests {
 
     use super::*;
 
-    fn read(spec: Value) -> Result<PoolSpec, PoolError> {
+    fn read(spec: &Value) -> Result<PoolSpec, PoolError> {
         let object = json!({"metadata": {"name": "p"}, "spec": spec});
         PoolSpec::of(&serde_json::from_value(object).expect("an object"))
     }
 
     #[test]
     fn both_versions_are_read() {
-        let pool = read(json!({
+        let pool = read(&json!({
             "selector": {"matchLabels": {"app": "vllm", "role": "decode"}},
             "targetPorts": [{"number": 8000}, {"number": 8001}],
             "appProtocol": "kubernetes.io/h2c",
@@ -131,7 +131,7 @@ mod tests {
 
         let old =
             json!({"selector": {"app": "vllm"}, "targetPortNumber": 8000, "extensionRef": {"name": "epp"}});
-        let pool = read(old).expect("v1alpha2");
+        let pool = read(&old).expect("v1alpha2");
         assert_eq!(
             (pool.selector().as_str(), pool.ports.as_slice()),
             ("app=vllm", &[8000][..])
@@ -144,15 +144,15 @@ mod tests {
         let ports = json!([{"number": 1}]);
         let labels = json!({"matchLabels": {"a": "b"}});
         assert_eq!(
-            read(json!({"selector": {"matchLabels": {}}, "targetPorts": ports})),
+            read(&json!({"selector": {"matchLabels": {}}, "targetPorts": ports})),
             Err(PoolError::NoLabels)
         );
         assert_eq!(
-            read(json!({"selector": labels, "targetPorts": [{"number": 0}, {"number": 65536}]})),
+            read(&json!({"selector": labels, "targetPorts": [{"number": 0}, {"number": 65536}]})),
             Err(PoolError::NoPorts)
         );
         assert!(matches!(
-            read(json!({"targetPorts": ports})),
+            read(&json!({"targetPorts": ports})),
             Err(PoolError::Shape(_))
         ));
     }

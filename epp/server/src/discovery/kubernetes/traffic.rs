@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::flags::{Membership, PoolOptions};
-use crate::kubernetes::cause::{Subject, explain_client};
+use crate::kubernetes::cause::{READ, Subject, explain_client};
 use crate::kubernetes::watch::{Update, Updates, Watch};
 use crate::kubernetes::watch_metrics::WatchMetrics;
 
@@ -37,14 +37,14 @@ pub struct Meaning<T> {
 }
 
 /// Objective name and priority.
-pub fn objective(object: DynamicObject) -> Meaning<i32> {
+pub fn objective(object: &DynamicObject) -> Meaning<i32> {
     meaning(object, |spec: InferenceObjectiveSpec, _| {
         (spec.pool_ref, spec.priority.unwrap_or_default())
     })
 }
 
 /// The rules of a rewrite.
-pub fn rewrite(object: DynamicObject) -> Meaning<Rewrite> {
+pub fn rewrite(object: &DynamicObject) -> Meaning<Rewrite> {
     let created = object.creation_timestamp().map_or(0, |time| time.0.as_second());
     meaning(object, |spec: InferenceModelRewriteSpec, name| {
         let rules = spec.rules.into_iter().map(|rule| RewriteRule {
@@ -74,7 +74,7 @@ pub fn rewrite(object: DynamicObject) -> Meaning<Rewrite> {
 }
 
 fn meaning<S: DeserializeOwned, T>(
-    object: DynamicObject,
+    object: &DynamicObject,
     read: impl FnOnce(S, &Arc<str>) -> (PoolRef, T),
 ) -> Meaning<T> {
     let name: Arc<str> = object.name_any().into();
@@ -156,9 +156,9 @@ impl Mine {
 
 /// One kind: the group it is watched in and what its objects say.
 struct Kind<T> {
-    kind: &'static str,
+    name: &'static str,
     plural: &'static str,
-    read: fn(DynamicObject) -> Meaning<T>,
+    read: fn(&DynamicObject) -> Meaning<T>,
     watched: Option<(&'static str, Updates<Meaning<T>>)>,
     known: BTreeMap<Arc<str>, T>,
     /// Read, failed to be read, or not served.
@@ -167,9 +167,9 @@ struct Kind<T> {
 }
 
 impl<T: Clone + Send + 'static> Kind<T> {
-    fn new(kind: &'static str, plural: &'static str, read: fn(DynamicObject) -> Meaning<T>) -> Self {
+    fn new(name: &'static str, plural: &'static str, read: fn(&DynamicObject) -> Meaning<T>) -> Self {
         Self {
-            kind,
+            name,
             plural,
             read,
             watched: None,
@@ -191,18 +191,19 @@ impl<T: Clone + Send + 'static> Kind<T> {
                 if !std::mem::replace(&mut self.absence_told, true) {
                     tracing::info!(
                         "{} is not served by this cluster; its features are off",
-                        self.kind
+                        self.name
                     );
                 }
             }
             return false;
         }
+        let read = self.read;
         self.watched = group.map(|group| {
-            tracing::info!("{} is read from {group}/{TRAFFIC_VERSION}", self.kind);
-            (group, start(group).start(self.read))
+            tracing::info!("{} is read from {group}/{TRAFFIC_VERSION}", self.name);
+            (group, start(group).start(move |object| read(&object)))
         });
         if group.is_none() {
-            tracing::warn!("{} is not served any more; its objects are forgotten", self.kind);
+            tracing::warn!("{} is not served any more; its objects are forgotten", self.name);
             self.known.clear();
         }
         group.is_none()
@@ -309,9 +310,9 @@ impl Follower {
             }
         };
         let group = served.get(objectives.plural).copied();
-        let changed = objectives.served_by(group, start(objectives.kind, objectives.plural));
+        let changed = objectives.served_by(group, start(objectives.name, objectives.plural));
         let group = served.get(rewrites.plural).copied();
-        rewrites.served_by(group, start(rewrites.kind, rewrites.plural)) || changed
+        rewrites.served_by(group, start(rewrites.name, rewrites.plural)) || changed
     }
 
     /// Plurals that a group serves in our version; none when it does not exist.
@@ -320,6 +321,7 @@ impl Follower {
         let subject = Subject {
             resource: asked.clone(),
             namespace: self.namespace.clone(),
+            verbs: READ,
             when_missing: "",
         };
         match tokio::time::timeout(ANSWER, self.client.list_api_group_resources(&asked)).await {
@@ -346,6 +348,7 @@ fn watch(
         subject: Subject {
             resource: format!("{plural}.{group}/{TRAFFIC_VERSION}"),
             namespace: namespace.to_owned(),
+            verbs: READ,
             when_missing: "its CRD was removed; it is looked for again every minute",
         },
         metrics,
@@ -358,7 +361,7 @@ mod tests {
 
     use super::*;
 
-    fn object(name: &str, created: &str, spec: Value) -> DynamicObject {
+    fn object(name: &str, created: &str, spec: &Value) -> DynamicObject {
         let object = json!({
             "metadata": {"name": name, "creationTimestamp": created},
             "spec": spec
@@ -381,18 +384,18 @@ mod tests {
         let mut kind = Kind::new("InferenceObjective", "inferenceobjectives", objective);
         let time = "2026-01-01T00:00:00Z";
         let of = |name: &str, reference: Value| {
-            objective(object(name, time, json!({"priority": 3, "poolRef": reference})))
+            objective(&object(name, time, &json!({"priority": 3, "poolRef": reference})))
         };
         let listed = vec![
             of("mine", pool("p", GROUP)),
             of("short", json!({"name": "p"})),
             of("other-name", pool("q", GROUP)),
             of("other-group", pool("p", "inference.networking.x-k8s.io")),
-            objective(object("unset", time, json!({"poolRef": pool("p", GROUP)}))),
-            objective(object(
+            objective(&object("unset", time, &json!({"poolRef": pool("p", GROUP)}))),
+            objective(&object(
                 "broken",
                 time,
-                json!({"priority": "high", "poolRef": pool("p", GROUP)}),
+                &json!({"priority": "high", "poolRef": pool("p", GROUP)}),
             )),
         ];
         assert!(kind.apply(Update::All(listed), &mine));
@@ -423,7 +426,7 @@ mod tests {
                 {"targets": [{"modelRewrite": "c"}]}
             ]
         });
-        let meaning = rewrite(object("r", "2026-01-01T00:00:00Z", spec));
+        let meaning = rewrite(&object("r", "2026-01-01T00:00:00Z", &spec));
         let (_, read) = meaning.pool.expect("readable");
         assert_eq!((read.created, &*read.name), (1_767_225_600, "r"));
         assert_eq!(read.rules[0].models, ["chat".into()]);
