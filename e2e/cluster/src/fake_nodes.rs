@@ -43,6 +43,7 @@ impl Cluster {
         gpus: u32,
     ) -> anyhow::Result<Vec<String>> {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        self.own()?;
         start_kwok(&self.inner.components, self.kubeconfig())?;
         let nodes: Api<Node> = Api::all(self.client().await?);
         let first = NUMBER.fetch_add(count, Ordering::Relaxed);
@@ -58,6 +59,7 @@ impl Cluster {
 
     /// Makes a node claim `gpus` NVIDIA GPUs. The scheduler and the kubelet believe it.
     pub async fn set_gpus(&self, node: &str, gpus: u32) -> anyhow::Result<()> {
+        self.own()?;
         let nodes: Api<Node> = Api::all(self.client().await?);
         let amount = json!({GPU: gpus.to_string()});
         let patch = json!({"status": {"capacity": amount, "allocatable": amount}});

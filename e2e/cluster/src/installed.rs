@@ -10,6 +10,7 @@ use kube::Api;
 use crate::cluster::Cluster;
 use crate::image;
 use crate::namespace::Namespace;
+use crate::poll::poll_until;
 
 /// Where a cluster finds our images.
 #[derive(Debug, Clone)]
@@ -101,8 +102,12 @@ impl Cluster {
 }
 
 impl Namespace {
-    /// A local address that leads to a TCP port of a Service. Connections are spread over its pods.
+    /// A local address that leads to a TCP port of a Service. Connections are spread over its pods, but on a foreign
+    /// cluster they all go to one of them, chosen now.
     pub async fn service(&self, name: &str, port: u16) -> anyhow::Result<SocketAddr> {
+        if self.cluster().is_foreign() {
+            return self.port_forward(name, port).await;
+        }
         let services: Api<Service> = Api::default_namespaced(self.client().await?);
         let address = services.get(name).await?.spec.and_then(|spec| spec.cluster_ip);
         let address = address.with_context(|| format!("the Service {name} has no address"))?;
@@ -110,5 +115,25 @@ impl Namespace {
             .parse()
             .with_context(|| format!("the Service {name} is headless"))?;
         self.cluster().forward(address, port)
+    }
+
+    /// `kubectl port-forward`, which listens on a free port and says which.
+    async fn port_forward(&self, service: &str, port: u16) -> anyhow::Result<SocketAddr> {
+        let components = &self.cluster().inner.components;
+        let name = format!("port-forward-{}-{service}-{port}", self.name());
+        let mut command = self.command().into_std();
+        command.args(["port-forward", &format!("service/{service}"), &format!(":{port}")]);
+        components.start_once(&name, command)?;
+        let log = components.log_file(&name);
+        poll_until(&name, || async {
+            if let Err(ended) = components.check(&name) {
+                components.print_logs();
+                return Some(Err(ended));
+            }
+            let said = std::fs::read_to_string(&log).ok()?;
+            let (_, rest) = said.split_once("Forwarding from ")?;
+            rest.split_once(' ')?.0.parse().ok().map(Ok)
+        })
+        .await?
     }
 }

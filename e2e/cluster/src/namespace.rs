@@ -74,7 +74,7 @@ impl Namespace {
         tool::run(command, Some(yaml)).await
     }
 
-    fn command(&self) -> tokio::process::Command {
+    pub(crate) fn command(&self) -> tokio::process::Command {
         let mut command = tool::kubectl(&self.cluster.inner.kube, self.cluster.kubeconfig());
         command.args(["--namespace", &self.name]);
         command

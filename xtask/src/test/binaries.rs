@@ -3,7 +3,7 @@
 //! `cargo test -p X` per tier would build shared dependencies again with the features of that package alone.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
@@ -17,7 +17,8 @@ pub(super) struct Binary {
     pub(super) package: String,
     /// Name of the target, such as `it`.
     pub(super) target: String,
-    integration: bool,
+    /// Whether its tests can start clusters: integration tests of a package with `llmd-e2e-cluster`.
+    clusters: bool,
     executable: PathBuf,
     /// Tests run in the folder of their package.
     folder: PathBuf,
@@ -67,20 +68,28 @@ fn binary(message: Message) -> Option<Binary> {
         return None;
     }
     let folder = message.manifest_path?.parent()?.to_path_buf();
+    let (package, clusters) = package(&folder)?;
     Some(Binary {
-        package: package_name(&folder)?,
+        package,
         target: target.name,
-        integration: target.kind.iter().any(|kind| kind == "test"),
+        clusters: clusters && target.kind.iter().any(|kind| kind == "test"),
         executable: message.executable?,
         folder,
     })
 }
 
-/// From its manifest: the identifiers in cargo's messages are not meant to be taken apart.
-fn package_name(folder: &std::path::Path) -> Option<String> {
+/// Name of a package and whether it has `llmd-e2e-cluster`, from its manifest: the identifiers in cargo's messages are
+/// not meant to be taken apart.
+fn package(folder: &Path) -> Option<(String, bool)> {
     let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).ok()?;
     let manifest: toml::Table = manifest.parse().ok()?;
-    Some(manifest.get("package")?.get("name")?.as_str()?.to_owned())
+    let name = manifest.get("package")?.get("name")?.as_str()?;
+    let depends = ["dependencies", "dev-dependencies"].iter().any(|table| {
+        manifest
+            .get(*table)
+            .is_some_and(|table| table.get("llmd-e2e-cluster").is_some())
+    });
+    Some((name.to_owned(), depends || name == "llmd-e2e-cluster"))
 }
 
 impl Binary {
@@ -100,7 +109,7 @@ impl Binary {
         let wanted: Vec<&str> = names
             .iter()
             .copied()
-            .filter(|name| tiers.contains(&Tier::of(&self.package, self.integration, name)))
+            .filter(|name| tiers.contains(&Tier::of(&self.package, self.clusters, name)))
             .filter(|name| filter.is_none_or(|filter| name.contains(filter)))
             .collect();
         if wanted.is_empty() {

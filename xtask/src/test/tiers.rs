@@ -1,4 +1,4 @@
-//! Which tier a test belongs to: its package and, of integration tests, the first module of its name.
+//! Which tier a test belongs to: its package and, where it can start a cluster, the first module of its name.
 
 use std::str::FromStr;
 
@@ -9,7 +9,7 @@ pub(crate) enum Tier {
     Crates,
     /// 2: the programs of `e2e/tools`. Journeys over real processes.
     Processes,
-    /// 3: the built Kubernetes. Tests in a module `cluster` of integration tests.
+    /// 3: the built Kubernetes. Integration tests in a module `cluster` of packages that depend on `llmd-e2e-cluster`.
     Control,
     /// 4: and root. Tests in a module `node` of the packages in `e2e`.
     Node,

@@ -75,3 +75,39 @@ async fn pods_of_our_image_on_two_nodes_answer_through_a_service_and_by_name() {
     .await
     .unwrap();
 }
+
+const ENVOY: &str = "docker.io/envoyproxy/envoy:distroless-v1.40.0";
+
+#[tokio::test]
+async fn envoy_is_there_under_the_name_that_pods_ask_for() {
+    let cluster = CLUSTER.get().await.unwrap();
+    cluster.install_envoy(ENVOY).await.unwrap();
+    let namespace = cluster.namespace().await.unwrap();
+    namespace
+        .kubectl([
+            "run",
+            "envoy",
+            "--restart=Never",
+            "--image",
+            ENVOY,
+            "--image-pull-policy=IfNotPresent",
+            "--",
+            "--version",
+        ])
+        .await
+        .unwrap();
+    let said = poll_until("Envoy's version", || async {
+        let phase = namespace
+            .kubectl(["get", "pod", "envoy", "-o", "jsonpath={.status.phase}"])
+            .await
+            .ok()?;
+        match phase.as_str() {
+            "Succeeded" | "Failed" => Some(namespace.kubectl(["logs", "envoy"]).await),
+            _ => None,
+        }
+    })
+    .await
+    .unwrap()
+    .unwrap();
+    assert!(said.contains("1.40.0"), "{said}");
+}
