@@ -27,7 +27,7 @@ use crate::datalayer::{self, DataLayer, ScrapeThreads};
 use crate::discovery::kubernetes;
 use crate::flags::{ConfigSource, EppOptions, OptionError, flag_set};
 use crate::health::Health;
-use crate::leader::{self, Leadership};
+use crate::leader::PoolLeader;
 use crate::metrics_auth::MetricsAuth;
 use crate::pool::{self, PoolMetrics};
 pub use error::RunError;
@@ -174,9 +174,9 @@ pub async fn serve(
         .clone()
         .filter(|_| options.pool.metrics_auth)
         .map(MetricsAuth::new);
-    let leadership = client
+    let leader = client
         .filter(|_| options.pool.leader_election)
-        .map(|client| leader::start(client, &options.pool, health.clone(), leader::Timings::default()));
+        .map(|client| PoolLeader::start(client, &options.pool, health.clone()));
     let discovery = source.start(options, sinks, &registry).await?;
     let servers = Servers {
         options,
@@ -194,14 +194,14 @@ pub async fn serve(
 
     let outcome = tokio::select! {
         () = shutdown.cancelled() => Ok(()),
-        () = lost(leadership.as_ref()) => Err(RunError::LeaseLost),
+        () = lost(leader.as_ref()) => Err(RunError::LeaseLost),
     };
     health.draining();
     tracing::info!(seconds = options.drain_timeout.as_secs(), "draining");
     let released = async {
-        if let Some(leadership) = leadership {
+        if let Some(leader) = leader {
             // Another replica takes over while this one finishes what it has.
-            leadership.release().await;
+            leader.release().await;
         }
     };
     tokio::join!(released, tokio::time::sleep(options.drain_timeout));
@@ -215,9 +215,9 @@ pub async fn serve(
     outcome
 }
 
-async fn lost(leadership: Option<&Leadership>) {
-    match leadership {
-        Some(leadership) => leadership.lost().await,
+async fn lost(leader: Option<&PoolLeader>) {
+    match leader {
+        Some(leader) => leader.led().await,
         None => std::future::pending().await,
     }
 }

@@ -14,6 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("llmd-epp-api", &["llmd-openai"]),
     ("llmd-kv", &["llmd-epp-api"]),
     ("llmd-epp-core", &["llmd-epp-api", "llmd-kv", "llmd-openai"]),
+    ("llmd-lease", &[]),
     ("llmd-proxy", &["llmd-openai", "llmd-process"]),
     (
         "llmd-epp",
@@ -24,6 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "llmd-proxy",
             "llmd-process",
             "llmd-crds",
+            "llmd-lease",
         ],
     ),
     ("llmd-sim", &["llmd-openai", "llmd-proxy", "llmd-process"]),

@@ -1,0 +1,3 @@
+//! Elections on a real API server.
+
+mod cluster;
