@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
@@ -30,6 +31,9 @@ pub(crate) struct Up {
     /// The llmd binary whose images real nodes get.
     #[arg(long)]
     binary: PathBuf,
+    /// Where the holder says what it holds.
+    #[arg(long, hide = true)]
+    state: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -118,11 +122,13 @@ pub(crate) async fn hold(up: &Up) -> anyhow::Result<()> {
         Nodes::Real => Cluster::node(up.count),
         Nodes::Fake => Cluster::control(up.count),
     };
+    let start = Instant::now();
     let cluster = if up.foreign_crds {
         builder.with_foreign_crds().await?
     } else {
         builder.await?
     };
+    println!("a cluster, started in {:.1} s", start.elapsed().as_secs_f64());
     if nodes == Nodes::Real {
         let images = cluster.install_llmd_as(&up.binary, "dev").await?;
         println!("image on every node: {}", images.reference("llmd"));
@@ -133,7 +139,10 @@ pub(crate) async fn hold(up: &Up) -> anyhow::Result<()> {
         kubeconfig: cluster.kubeconfig().to_path_buf(),
         tools,
     };
-    let file = state()?;
+    let file = match &up.state {
+        Some(file) => file.clone(),
+        None => state()?,
+    };
     let partial = file.with_extension("partial");
     std::fs::write(&partial, serde_json::to_string(&held)?)?;
     std::fs::rename(&partial, &file)?;

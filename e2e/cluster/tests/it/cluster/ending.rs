@@ -1,8 +1,9 @@
 //! What is left after a cluster: nothing.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use llmd_e2e_cluster::Cluster;
+use llmd_e2e_cluster::{Cluster, poll_until};
 
 #[tokio::test]
 async fn a_dropped_cluster_leaves_no_process_and_no_folder() {
@@ -18,6 +19,43 @@ async fn a_dropped_cluster_leaves_no_process_and_no_folder() {
     drop(cluster);
     assert_eq!(processes_that_mention(&mark), 0);
     assert!(!folder.exists());
+}
+
+#[tokio::test]
+async fn a_cluster_whose_process_is_killed_leaves_nothing_either() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("held.json");
+    let mut holder = Command::new(env!("CARGO_BIN_EXE_llmd-cluster"))
+        .args([
+            "hold",
+            "--nodes",
+            "fake",
+            "--count",
+            "1",
+            "--binary",
+            "/bin/true",
+            "--state",
+        ])
+        .arg(&state)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let held = poll_until("a cluster", || async { std::fs::read(&state).ok() })
+        .await
+        .unwrap();
+    let held: serde_json::Value = serde_json::from_slice(&held).unwrap();
+    let kubeconfig = PathBuf::from(held["kubeconfig"].as_str().unwrap());
+    let run_folder = kubeconfig.ancestors().nth(2).unwrap();
+    assert!(run_folder.join("etcd").exists());
+
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    let mark = run_folder.display().to_string();
+    poll_until("the end of everything", || async {
+        (!run_folder.exists() && processes_that_mention(&mark) == 0).then_some(())
+    })
+    .await
+    .unwrap();
 }
 
 fn processes_that_mention(text: &str) -> usize {

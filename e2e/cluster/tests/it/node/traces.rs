@@ -1,7 +1,8 @@
 //! What a cluster with real nodes leaves on the host: nothing.
 
 use std::collections::BTreeSet;
-use std::process::Command;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use llmd_e2e_cluster::{Cluster, poll_until};
 
@@ -43,6 +44,71 @@ async fn nothing_is_left_on_the_host() {
             "{part}"
         );
     }
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_a_killed_one_either() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("held.json");
+    // `true` is packed in place of llmd
+    let mut holder = Command::new(env!("CARGO_BIN_EXE_llmd-cluster"))
+        .args([
+            "hold",
+            "--nodes",
+            "real",
+            "--count",
+            "1",
+            "--binary",
+            "/bin/true",
+            "--state",
+        ])
+        .arg(&state)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let held = poll_until("a cluster", || async { std::fs::read(&state).ok() })
+        .await
+        .unwrap();
+    let held: serde_json::Value = serde_json::from_slice(&held).unwrap();
+    let kubeconfig = PathBuf::from(held["kubeconfig"].as_str().unwrap());
+    let run_folder = kubeconfig.ancestors().nth(2).unwrap();
+    let mark = run_folder.file_name().unwrap().to_str().unwrap();
+    assert!(cgroups().iter().any(|group| group.contains(mark)));
+
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    poll_until("the end of everything", || async {
+        let processes = processes().iter().any(|process| process.contains(mark));
+        let cgroups = cgroups().iter().any(|group| group.contains(mark));
+        (!processes && !cgroups && !run_folder.exists()).then_some(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_killed_node_is_noticed_and_the_others_go_on() {
+    let cluster = Cluster::node(2).without_our_crds().await.unwrap();
+    cluster.kill_node(2).await.unwrap();
+    let lost = [
+        "wait",
+        "--for=condition=Ready=Unknown",
+        "node/n2",
+        "--timeout=120s",
+    ];
+    cluster.kubectl(lost).await.unwrap();
+    cluster
+        .kubectl(["wait", "--for=condition=Ready=True", "node/n1", "--timeout=60s"])
+        .await
+        .unwrap();
+    assert!(
+        cluster
+            .kill_node(1)
+            .await
+            .unwrap_err()
+            .to_string()
+            .contains("control plane")
+    );
 }
 
 /// Links, rules and mounts of the host.
