@@ -6,6 +6,7 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use crate::scheduling::Toleration;
+use crate::status::UsageStatus;
 
 /// One kind of accelerator.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -20,6 +21,8 @@ use crate::scheduling::Toleration;
     category = "llm-d",
     derive = "PartialEq",
     derive = "Default",
+    status = "UsageStatus",
+    printcolumn = r#"{"name":"Used By","type":"integer","jsonPath":".status.usedBy"}"#,
     printcolumn = r#"{"name":"Resource","type":"string","jsonPath":".spec.resourceName"}"#,
     printcolumn = r#"{"name":"Per Node","type":"integer","jsonPath":".spec.acceleratorsPerNode"}"#
 )]

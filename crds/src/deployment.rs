@@ -12,6 +12,7 @@ use crate::pool::Pool;
 use crate::router::Router;
 use crate::scheduling::Scheduling;
 use crate::schema::int_or_string;
+use crate::status::LLMDeploymentStatus;
 
 /// One served model: engines in pools behind a router. A field that is unset takes its value from
 /// the well-lit path.
@@ -31,9 +32,17 @@ use crate::schema::int_or_string;
     cel,
     validation = Rule::new("has(self.spec.model)").message("spec.model is required: give it a uri, such as hf://org/name").field_path(".spec.model").reason(Reason::FieldValueRequired),
     validation = Rule::new("self.metadata.name.size() <= 40").message("metadata.name: at most 40 characters, because child objects add suffixes"),
-    printcolumn = r#"{"name":"Path","type":"string","jsonPath":".spec.path"}"#,
-    printcolumn = r#"{"name":"Model","type":"string","jsonPath":".spec.model.uri"}"#,
-    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+    status = "LLMDeploymentStatus",
+    scale(spec_replicas_path = ".spec.replicas", status_replicas_path = ".status.replicas", label_selector_path = ".status.selector"),
+    printcolumn = r#"{"name":"Path","type":"string","jsonPath":".status.path.name"}"#,
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
+    printcolumn = r#"{"name":"Status","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].reason"}"#,
+    printcolumn = r#"{"name":"Pools","type":"string","jsonPath":".status.summary"}"#,
+    printcolumn = r#"{"name":"URL","type":"string","jsonPath":".status.url"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name":"Model","type":"string","jsonPath":".spec.model.uri","priority":1}"#,
+    printcolumn = r#"{"name":"GPUs","type":"integer","jsonPath":".status.accelerators","priority":1}"#,
+    printcolumn = r#"{"name":"Message","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].message","priority":1}"#
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LLMDeploymentSpec {

@@ -28,6 +28,7 @@ mod router;
 mod rules;
 mod scheduling;
 mod schema;
+mod status;
 mod well_lit_path;
 
 pub use accelerator_profile::{AcceleratorProfile, AcceleratorProfileSpec};
@@ -49,6 +50,7 @@ pub use pool::{Accelerator, Parallelism, Pool, Resources, Vendor};
 pub use router::{Epp, EppConfig, FailureMode, Proxy, ProxyType, Router};
 pub use rules::broken_rules;
 pub use scheduling::{Scheduling, Toleration, TolerationEffect, TolerationOperator};
+pub use status::{LLMDeploymentStatus, PathStatus, PoolStatus, RouterStatus, UsageStatus};
 pub use well_lit_path::{WellLitPath, WellLitPathSpec};
 
 /// API group of our kinds.

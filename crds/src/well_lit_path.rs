@@ -4,6 +4,7 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use crate::deployment::LLMDeploymentSpec;
+use crate::status::UsageStatus;
 
 /// A recipe: what an LLMDeployment that names it gets where it says nothing itself.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -20,6 +21,8 @@ use crate::deployment::LLMDeploymentSpec;
     derive = "Default",
     cel,
     validation = Rule::new("!has(self.spec.template.path) && !has(self.spec.template.pathVersion)").message("spec.template.path: a path cannot name a path").field_path(".spec.template"),
+    status = "UsageStatus",
+    printcolumn = r#"{"name":"Used By","type":"integer","jsonPath":".status.usedBy"}"#,
     printcolumn = r#"{"name":"Version","type":"string","jsonPath":".spec.version"}"#,
     printcolumn = r#"{"name":"Description","type":"string","jsonPath":".spec.description"}"#
 )]
