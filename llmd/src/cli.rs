@@ -11,7 +11,7 @@ use clap_complete::Shell;
 
 use crate::exit::{self, Failure};
 use crate::output::Format;
-use crate::{crds, paths, render, serve, shell, up, validate, version};
+use crate::{crds, paths, rbac, render, serve, shell, up, validate, version};
 
 /// llm-d in one binary: from one custom resource to a routed LLM service.
 #[derive(Debug, Parser)]
@@ -40,6 +40,12 @@ enum Verb {
     /// Custom resource definitions
     #[command(subcommand)]
     Crds(CrdsVerb),
+    /// What the operator may do on a cluster, in the words of RBAC
+    Rbac {
+        /// Output format
+        #[arg(short, long, value_enum, default_value = "table")]
+        output: Format,
+    },
     /// Simulate an inference engine
     Sim(Box<llmd_sim::SimArgs>),
     /// Run the Endpoint Picker; its flags are upstream's, in Go style
@@ -197,6 +203,7 @@ pub(crate) fn run(argv: Vec<OsString>) -> Result<ExitCode, Failure> {
         Verb::Paths(PathsVerb::List { output }) => paths::list(output)?,
         Verb::Paths(PathsVerb::Show { name, output }) => paths::show(&name, output)?,
         Verb::Crds(CrdsVerb::Print { output }) => crds::print(output)?,
+        Verb::Rbac { output } => rbac::print(output)?,
         Verb::Sim(args) => serve::sim(*args)?,
         Verb::Epp(args) => return serve::epp(args.flags),
         Verb::Completion { shell } => shell::completion(shell)?,

@@ -16,6 +16,7 @@ mod documents;
 mod exit;
 mod output;
 mod paths;
+mod rbac;
 mod render;
 mod role;
 mod serve;

@@ -48,10 +48,20 @@ fn files() -> anyhow::Result<Vec<(PathBuf, String)>> {
         llmd.args(arguments);
         output(llmd)
     };
-    Ok(vec![(
-        "charts/llmd/crds/llmd.dev.yaml".into(),
-        print(&["crds", "print"])?,
-    )])
+    Ok(vec![
+        (
+            "charts/llmd/files/crds/llmd.dev.yaml".into(),
+            print(&["crds", "print"])?,
+        ),
+        (
+            "charts/llmd/files/crds/gaie.yaml".into(),
+            std::fs::read_to_string(root().join("crds/foreign/gaie.yaml"))?,
+        ),
+        (
+            "charts/llmd/files/rbac.yaml".into(),
+            print(&["rbac", "--output=yaml"])?,
+        ),
+    ])
 }
 
 impl Arguments {
