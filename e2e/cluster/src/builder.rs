@@ -20,7 +20,7 @@ use crate::keys::Authority;
 use crate::node::Node;
 use crate::poll::poll_until;
 use crate::relay::Relay;
-use crate::{artifacts, client, definitions, golden, image, node, run_folder, tool};
+use crate::{artifacts, client, definitions, golden, image, lws, node, run_folder, tool};
 
 /// Which processes a cluster has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +41,7 @@ pub struct Builder {
     nodes: usize,
     ours: bool,
     foreign: Vec<&'static str>,
+    lws: bool,
 }
 
 impl Builder {
@@ -50,6 +51,7 @@ impl Builder {
             nodes,
             ours: true,
             foreign: Vec::new(),
+            lws: false,
         }
     }
 
@@ -64,13 +66,22 @@ impl Builder {
         self
     }
 
+    /// Runs the LeaderWorkerSet and `DisaggregatedSet` manager and serves its kinds; not for [`Cluster::api`].
+    pub fn with_lws(mut self) -> Self {
+        self.lws = true;
+        self
+    }
+
     /// Leaves out our own definitions, for tests that install them.
     pub fn without_our_crds(mut self) -> Self {
         self.ours = false;
         self
     }
 
-    async fn start(self) -> anyhow::Result<Cluster> {
+    async fn start(mut self) -> anyhow::Result<Cluster> {
+        if self.lws && !self.foreign.contains(&"lws") {
+            self.foreign.push("lws");
+        }
         let kube = artifacts::program("kube")?;
         if self.tier == Tier::Node
             && let Some(kubeconfig) = std::env::var_os("LLMD_E2E_KUBECONFIG")
@@ -108,6 +119,9 @@ impl Builder {
                 definitions::apply_ours(&client).await?;
             }
             match self.tier {
+                Tier::Api if self.lws => {
+                    bail!("pods of a LeaderWorkerSet need a control plane, not only an API server")
+                }
                 Tier::Api => {}
                 Tier::Control => {
                     if self.nodes > 0 {
@@ -122,6 +136,9 @@ impl Builder {
                     accounts.get("default").await.ok()
                 })
                 .await?;
+            }
+            if self.lws {
+                lws::start(&cluster).await?;
             }
             Ok(())
         };

@@ -94,18 +94,28 @@ impl ControlPlane {
         }
     }
 
-    /// A command of the multi-call binary, in the right network namespace.
-    fn command(&self, component: &str) -> Command {
-        let mut command = match self.place {
-            Place::Host => Command::new(&self.kube),
+    /// Where the LeaderWorkerSet manager serves its webhooks.
+    pub(crate) fn lws(&self) -> SocketAddr {
+        SocketAddr::new(self.address(), self.ports.lws)
+    }
+
+    /// A command in the right network namespace.
+    pub(crate) fn program(&self, program: &Path) -> Command {
+        match self.place {
+            Place::Host => Command::new(program),
             Place::Node(pid) => {
                 let mut command = Command::new("nsenter");
                 command
                     .args(["--target", &pid.to_string(), "--net", "--"])
-                    .arg(&self.kube);
+                    .arg(program);
                 command
             }
-        };
+        }
+    }
+
+    /// A component of the multi-call binary.
+    fn command(&self, component: &str) -> Command {
+        let mut command = self.program(&self.kube);
         command.arg(component);
         command
     }

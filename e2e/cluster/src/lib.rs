@@ -30,6 +30,7 @@ pub mod image;
 mod installed;
 mod janitor;
 mod keys;
+mod lws;
 mod namespace;
 mod node;
 mod poll;

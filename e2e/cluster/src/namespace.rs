@@ -12,7 +12,8 @@ use crate::cluster::Cluster;
 use crate::poll::poll_until;
 use crate::tool;
 
-/// A fresh namespace. Dropping it deletes it without waiting; a failing test prints the components' errors.
+/// A fresh namespace. Dropping it deletes it without waiting; a failing test prints what is in it and the
+/// components' errors.
 #[derive(Debug)]
 pub struct Namespace {
     cluster: Cluster,
@@ -74,6 +75,31 @@ impl Namespace {
         tool::run(command, Some(yaml)).await
     }
 
+    /// Prints pods, events and the ends of the containers' logs to standard error.
+    pub fn print_state(&self) {
+        // a selector that matches every pod
+        let logs = [
+            "logs",
+            "--selector=!llmd-e2e/none",
+            "--all-containers",
+            "--prefix",
+            "--tail=30",
+        ];
+        for args in [
+            &["get", "pods", "-o", "wide"][..],
+            &["get", "events", "--sort-by=.lastTimestamp"],
+            &logs,
+        ] {
+            let mut command = self.command().into_std();
+            let Ok(output) = command.args(args).arg("--request-timeout=5s").output() else {
+                continue;
+            };
+            eprintln!("--- kubectl {} in {}:", args[..2].join(" "), self.name);
+            eprint!("{}", String::from_utf8_lossy(&output.stdout));
+            eprint!("{}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+
     pub(crate) fn command(&self) -> tokio::process::Command {
         let mut command = tool::kubectl(&self.cluster.inner.kube, self.cluster.kubeconfig());
         command.args(["--namespace", &self.name]);
@@ -84,6 +110,7 @@ impl Namespace {
 impl Drop for Namespace {
     fn drop(&mut self) {
         if std::thread::panicking() {
+            self.print_state();
             self.cluster.print_logs();
         }
         let mut delete = self.command().into_std();

@@ -14,6 +14,8 @@ pub(crate) struct Ports {
     pub(crate) api: u16,
     pub(crate) controllers: u16,
     pub(crate) scheduler: u16,
+    /// Webhooks of the LeaderWorkerSet manager.
+    pub(crate) lws: u16,
 }
 
 impl Ports {
@@ -27,13 +29,14 @@ impl Ports {
                     .ok()
                     .map(|held| (port, held)),
             );
-            if let [etcd, etcd_peer, api, controllers, scheduler] = &held[..] {
+            if let [etcd, etcd_peer, api, controllers, scheduler, lws] = &held[..] {
                 return Ok(Self {
                     etcd: etcd.0,
                     etcd_peer: etcd_peer.0,
                     api: api.0,
                     controllers: controllers.0,
                     scheduler: scheduler.0,
+                    lws: lws.0,
                 });
             }
         }
@@ -48,6 +51,7 @@ impl Ports {
             api: base + 3,
             controllers: base + 4,
             scheduler: base + 5,
+            lws: base + 6,
         }
     }
 }

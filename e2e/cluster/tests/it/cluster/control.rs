@@ -57,3 +57,53 @@ async fn a_deployment_becomes_available_on_fake_nodes_and_its_pods_go_with_it() 
     .await
     .unwrap();
 }
+
+const LEADER_WORKER_SET: &str = r"
+apiVersion: leaderworkerset.x-k8s.io/v1
+kind: LeaderWorkerSet
+metadata: {name: decode}
+spec:
+  replicas: 2
+  leaderWorkerTemplate:
+    size: 2
+    workerTemplate:
+      spec:
+        containers: [{name: engine, image: example.com/engine:1}]
+";
+
+#[tokio::test]
+async fn leader_worker_sets_become_available_and_wrong_ones_are_refused() {
+    let cluster = Cluster::control(2).with_lws().await.unwrap();
+    let namespace = cluster.namespace().await.unwrap();
+    namespace.apply(LEADER_WORKER_SET).await.unwrap();
+    namespace
+        .kubectl([
+            "wait",
+            "--for=condition=Available",
+            "leaderworkerset/decode",
+            "--timeout=60s",
+        ])
+        .await
+        .unwrap();
+    let names = namespace
+        .kubectl([
+            "get",
+            "pods",
+            "-o",
+            "jsonpath={.items[*].spec.containers[0].env[*].name}",
+        ])
+        .await
+        .unwrap();
+    assert!(
+        names.contains("LWS_LEADER_ADDRESS"),
+        "the webhook of pods acted: {names}"
+    );
+    let refused = namespace
+        .apply(&LEADER_WORKER_SET.replace("size: 2", "size: 0"))
+        .await
+        .unwrap_err();
+    assert!(
+        refused.to_string().contains("vleaderworkerset.kb.io"),
+        "{refused}"
+    );
+}

@@ -113,3 +113,48 @@ async fn envoy_is_there_under_the_name_that_pods_ask_for() {
     .unwrap();
     assert!(said.contains("1.40.0"), "{said}");
 }
+
+#[tokio::test]
+async fn a_group_of_pods_finds_its_leader_by_name() {
+    let cluster = Cluster::node(2).with_lws().await.unwrap();
+    let images = cluster.install_llmd().await.unwrap();
+    let namespace = cluster.namespace().await.unwrap();
+    let image = images.reference("llmd");
+    namespace
+        .apply(&format!(
+            r#"
+apiVersion: leaderworkerset.x-k8s.io/v1
+kind: LeaderWorkerSet
+metadata: {{name: decode}}
+spec:
+  leaderWorkerTemplate:
+    size: 2
+    workerTemplate:
+      spec:
+        containers:
+        - {{name: engine, image: "{image}", args: [sim, --host, 0.0.0.0, --port, "8000", --model, m]}}
+"#
+        ))
+        .await
+        .unwrap();
+    namespace
+        .kubectl([
+            "wait",
+            "--for=condition=Available",
+            "leaderworkerset/decode",
+            "--timeout=60s",
+        ])
+        .await
+        .unwrap();
+    let leader = namespace
+        .kubectl(["get", "pod", "decode-0", "-o", "jsonpath={.status.podIP}"])
+        .await
+        .unwrap();
+    let name = format!("decode-0.decode.{}.svc.cluster.local", namespace.name());
+    let address = poll_until("the leader's name", || async {
+        cluster.resolve(&name).await.ok()
+    })
+    .await
+    .unwrap();
+    assert_eq!(address.to_string(), leader);
+}
