@@ -46,8 +46,12 @@ pub fn level_of_verbosity(verbosity: i64) -> LevelFilter {
 /// Installs the process's subscriber. `extra` is the layer that exports spans, if any.
 /// The variable `LLMD_LOG` (directives of `tracing-subscriber`) overrides the level.
 pub fn init(logging: Logging, extra: Option<Box<dyn Layer<Registry> + Send + Sync>>) {
-    // Dependencies speak from `warn` on: their debug lines drown ours.
-    let own = format!("warn,{}", crate_directives(logging.level));
+    // Dependencies speak from `warn` on: their debug lines drown ours. The Kubernetes client calls each
+    // failed connection an error before we say once what it means.
+    let own = format!(
+        "warn,kube_client::client::builder=off,{}",
+        crate_directives(logging.level)
+    );
     let filter = EnvFilter::try_from_env("LLMD_LOG").unwrap_or_else(|_| EnvFilter::new(own));
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let lines: Box<dyn Layer<_> + Send + Sync> = match logging.format {
@@ -69,7 +73,9 @@ fn crate_directives(level: LevelFilter) -> String {
         "llmd_epp",
         "llmd_epp_core",
         "llmd_kv",
+        "llmd_lease",
         "llmd_local",
+        "llmd_operator",
         "llmd_process",
         "llmd_proxy",
         "llmd_sim",

@@ -56,7 +56,13 @@ pub fn start(client: Client, pool: PoolOptions, sinks: Sinks, metrics: WatchMetr
         set_traffic,
     } = sinks;
     let task = tokio::spawn(async move {
-        let traffic = traffic::Traffic::start(client.clone(), &pool, set_traffic, metrics.clone());
+        let traffic = traffic::Traffic::start(
+            client.clone(),
+            &pool,
+            set_traffic,
+            metrics.clone(),
+            traffic::ASK_EVERY,
+        );
         // A request must not miss its rewrite only because its pool was known first.
         if tokio::time::timeout(FIRST_TRAFFIC, traffic.first())
             .await

@@ -1,5 +1,6 @@
 //! Tests of the running Endpoint Picker over loopback.
 
+mod cluster;
 mod datalayer;
 mod discovery;
 mod engine;

@@ -37,10 +37,10 @@ dataLayer:
   discovery: {pluginRef: file-discovery}
 ";
 
-struct Role {
-    addresses: Addresses,
-    shutdown: CancellationToken,
-    running: tokio::task::JoinHandle<Result<(), RunError>>,
+pub(crate) struct Role {
+    pub(crate) addresses: Addresses,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) running: tokio::task::JoinHandle<Result<(), RunError>>,
 }
 
 fn parse(line: &str) -> EppOptions {
@@ -48,7 +48,7 @@ fn parse(line: &str) -> EppOptions {
 }
 
 /// Ports that the system chooses.
-const PORTS: &str = "--grpc-port=0 --grpc-health-port=0 --metrics-port=0";
+pub(crate) const PORTS: &str = "--grpc-port=0 --grpc-health-port=0 --metrics-port=0";
 
 fn write_config(directory: &Path, endpoints: &[&MetricsServer]) -> String {
     let list = directory.join("endpoints.yaml");
@@ -64,7 +64,7 @@ fn write_config(directory: &Path, endpoints: &[&MetricsServer]) -> String {
 }
 
 impl Role {
-    async fn start(flags: String) -> Self {
+    pub(crate) async fn start(flags: String) -> Self {
         let shutdown = CancellationToken::new();
         let (sender, ready) = oneshot::channel();
         let token = shutdown.clone();
@@ -86,15 +86,20 @@ impl Role {
         }
     }
 
-    async fn channel(port: u16) -> Channel {
+    pub(crate) async fn channel(port: u16) -> Channel {
         let channel = Channel::from_shared(format!("http://127.0.0.1:{port}")).expect("valid");
         channel.connect().await.expect("connects")
     }
 
-    async fn get(&self, path: &str) -> String {
+    pub(crate) async fn get(&self, path: &str) -> String {
+        self.get_as(path, "").await
+    }
+
+    /// With a further header line, which ends with CR LF.
+    pub(crate) async fn get_as(&self, path: &str, header: &str) -> String {
         let address = ("127.0.0.1", self.addresses.metrics.port());
         let mut stream = tokio::net::TcpStream::connect(address).await.expect("connects");
-        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n{header}connection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.expect("sent");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.expect("answered");
@@ -267,7 +272,7 @@ async fn what_stops_a_start_is_named_with_its_fix() {
 }
 
 /// Polls an asynchronous question until it has an answer.
-async fn until_async<T>(mut question: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn until_async<T>(mut question: impl AsyncFnMut() -> Option<T>) -> T {
     let ask = async {
         loop {
             if let Some(answer) = question().await {

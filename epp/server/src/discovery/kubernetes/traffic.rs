@@ -20,12 +20,12 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::flags::{Membership, PoolOptions};
-use crate::kubernetes::cause::{READ, Subject, explain_client};
+use crate::kubernetes::cause::{Cause, READ, Subject, explain_client};
 use crate::kubernetes::watch::{Update, Updates, Watch};
 use crate::kubernetes::watch_metrics::WatchMetrics;
 
 /// How often the API server is asked which kinds it serves.
-const DISCOVERY: Duration = Duration::from_secs(60);
+pub const ASK_EVERY: Duration = Duration::from_secs(60);
 /// Longest wait for that answer.
 const ANSWER: Duration = Duration::from_secs(10);
 
@@ -96,12 +96,13 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Starts asking and watching.
+    /// Starts asking, every `ask_every`, and watching.
     pub fn start(
         client: Client,
         pool: &PoolOptions,
         apply: Box<dyn Fn(TrafficRules) + Send + Sync>,
         metrics: WatchMetrics,
+        ask_every: Duration,
     ) -> Self {
         let (sender, first) = watch::channel(false);
         let follower = Follower {
@@ -110,12 +111,14 @@ impl Traffic {
             mine: Mine::of(pool),
             metrics,
             apply,
+            ask_every,
             objectives: Kind::new(InferenceObjective::KIND, InferenceObjective::PLURAL, objective),
             rewrites: Kind::new(
                 InferenceModelRewrite::KIND,
                 InferenceModelRewrite::PLURAL,
                 rewrite,
             ),
+            problem: None,
             first: sender,
         };
         Self {
@@ -244,14 +247,17 @@ struct Follower {
     mine: Mine,
     metrics: WatchMetrics,
     apply: Box<dyn Fn(TrafficRules) + Send + Sync>,
+    ask_every: Duration,
     objectives: Kind<i32>,
     rewrites: Kind<Rewrite>,
+    /// Why discovery failed, as it was logged last.
+    problem: Option<String>,
     first: watch::Sender<bool>,
 }
 
 impl Follower {
     async fn run(mut self) {
-        let mut asking = tokio::time::interval(DISCOVERY);
+        let mut asking = tokio::time::interval(self.ask_every);
         asking.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let changed = tokio::select! {
@@ -288,13 +294,17 @@ impl Follower {
                 }
                 Err(problem) => {
                     // Nobody knows: what is watched stays, the next minute asks again.
-                    tracing::debug!("{problem}");
+                    if self.problem.as_ref() != Some(&problem) {
+                        tracing::warn!("objectives and model rewrites: {problem}");
+                        self.problem = Some(problem);
+                    }
                     self.objectives.answered = true;
                     self.rewrites.answered = true;
                     return false;
                 }
             }
         }
+        self.problem = None;
         let Self {
             client,
             namespace,
@@ -326,8 +336,10 @@ impl Follower {
         };
         match tokio::time::timeout(ANSWER, self.client.list_api_group_resources(&asked)).await {
             Ok(Ok(list)) => Ok(list.resources.into_iter().map(|resource| resource.name).collect()),
-            Ok(Err(kube::Error::Api(status))) if status.is_not_found() => Ok(Vec::new()),
-            Ok(Err(error)) => Err(explain_client(&subject, &error).1),
+            Ok(Err(error)) => match explain_client(&subject, &error) {
+                (Cause::NotServed, _) => Ok(Vec::new()),
+                (_, problem) => Err(problem),
+            },
             Err(_) => Err(format!("the API server did not answer about {asked}")),
         }
     }

@@ -1,0 +1,8 @@
+//! The picker on a real API server (tier A): pods are plain objects, engines listen on loopback.
+
+mod leader;
+mod members;
+mod metrics_auth;
+mod outages;
+mod rig;
+mod traffic;

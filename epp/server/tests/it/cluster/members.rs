@@ -1,0 +1,94 @@
+//! Pods come and go.
+
+use llmd_epp::health::ServingStatus;
+use serde_json::json;
+
+use super::rig::{BARE, CLUSTER, POOL, PORT, SELECTOR, Site};
+
+#[tokio::test]
+async fn a_selector_needs_no_foreign_kind_and_follows_readiness() {
+    let site = Site::on(BARE.get().await.expect("a cluster")).await;
+    let picker = site.picker(SELECTOR).await;
+    picker.wait_for("readiness", ServingStatus::Serving).await;
+    let address = site.pod("decode-0", "a").await;
+    site.ready_pod("other", "b").await;
+    assert_eq!(picker.rejection().await, Some(503));
+
+    let member = format!("decode-0-rank-0 {address}:{PORT}");
+    site.status("decode-0", address, true).await;
+    picker.wait_for_endpoints(&[member.clone()]).await;
+    assert_eq!(picker.destination().await, Some(format!("{address}:{PORT}")));
+
+    site.status("decode-0", address, false).await;
+    picker.wait_for_endpoints(&[]).await;
+    site.status("decode-0", address, true).await;
+    picker.wait_for_endpoints(&[member]).await;
+
+    // A finalizer keeps the pod: what takes it out is the deletion time stamp.
+    site.patch_pod(
+        "decode-0",
+        &json!({"metadata": {"finalizers": ["llmd.dev/test"]}}),
+        false,
+    )
+    .await;
+    site.delete_pod("decode-0").await;
+    picker.wait_for_endpoints(&[]).await;
+    let left = site.namespace.kubectl(["get", "pod", "decode-0"]).await;
+    assert!(left.is_ok(), "the pod is still there");
+    site.patch_pod("decode-0", &json!({"metadata": {"finalizers": null}}), false)
+        .await;
+}
+
+#[tokio::test]
+async fn a_new_address_and_new_labels_of_a_pod_are_taken_over() {
+    let site = Site::on(BARE.get().await.expect("a cluster")).await;
+    let picker = site.picker(SELECTOR).await;
+    let old = site.ready_pod("p", "a").await;
+    picker
+        .wait_for_endpoints(&[format!("p-rank-0 {old}:{PORT}")])
+        .await;
+    let new = super::rig::fresh_address();
+    site.status("p", new, true).await;
+    picker
+        .wait_for_endpoints(&[format!("p-rank-0 {new}:{PORT}")])
+        .await;
+    site.patch_pod("p", &json!({"metadata": {"labels": {"app": "b"}}}), false)
+        .await;
+    picker.wait_for_endpoints(&[]).await;
+}
+
+#[tokio::test]
+async fn an_inference_pool_decides_pods_and_ports_while_it_exists() {
+    let site = Site::on(CLUSTER.get().await.expect("a cluster")).await;
+    let (a, b) = (site.ready_pod("a", "a").await, site.ready_pod("b", "b").await);
+    let picker = site.picker(POOL).await;
+    picker
+        .wait_for_metric(
+            "llm_d_epp_kubernetes_watch_up{resource=\"inferencepools.inference.networking.k8s.io/v1\"} 1",
+        )
+        .await;
+    picker.wait_for("readiness", ServingStatus::NotServing).await;
+
+    site.pool("a", &[8000, 8001]).await;
+    picker.wait_for("readiness", ServingStatus::Serving).await;
+    let ranks = [format!("a-rank-0 {a}:8000"), format!("a-rank-1 {a}:8001")];
+    picker.wait_for_endpoints(&ranks).await;
+    let annotation = json!({"metadata": {"annotations": {"llm-d.ai/active-ports": "8001"}}});
+    site.patch_pod("a", &annotation, false).await;
+    picker.wait_for_endpoints(&ranks[1..]).await;
+
+    site.pool("b", &[8000]).await;
+    picker.wait_for_endpoints(&[format!("b-rank-0 {b}:8000")]).await;
+    picker.wait_for("", ServingStatus::Serving).await;
+
+    site.namespace
+        .kubectl(["delete", "inferencepool", "pool"])
+        .await
+        .expect("deleted");
+    picker.wait_for_endpoints(&[]).await;
+    picker.wait_for("readiness", ServingStatus::NotServing).await;
+    site.pool("a", &[8000]).await;
+    picker.wait_for("readiness", ServingStatus::Serving).await;
+    // Its only active port is not one of the pool's.
+    assert_eq!(picker.rejection().await, Some(503));
+}
