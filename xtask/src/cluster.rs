@@ -5,11 +5,11 @@ use std::process::Command;
 
 use clap::Subcommand;
 
-use crate::cargo::{cargo, command, llmd, metadata, output, run};
+use crate::cargo::{cargo, command, llmd, metadata, output, root, run};
 
 #[derive(Subcommand)]
 pub(crate) enum Verb {
-    /// Start a Kubernetes on this machine that stays; prints its kubeconfig.
+    /// Start a Kubernetes on this machine that stays, with our chart; prints its kubeconfig.
     #[command(disable_help_flag = true)]
     Up {
         /// Options of `llmd-cluster up`; `--help` lists them.
@@ -52,7 +52,8 @@ pub(crate) fn cluster(verb: &Verb) -> anyhow::Result<()> {
             }
             let binary = llmd(false)?;
             let mut up = Command::new(binary.with_file_name("llmd-cluster"));
-            up.arg("up").arg("--binary").arg(binary).args(options);
+            up.arg("up").arg("--binary").arg(binary);
+            up.arg("--chart").arg(root().join("charts/llmd")).args(options);
             run(up)
         }
         Verb::Down => {

@@ -289,7 +289,8 @@ async fn make_golden(kube: &Path, folders: &[PathBuf], golden: &Path) -> anyhow:
     let mut starting = Starting::new(kube.to_path_buf(), None)?;
     let (_, plane) = starting.on_host().await?;
     let made = async {
-        definitions::apply_folders(|| tool::kubectl(kube, &starting.kubeconfig), folders).await?;
+        let cache = starting.dir.join("kubectl");
+        definitions::apply_folders(|| tool::kubectl(kube, &starting.kubeconfig, &cache), folders).await?;
         plane.stop_store(&starting.components).await?;
         golden::save(&starting.dir, golden)
     };

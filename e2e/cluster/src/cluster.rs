@@ -125,14 +125,19 @@ impl Cluster {
         &self,
         args: impl IntoIterator<Item = S>,
     ) -> anyhow::Result<String> {
-        let mut command = tool::kubectl(&self.inner.kube, self.kubeconfig());
+        let mut command = self.kubectl_command();
         command.args(args);
         tool::run(command, None).await
     }
 
+    pub(crate) fn kubectl_command(&self) -> tokio::process::Command {
+        let cache = self.inner.dir.join("kubectl");
+        tool::kubectl(&self.inner.kube, self.kubeconfig(), &cache)
+    }
+
     /// `kubectl apply --server-side` of YAML documents.
     pub async fn apply(&self, yaml: &str) -> anyhow::Result<String> {
-        let mut command = tool::kubectl(&self.inner.kube, self.kubeconfig());
+        let mut command = self.kubectl_command();
         command.args(["apply", "--server-side", "-f", "-"]);
         tool::run(command, Some(yaml)).await
     }

@@ -14,6 +14,9 @@ use archive::Variant;
 /// What holds a pod's namespaces: a program that sleeps. Packed with each cluster.
 pub(crate) const PAUSE: &str = "e2e.local/pause:1";
 
+/// The Envoy image that rendered pods ask for by default.
+pub const ENVOY: &str = "docker.io/envoyproxy/envoy:distroless-v1.40.0";
+
 /// Tags of our image and the entrypoint of each; the name in `argv[0]` selects the role.
 const ROLES: [&str; 2] = ["llmd", "llmd-epp"];
 

@@ -44,5 +44,5 @@ pub use builder::Builder;
 pub use cluster::{Cluster, User};
 pub use installed::Images;
 pub use namespace::Namespace;
-pub use poll::{DEADLINE, poll_until};
+pub use poll::{DEADLINE, poll_until, poll_within};
 pub use shared::Shared;

@@ -101,7 +101,7 @@ impl Namespace {
     }
 
     pub(crate) fn command(&self) -> tokio::process::Command {
-        let mut command = tool::kubectl(&self.cluster.inner.kube, self.cluster.kubeconfig());
+        let mut command = self.cluster.kubectl_command();
         command.args(["--namespace", &self.name]);
         command
     }

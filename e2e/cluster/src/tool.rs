@@ -46,11 +46,11 @@ pub(crate) async fn run(mut command: Command, input: Option<&str>) -> anyhow::Re
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// `kubectl` of the multi-call binary.
-pub(crate) fn kubectl(kube: &Path, kubeconfig: &Path) -> Command {
+/// `kubectl` of the multi-call binary. What it learns about the cluster stays in `cache`: another cluster may have had
+/// the same port.
+pub(crate) fn kubectl(kube: &Path, kubeconfig: &Path, cache: &Path) -> Command {
     let mut command = Command::new(kube);
     command.arg("kubectl").arg("--kubeconfig").arg(kubeconfig);
-    // no discovery cache of another cluster that had the same port
-    command.arg("--cache-dir").arg(kubeconfig.with_extension("cache"));
+    command.arg("--cache-dir").arg(cache);
     command
 }

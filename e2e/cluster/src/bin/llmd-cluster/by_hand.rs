@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
-use llmd_e2e_cluster::{Cluster, artifacts, poll_until};
+use llmd_e2e_cluster::{Cluster, DEADLINE, Images, artifacts, image, poll_until, poll_within};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,9 @@ pub(crate) struct Up {
     /// The llmd binary whose images real nodes get.
     #[arg(long)]
     binary: PathBuf,
+    /// The chart to install on real nodes.
+    #[arg(long)]
+    chart: Option<PathBuf>,
     /// Where the holder says what it holds.
     #[arg(long, hide = true)]
     state: Option<PathBuf>,
@@ -75,6 +78,9 @@ pub(crate) async fn up(up: &Up) -> anyhow::Result<()> {
     if let Some(nodes) = up.nodes.as_ref().and_then(ValueEnum::to_possible_value) {
         holder.args(["--nodes", nodes.get_name()]);
     }
+    if let Some(chart) = &up.chart {
+        holder.arg("--chart").arg(chart);
+    }
     if up.foreign_crds {
         holder.arg("--foreign-crds");
     }
@@ -85,7 +91,7 @@ pub(crate) async fn up(up: &Up) -> anyhow::Result<()> {
         .process_group(0)
         .spawn()
         .context("cannot start the process that holds the cluster")?;
-    let held = poll_until("the cluster", || {
+    let held = poll_within("the cluster", 3 * DEADLINE, || {
         let ended = child.try_wait().ok().flatten();
         async move {
             match ended {
@@ -119,6 +125,8 @@ pub(crate) async fn hold(up: &Up) -> anyhow::Result<()> {
         Nodes::Fake
     });
     let builder = match nodes {
+        // the chart brings our definitions
+        Nodes::Real if up.chart.is_some() => Cluster::node(up.count).without_our_crds(),
         Nodes::Real => Cluster::node(up.count),
         Nodes::Fake => Cluster::control(up.count),
     };
@@ -132,6 +140,13 @@ pub(crate) async fn hold(up: &Up) -> anyhow::Result<()> {
     if nodes == Nodes::Real {
         let images = cluster.install_llmd_as(&up.binary, "dev").await?;
         println!("image on every node: {}", images.reference("llmd"));
+        match cluster.install_envoy(image::ENVOY).await {
+            Ok(()) => println!("image on every node: {}", image::ENVOY),
+            Err(error) => println!("no Envoy on the nodes: {error:#}"),
+        }
+        if let Some(chart) = &up.chart {
+            install(&cluster, chart, &images).await?;
+        }
     }
     let tools = tools(&cluster)?;
     let held = Held {
@@ -148,6 +163,26 @@ pub(crate) async fn hold(up: &Up) -> anyhow::Result<()> {
     std::fs::rename(&partial, &file)?;
     terminate.recv().await;
     std::fs::remove_file(&file)?;
+    Ok(())
+}
+
+/// `helm install` of our chart with the images on the nodes.
+async fn install(cluster: &Cluster, chart: &Path, images: &Images) -> anyhow::Result<()> {
+    let chart = chart.display().to_string();
+    let repository = format!("image.repository={}", images.repository);
+    let tag = format!("image.tag={}", images.tag);
+    let arguments = [
+        "install",
+        "llmd",
+        &chart,
+        "--namespace",
+        "llmd-system",
+        "--create-namespace",
+    ];
+    cluster
+        .helm(arguments.into_iter().chain(["--set", &repository, "--set", &tag]))
+        .await?;
+    println!("installed {chart} in the namespace llmd-system");
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! Pods of our own image.
 
+use llmd_e2e_cluster::image::ENVOY;
 use llmd_e2e_cluster::{Cluster, Shared, poll_until};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
@@ -77,8 +78,6 @@ async fn pods_of_our_image_on_two_nodes_answer_through_a_service_and_by_name() {
         .unwrap();
     }
 }
-
-const ENVOY: &str = "docker.io/envoyproxy/envoy:distroless-v1.40.0";
 
 #[tokio::test]
 async fn envoy_is_there_under_the_name_that_pods_ask_for() {
