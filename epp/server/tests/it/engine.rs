@@ -64,7 +64,11 @@ pub(crate) struct Engine {
 
 impl Engine {
     pub(crate) async fn start(script: Script) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("binds");
+        Self::start_at((Ipv4Addr::LOCALHOST, 0).into(), script).await
+    }
+
+    pub(crate) async fn start_at(address: SocketAddr, script: Script) -> Self {
+        let listener = TcpListener::bind(address).await.expect("binds");
         let mut engine = Self {
             address: listener.local_addr().expect("address"),
             state: Arc::new(State {

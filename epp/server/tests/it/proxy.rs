@@ -1,7 +1,7 @@
 //! The built-in proxy from client to engine, with engines that die.
 
 mod continuation;
-mod rig;
+pub(crate) mod rig;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;

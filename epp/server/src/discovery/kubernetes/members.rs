@@ -36,6 +36,8 @@ pub(super) struct Members {
     pods: BTreeMap<Arc<str>, PodFacts>,
     /// The pods of this selector have been listed.
     listed: bool,
+    /// What was published last is out of date.
+    changed: bool,
     pod_updates: Option<Updates<PodFacts>>,
 }
 
@@ -59,6 +61,7 @@ impl Members {
             pool: None,
             pods: BTreeMap::new(),
             listed: false,
+            changed: false,
             pod_updates: None,
         }
     }
@@ -83,7 +86,9 @@ impl Members {
                 Some(update) = next(&mut self.pod_updates) => self.on_pods(update),
                 else => return,
             }
-            self.publish();
+            if std::mem::take(&mut self.changed) {
+                self.publish();
+            }
         }
     }
 
@@ -168,6 +173,7 @@ impl Members {
             self.pods.clear();
         }
         self.pool = pool;
+        self.changed = true;
     }
 
     fn on_pods(&mut self, update: Update<PodFacts>) {
@@ -185,18 +191,21 @@ impl Members {
             Update::All(pods) => {
                 self.pods = pods.into_iter().map(|pod| (Arc::clone(&pod.name), pod)).collect();
                 self.listed = true;
+                self.changed = true;
             }
+            // Most changes of a pod (a container's state, a time stamp) are none for us.
             Update::Set(pod) => {
-                self.pods.insert(Arc::clone(&pod.name), pod);
+                let known = self.pods.insert(Arc::clone(&pod.name), pod.clone());
+                self.changed |= known.as_ref() != Some(&pod);
             }
             Update::Gone(pod) => {
-                self.pods.remove(&pod.name);
+                self.changed |= self.pods.remove(&pod.name).is_some();
             }
             Update::Stale(_) => {}
         }
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
         let Some(pool) = &self.pool else {
             self.layer.set_endpoints(Vec::new());
             self.health.set_synced(false);

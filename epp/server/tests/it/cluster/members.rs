@@ -3,7 +3,10 @@
 use llmd_epp::health::ServingStatus;
 use serde_json::json;
 
-use super::rig::{BARE, CLUSTER, POOL, PORT, SELECTOR, Site};
+use super::rig::{BARE, CLUSTER, POOL, PORT, SELECTOR, Site, fresh_address};
+use crate::engine::{Engine, Script};
+use crate::picker::CHAT;
+use crate::proxy::rig::{post, send_to, text};
 
 #[tokio::test]
 async fn a_selector_needs_no_foreign_kind_and_follows_readiness() {
@@ -16,7 +19,7 @@ async fn a_selector_needs_no_foreign_kind_and_follows_readiness() {
 
     let member = format!("decode-0-rank-0 {address}:{PORT}");
     site.status("decode-0", address, true).await;
-    picker.wait_for_endpoints(&[member.clone()]).await;
+    picker.wait_for_endpoints(std::slice::from_ref(&member)).await;
     assert_eq!(picker.destination().await, Some(format!("{address}:{PORT}")));
 
     site.status("decode-0", address, false).await;
@@ -47,7 +50,7 @@ async fn a_new_address_and_new_labels_of_a_pod_are_taken_over() {
     picker
         .wait_for_endpoints(&[format!("p-rank-0 {old}:{PORT}")])
         .await;
-    let new = super::rig::fresh_address();
+    let new = fresh_address();
     site.status("p", new, true).await;
     picker
         .wait_for_endpoints(&[format!("p-rank-0 {new}:{PORT}")])
@@ -91,4 +94,63 @@ async fn an_inference_pool_decides_pods_and_ports_while_it_exists() {
     picker.wait_for("readiness", ServingStatus::Serving).await;
     // Its only active port is not one of the pool's.
     assert_eq!(picker.rejection().await, Some(503));
+}
+
+#[tokio::test]
+async fn a_leaving_pod_finishes_its_stream_and_gets_no_new_request() {
+    let site = Site::on(BARE.get().await.expect("a cluster")).await;
+    let (old, new) = (fresh_address(), fresh_address());
+    let leaving = Engine::start_at((old, 0).into(), Script::Events(2)).await;
+    let port = leaving.address.port();
+    let staying = Engine::start_at((new, port).into(), Script::Json).await;
+    site.engine_pod("leaving", "a", old).await;
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    let proxy = free.expect("a port").port();
+    let picker = site
+        .picker(&format!(
+            "--endpoint-selector=app=a --endpoint-target-ports={port} --metrics-endpoint-auth=false \
+             --proxy-bind-address=127.0.0.1 --proxy-port={proxy}"
+        ))
+        .await;
+    let address = picker.addresses.proxy.expect("a proxy");
+    picker
+        .wait_for_endpoints(&[format!("leaving-rank-0 {old}:{port}")])
+        .await;
+    let chat = || {
+        send_to(
+            address,
+            post(
+                "/v1/chat/completions",
+                &[],
+                std::str::from_utf8(CHAT).expect("text"),
+            ),
+        )
+    };
+    leaving.release();
+    let stream = chat().await;
+    assert_eq!(stream.status(), 200);
+
+    site.engine_pod("staying", "a", new).await;
+    site.patch_pod(
+        "leaving",
+        &json!({"metadata": {"finalizers": ["llmd.dev/test"]}}),
+        false,
+    )
+    .await;
+    site.delete_pod("leaving").await;
+    picker
+        .wait_for_endpoints(&[format!("staying-rank-0 {new}:{port}")])
+        .await;
+    for _ in 0..5 {
+        assert_eq!(chat().await.status(), 200);
+    }
+    assert_eq!((leaving.received().len(), staying.received().len()), (1, 5));
+    leaving.release();
+    let body = text(stream).await;
+    assert!(
+        body.contains("\"n\":1") && body.ends_with("data: [DONE]\n\n"),
+        "{body}"
+    );
+    site.patch_pod("leaving", &json!({"metadata": {"finalizers": null}}), false)
+        .await;
 }

@@ -39,7 +39,7 @@ async fn an_api_server_that_restarts_drops_no_endpoint() {
 
 #[tokio::test]
 async fn a_missing_crd_is_named_with_the_command_that_installs_it() {
-    let (log, _guard) = Log::start();
+    let log = Log::start();
     let site = Site::on(BARE.get().await.expect("a cluster")).await;
     let picker = site.picker(POOL).await;
     log.wait_for("does not serve inferencepools.inference.networking.k8s.io/v1")
@@ -53,7 +53,7 @@ async fn a_missing_crd_is_named_with_the_command_that_installs_it() {
 
 #[tokio::test]
 async fn denied_access_is_named_and_found_when_it_is_granted() {
-    let (log, _guard) = Log::start();
+    let log = Log::start();
     let site = Site::on(CLUSTER.get().await.expect("a cluster")).await;
     let address = site.ready_pod("p", "a").await;
     let name = format!("picker-{}", site.namespace.name());
@@ -86,5 +86,4 @@ async fn denied_access_is_named_and_found_when_it_is_granted() {
         .wait_for_endpoints(&[format!("p-rank-0 {address}:{PORT}")])
         .await;
     picker.wait_for("readiness", ServingStatus::Serving).await;
-    log.wait_for("the list is current again").await;
 }

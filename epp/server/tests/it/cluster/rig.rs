@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -48,6 +48,11 @@ impl Site {
     /// Creates a pod that is not Ready yet.
     pub(super) async fn pod(&self, name: &str, app: &str) -> Ipv4Addr {
         let address = fresh_address();
+        self.pod_at(name, app, address).await;
+        address
+    }
+
+    async fn pod_at(&self, name: &str, app: &str, address: Ipv4Addr) {
         let pod = json!({
             "metadata": {"name": name, "labels": {"app": app}},
             "spec": {"containers": [{"name": "engine", "image": "i", "env": [{"name": "A", "value": "b"}]}]}
@@ -58,13 +63,18 @@ impl Site {
             .await
             .expect("created");
         self.status(name, address, false).await;
-        address
     }
 
     pub(super) async fn ready_pod(&self, name: &str, app: &str) -> Ipv4Addr {
         let address = self.pod(name, app).await;
         self.status(name, address, true).await;
         address
+    }
+
+    /// A Ready pod whose engine listens at `address`.
+    pub(super) async fn engine_pod(&self, name: &str, app: &str, address: Ipv4Addr) {
+        self.pod_at(name, app, address).await;
+        self.status(name, address, true).await;
     }
 
     pub(super) async fn status(&self, name: &str, address: Ipv4Addr, ready: bool) {
@@ -185,20 +195,22 @@ impl Role {
     }
 }
 
-/// What this thread logs while it lives.
+/// What this process logs from the first [`Log::start`] on, other tests' lines included.
 #[derive(Clone, Default)]
 pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    /// Captures; the tests' runtimes have one thread.
-    pub(super) fn start() -> (Self, tracing::subscriber::DefaultGuard) {
-        let log = Self::default();
-        let subscriber = tracing_subscriber::fmt()
-            .with_ansi(false)
-            .with_writer(log.clone())
-            .finish();
-        let guard = tracing::subscriber::set_default(subscriber);
-        (log, guard)
+    pub(super) fn start() -> Self {
+        static LOG: OnceLock<Log> = OnceLock::new();
+        let start = || {
+            let log = Self::default();
+            let subscriber = tracing_subscriber::fmt()
+                .with_ansi(false)
+                .with_writer(log.clone());
+            tracing::subscriber::set_global_default(subscriber.finish()).expect("the first one");
+            log
+        };
+        LOG.get_or_init(start).clone()
     }
 
     pub(super) async fn wait_for(&self, words: &str) {

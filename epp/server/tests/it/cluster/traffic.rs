@@ -46,7 +46,7 @@ async fn the_objective_gives_the_priority_and_the_rewrite_the_model() {
     // Ready means that rewrites are known: the first request is rewritten already.
     let mut call = picker.pick(&[("x-llm-d-inference-objective", "premium")]).await;
     let forwarded = call.forwarded().await;
-    let body = String::from_utf8(forwarded.body.to_vec()).expect("text");
+    let body = String::from_utf8(forwarded.body).expect("text");
     assert!(body.contains("\"model\":\"m-lora\""), "{body}");
     picker
         .wait_for_metric("llm_d_epp_request_total{fairness_id=\"default-flow\",model_name=\"m\",priority=\"9\",target_model_name=\"m-lora\"} 1")

@@ -154,10 +154,7 @@ pub(crate) async fn serve(
 impl Rig {
     /// Sends one request and returns the answer when its head is there.
     pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Response<Incoming> {
-        let stream = TcpStream::connect(self.proxy).await.expect("connects");
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.expect("handshake");
-        tokio::spawn(connection);
-        sender.send_request(request).await.expect("an answer")
+        send_to(self.proxy, request).await
     }
 
     pub(crate) async fn chat(&self, body: &str) -> Response<Incoming> {
@@ -183,6 +180,14 @@ impl Rig {
         };
         until_true("no load is left", idle).await;
     }
+}
+
+/// Sends one request over a connection of its own and returns the answer when its head is there.
+pub(crate) async fn send_to(proxy: SocketAddr, request: Request<Full<Bytes>>) -> Response<Incoming> {
+    let stream = TcpStream::connect(proxy).await.expect("connects");
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.expect("handshake");
+    tokio::spawn(connection);
+    sender.send_request(request).await.expect("an answer")
 }
 
 pub(crate) fn post(path: &str, headers: &[(&str, &str)], body: &str) -> Request<Full<Bytes>> {
