@@ -22,6 +22,8 @@ struct Need {
 
 /// Tiers that talk to programs of `e2e/tools`.
 const TOOLS: &[Tier] = &[Tier::Processes, Tier::Node];
+/// Tier 2 leaves out the tests with the Node client where there is no Node.
+const NODE: &[Tier] = &[Tier::Node];
 /// Tiers that start a Kubernetes.
 const KUBERNETES: &[Tier] = &[Tier::Control, Tier::Node];
 
@@ -64,7 +66,7 @@ const NEEDS: [Need; 7] = [
         arguments: &["--version"],
         at_least: Some((20, 0)),
         packages: "nodejs",
-        tiers: TOOLS,
+        tiers: NODE,
     },
     Need {
         what: "npm",
@@ -72,7 +74,7 @@ const NEEDS: [Need; 7] = [
         arguments: &["--version"],
         at_least: None,
         packages: "npm",
-        tiers: TOOLS,
+        tiers: NODE,
     },
     Need {
         // an older one with this version fetches the one that the modules name
@@ -84,6 +86,14 @@ const NEEDS: [Need; 7] = [
         tiers: KUBERNETES,
     },
 ];
+
+/// Whether tests with the Node client can run.
+pub(crate) fn has_node() -> bool {
+    let node = NEEDS
+        .iter()
+        .filter(|need| need.packages == "nodejs" || need.packages == "npm");
+    node.map(probe).all(|found| found.is_ok())
+}
 
 /// Prints a line per need.
 pub(crate) fn run() -> anyhow::Result<()> {

@@ -51,21 +51,29 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         run_command(cluster_build(&[]))?;
     }
 
+    let selection = Selection {
+        node: doctor::has_node(),
+        tiers,
+        filter: arguments.filter.clone(),
+    };
     let mut total = Total::default();
     for test in binaries::build()? {
-        let Some(mut run) = test.command(&tiers, arguments.filter.as_deref())? else {
+        let Some(mut run) = test.command(&selection)? else {
             continue;
         };
         run.env("LLMD_BIN", &binary);
         println!("\n     Running {} of {}", test.target, test.package);
         total.add(run, &format!("{} of {}", test.target, test.package))?;
     }
-    if tiers.contains(&Tier::Crates) {
+    if selection.tiers.contains(&Tier::Crates) {
         let mut documentation = cargo(&["test", "--locked", "--workspace", "--doc", "--no-fail-fast"]);
         documentation.args(arguments.filter.as_deref());
         total.add(documentation, "documentation")?;
     }
     println!("\n{} passed, {} failed", total.passed, total.failed);
+    if selection.tiers.contains(&Tier::Processes) && !selection.node {
+        println!("tests with the official client for Node did not run; missing: Node ≥ 20 with npm");
+    }
     if let Some(missing) = left_out {
         println!("tier 4 (real nodes) did not run; missing: {missing}");
     }
@@ -73,6 +81,23 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         bail!("tests failed: {}", total.broken.join(", "));
     }
     Ok(())
+}
+
+/// Which tests to run.
+struct Selection {
+    tiers: BTreeSet<Tier>,
+    /// Also those whose name says that they use the Node client.
+    node: bool,
+    /// A part of the names.
+    filter: Option<String>,
+}
+
+impl Selection {
+    fn wants(&self, tier: Tier, name: &str) -> bool {
+        self.tiers.contains(&tier)
+            && (self.node || !name.contains("node_client"))
+            && self.filter.as_ref().is_none_or(|filter| name.contains(filter))
+    }
 }
 
 /// `e2e/cluster/build.sh` with parts.
@@ -140,7 +165,23 @@ fn result_line(line: &str) -> Option<(u64, u64)> {
 
 #[cfg(test)]
 mod tests {
-    use super::result_line;
+    use super::{Selection, Tier, result_line};
+
+    #[test]
+    fn tests_are_selected_by_tier_name_and_what_the_machine_has() {
+        let mut selection = Selection {
+            tiers: [Tier::Processes].into(),
+            node: false,
+            filter: None,
+        };
+        assert!(selection.wants(Tier::Processes, "sim::the_python_client_parses"));
+        assert!(!selection.wants(Tier::Processes, "sim::the_node_client_parses"));
+        assert!(!selection.wants(Tier::Crates, "sim::x"));
+        selection.node = true;
+        selection.filter = Some("parses".to_owned());
+        assert!(selection.wants(Tier::Processes, "sim::the_node_client_parses"));
+        assert!(!selection.wants(Tier::Processes, "sim::x"));
+    }
 
     #[test]
     fn the_closing_lines_of_test_binaries_are_counted() {

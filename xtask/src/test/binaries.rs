@@ -2,13 +2,13 @@
 //!
 //! `cargo test -p X` per tier would build shared dependencies again with the features of that package alone.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
 use serde::Deserialize;
 
+use super::Selection;
 use super::tiers::Tier;
 use crate::cargo::{cargo, output};
 
@@ -93,12 +93,8 @@ fn package(folder: &Path) -> Option<(String, bool)> {
 }
 
 impl Binary {
-    /// A command that runs the tests of these tiers; `None` when there are none.
-    pub(super) fn command(
-        &self,
-        tiers: &BTreeSet<Tier>,
-        filter: Option<&str>,
-    ) -> anyhow::Result<Option<Command>> {
+    /// A command that runs the selected tests; `None` when there are none.
+    pub(super) fn command(&self, selection: &Selection) -> anyhow::Result<Option<Command>> {
         let mut list = self.plain();
         list.args(["--list", "--format", "terse"]);
         let listed = output(list)?;
@@ -109,8 +105,7 @@ impl Binary {
         let wanted: Vec<&str> = names
             .iter()
             .copied()
-            .filter(|name| tiers.contains(&Tier::of(&self.package, self.clusters, name)))
-            .filter(|name| filter.is_none_or(|filter| name.contains(filter)))
+            .filter(|name| selection.wants(Tier::of(&self.package, self.clusters, name), name))
             .collect();
         if wanted.is_empty() {
             return Ok(None);

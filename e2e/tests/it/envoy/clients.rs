@@ -54,18 +54,25 @@ async fn engine() -> (Process, SocketAddr) {
     (process, address)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_official_clients_work_through_envoy() {
+async fn through_envoy(client: fn(&str) -> String) {
     let (one, other) = (engine().await, engine().await);
     let epp = Epp::start(&[one.1, other.1], &epp::Options::default()).await;
     let envoy = Envoy::start(epp.ext_proc, &envoy::Options::default()).await;
     let url = format!("http://{}/v1", envoy.address);
     for _ in 0..2 {
         let url = url.clone();
-        let said =
-            tokio::task::spawn_blocking(move || (tools::python(PYTHON, &url), tools::node(NODE, &url)));
-        let (python, node) = said.await.unwrap();
-        assert_eq!((python.trim(), node.trim()), ("fine", "fine"));
+        let said = tokio::task::spawn_blocking(move || client(&url)).await.unwrap();
+        assert_eq!(said.trim(), "fine");
     }
     epp.wait_for_in_flight(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_python_client_works_through_envoy() {
+    through_envoy(|url| tools::python(PYTHON, url)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_node_client_works_through_envoy() {
+    through_envoy(|url| tools::node(NODE, url)).await;
 }

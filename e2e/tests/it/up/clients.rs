@@ -50,9 +50,14 @@ console.log(model);
 ";
 
 #[test]
-fn the_official_clients_talk_to_it_streaming_and_not() {
+fn the_python_client_talks_to_it_streaming_and_not() {
     let up = Up::file(&deployment(2, &[]));
     assert_eq!(tools::python(PYTHON, &up.url).trim(), "test/model");
+}
+
+#[test]
+fn the_node_client_talks_to_it_streaming_and_not() {
+    let up = Up::file(&deployment(2, &[]));
     assert_eq!(tools::node(NODE, &up.url).trim(), "test/model");
 }
 
