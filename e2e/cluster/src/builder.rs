@@ -264,6 +264,7 @@ impl Starting {
                 nodes: self.nodes,
             }),
             forwards: Mutex::new(self.forwards),
+            images: tokio::sync::Mutex::default(),
             components: self.components,
             dir: self.dir,
         })
@@ -279,6 +280,7 @@ fn existing(kube: PathBuf, kubeconfig: PathBuf) -> anyhow::Result<Cluster> {
         kubeconfig,
         own: None,
         forwards: Mutex::default(),
+        images: tokio::sync::Mutex::default(),
         components: starting.components,
         dir: starting.dir,
     }))

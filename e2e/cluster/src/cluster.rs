@@ -1,7 +1,7 @@
 //! A running cluster and what tests ask of it.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,6 +35,8 @@ pub(crate) struct Inner {
     pub(crate) own: Option<Own>,
     /// Before the components, so that nothing connects to what ends.
     pub(crate) forwards: Mutex<BTreeMap<SocketAddr, Relay>>,
+    /// Images that the real nodes have, by name. Held while one is packed: tests share a cluster.
+    pub(crate) images: tokio::sync::Mutex<BTreeSet<String>>,
     pub(crate) components: Components,
     pub(crate) dir: PathBuf,
 }

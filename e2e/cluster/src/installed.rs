@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Service;
 use kube::Api;
 
 use crate::cluster::Cluster;
-use crate::image;
+use crate::image::{self, Packed};
 use crate::namespace::Namespace;
 use crate::poll::poll_until;
 
@@ -60,12 +60,13 @@ impl Cluster {
         self.install_llmd_as(&binary()?, "e2e").await
     }
 
-    /// The same for any binary and tag, as for an upgrade from one to the other.
+    /// The same for any binary and tag, as for an upgrade from one to the other. A tag is packed once.
     pub async fn install_llmd_as(&self, binary: &Path, tag: &str) -> anyhow::Result<Images> {
         let repository = "e2e.local";
-        let archive = self.inner.dir.join(format!("llmd-{tag}.tar"));
-        image::pack_llmd(binary, repository, tag, &archive)?;
-        self.import_and_remove(&archive).await?;
+        self.import_once(&format!("llmd:{tag}"), |archive| {
+            image::pack_llmd(binary, repository, tag, archive)
+        })
+        .await?;
         Ok(Images {
             repository: repository.to_owned(),
             tag: tag.to_owned(),
@@ -83,15 +84,27 @@ impl Cluster {
         if !binary.exists() {
             bail!("Envoy is not installed: run `e2e/tools/install.sh` or `cargo xtask test`");
         }
-        let archive = self.inner.dir.join("envoy.tar");
-        image::pack_envoy(&binary, name, &archive)?;
-        self.import_and_remove(&archive).await
+        self.import_once(name, |archive| image::pack_envoy(&binary, name, archive))
+            .await
     }
 
-    async fn import_and_remove(&self, archive: &Path) -> anyhow::Result<()> {
-        self.import(archive).await?;
+    /// Packs and imports unless that was done under this name.
+    async fn import_once(
+        &self,
+        name: &str,
+        pack: impl FnOnce(&Path) -> anyhow::Result<Packed>,
+    ) -> anyhow::Result<()> {
+        let mut there = self.inner.images.lock().await;
+        if there.contains(name) {
+            return Ok(());
+        }
+        let archive = self.inner.dir.join("image.tar");
+        pack(&archive)?;
+        self.import(&archive).await?;
         // the run folder is memory
-        Ok(std::fs::remove_file(archive)?)
+        std::fs::remove_file(&archive)?;
+        there.insert(name.to_owned());
+        Ok(())
     }
 
     /// The address of a name in the cluster's DNS, asked on the first real node.

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, bail};
+use futures_util::future::try_join_all;
 use k8s_openapi::api::core::v1::Node as NodeObject;
 use kube::Api;
 
@@ -213,9 +214,7 @@ impl Cluster {
 
     /// Imports a docker-archive into every real node.
     pub async fn import(&self, archive: &Path) -> anyhow::Result<()> {
-        for node in self.real_nodes()? {
-            node.import(archive).await?;
-        }
+        try_join_all(self.real_nodes()?.iter().map(|node| node.import(archive))).await?;
         Ok(())
     }
 
