@@ -96,6 +96,55 @@ async fn an_inference_pool_decides_pods_and_ports_while_it_exists() {
     assert_eq!(picker.rejection().await, Some(503));
 }
 
+/// The older group's CRD, cut down: the test clusters serve only the newer one.
+const OLD_POOLS: &str = "
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata:
+  name: inferencepools.inference.networking.x-k8s.io
+  annotations: {api-approved.kubernetes.io: https://github.com/kubernetes-sigs/gateway-api-inference-extension/pull/1173}
+spec:
+  group: inference.networking.x-k8s.io
+  names: {kind: InferencePool, plural: inferencepools, singular: inferencepool, listKind: InferencePoolList}
+  scope: Namespaced
+  versions:
+  - name: v1alpha2
+    served: true
+    storage: true
+    schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
+";
+const OLD_POOL: &str = "
+apiVersion: inference.networking.x-k8s.io/v1alpha2
+kind: InferencePool
+metadata: {name: pool}
+spec: {selector: {app: a}, targetPortNumber: 8000, extensionRef: {name: epp}}
+";
+
+#[tokio::test]
+async fn the_older_pool_is_read_as_well() {
+    let cluster = CLUSTER.get().await.expect("a cluster");
+    cluster.apply(OLD_POOLS).await.expect("applied");
+    let wait = [
+        "wait",
+        "--for=condition=Established",
+        "crd/inferencepools.inference.networking.x-k8s.io",
+    ];
+    cluster.kubectl(wait).await.expect("established");
+    let site = Site::on(cluster).await;
+    let address = site.ready_pod("p", "a").await;
+    // It may take a moment until the API server serves a new kind.
+    llmd_e2e_cluster::poll_until("the pool", || async { site.namespace.apply(OLD_POOL).await.ok() })
+        .await
+        .expect("applied");
+    let picker = site
+        .picker(&format!("{POOL} --pool-group=inference.networking.x-k8s.io"))
+        .await;
+    picker
+        .wait_for_endpoints(&[format!("p-rank-0 {address}:{PORT}")])
+        .await;
+    picker.wait_for("readiness", ServingStatus::Serving).await;
+}
+
 #[tokio::test]
 async fn a_leaving_pod_finishes_its_stream_and_gets_no_new_request() {
     let site = Site::on(BARE.get().await.expect("a cluster")).await;
