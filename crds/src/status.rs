@@ -99,7 +99,7 @@ pub struct UsageStatus {
     /// Generation of the spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// LLMDeployments that use it.
+    /// How many deployments use it.
     #[serde(default)]
     pub used_by: i32,
     /// `Ready`.

@@ -50,7 +50,10 @@ enum Verb {
     Sim(Box<llmd_sim::SimArgs>),
     /// Run the Endpoint Picker; its flags are upstream's, in Go style
     #[command(disable_help_flag = true)]
-    Epp(EppArgs),
+    Epp(RoleArgs),
+    /// Run the operator; its flags are in Go style
+    #[command(disable_help_flag = true)]
+    Operator(RoleArgs),
     /// Print a shell completion script
     Completion {
         /// Shell to complete for
@@ -172,10 +175,10 @@ pub(crate) struct UpArgs {
     pub(crate) print: bool,
 }
 
-/// `llmd epp`: listed for help and completion; the flags never pass through here.
+/// Roles with flags of their own: listed for help and completion; the flags never pass through here.
 #[derive(Debug, Args)]
-struct EppArgs {
-    /// Flags of the Endpoint Picker (`llmd epp --help`)
+struct RoleArgs {
+    /// Flags of the role (`llmd epp --help`, `llmd operator --help`)
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     flags: Vec<OsString>,
 }
@@ -206,6 +209,7 @@ pub(crate) fn run(argv: Vec<OsString>) -> Result<ExitCode, Failure> {
         Verb::Rbac { output } => rbac::print(output)?,
         Verb::Sim(args) => serve::sim(*args)?,
         Verb::Epp(args) => return serve::epp(args.flags),
+        Verb::Operator(args) => return serve::operator(args.flags),
         Verb::Completion { shell } => shell::completion(shell)?,
         Verb::Version { output } => version::version(output)?,
     }

@@ -17,6 +17,7 @@ pub(crate) fn dispatch(argv: Vec<OsString>) -> Result<ExitCode, Failure> {
             let skip = 1 + usize::from(called_as(&argv) != "llmd-epp");
             serve::epp(argv.into_iter().skip(skip).collect())
         }
+        Role::Operator => serve::operator(argv.into_iter().skip(2).collect()),
         Role::Guard => {
             rest.next();
             let program = rest.skip_while(|argument| *argument == "--").cloned().collect();
@@ -30,6 +31,8 @@ pub(crate) fn dispatch(argv: Vec<OsString>) -> Result<ExitCode, Failure> {
 enum Role {
     /// The Endpoint Picker, whose flags are Go's and not clap's.
     Epp,
+    /// The operator, whose flags are like the Endpoint Picker's.
+    Operator,
     /// Holds a foreign program for `llmd up`; not a verb for people.
     Guard,
     /// Everything else.
@@ -42,6 +45,7 @@ fn role(argv: &[OsString]) -> Role {
     }
     match argv.get(1).and_then(|first| first.to_str()) {
         Some("epp") => Role::Epp,
+        Some("operator") => Role::Operator,
         Some("guard") => Role::Guard,
         _ => Role::Cli,
     }
@@ -69,6 +73,7 @@ mod tests {
         assert_eq!(role_of(&["/usr/bin/llmd-epp", "-v=2"]), Role::Epp);
         assert_eq!(role_of(&["./llmd", "epp", "--pool-name=x"]), Role::Epp);
         assert_eq!(role_of(&["llmd", "guard", "--", "vllm"]), Role::Guard);
+        assert_eq!(role_of(&["llmd", "operator", "-v=3"]), Role::Operator);
         assert_eq!(role_of(&["kubectl-llmd", "render"]), Role::Cli);
         assert_eq!(role_of(&["llmd"]), Role::Cli);
         assert_eq!(role_of(&[]), Role::Cli);

@@ -33,6 +33,12 @@ pub(crate) fn epp(flags: Vec<OsString>) -> Result<ExitCode, Failure> {
     Ok(llmd_epp::run(flags))
 }
 
+/// `llmd operator`.
+#[allow(clippy::unnecessary_wraps)] // one signature for all roles
+pub(crate) fn operator(flags: Vec<OsString>) -> Result<ExitCode, Failure> {
+    Ok(llmd_operator::run(flags))
+}
+
 /// Runs a program in the place of `llmd up`'s child and ends it with `up`.
 pub(crate) fn guard(program: Vec<OsString>) -> Result<ExitCode, Failure> {
     let runtime = runtime()?;

@@ -60,7 +60,7 @@ pub fn decode(text: &str) -> Result<Vec<Document>, DecodeError> {
             continue;
         }
         let named = describe(&value);
-        let decoded = one(value).map_err(|error| DecodeError::Document {
+        let decoded = decode_value(value).map_err(|error| DecodeError::Document {
             index: index + 1,
             name: named,
             error: Box::new(error),
@@ -84,7 +84,11 @@ fn describe(value: &Value) -> String {
     format!("{} {}", text("/kind"), text("/metadata/name"))
 }
 
-fn one(value: Value) -> Result<Document, FieldError> {
+/// Decodes one resource.
+///
+/// # Errors
+/// The first mistake, with the field and the nearest right name.
+pub fn decode_value(value: Value) -> Result<Document, FieldError> {
     const API: &str = "llmd.dev/v1alpha1";
     const KINDS: [&str; 3] = ["LLMDeployment", "WellLitPath", "AcceleratorProfile"];
     const MEMBERS: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];

@@ -23,7 +23,7 @@ mod paths;
 mod validate;
 mod validated;
 
-pub use decode::{DecodeError, Document, decode};
+pub use decode::{DecodeError, Document, decode, decode_value};
 pub use field_error::{FieldError, Problem};
 pub use object::{Object, Rendered};
 pub use objects::render;

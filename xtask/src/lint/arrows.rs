@@ -30,7 +30,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("llmd-sim", &["llmd-openai", "llmd-proxy", "llmd-process"]),
     ("llmd-render", &["llmd-crds", "llmd-epp-core"]),
-    ("llmd-operator", &["llmd-crds", "llmd-render", "llmd-process"]),
+    (
+        "llmd-operator",
+        &["llmd-crds", "llmd-lease", "llmd-render", "llmd-process"],
+    ),
     ("llmd-local", &["llmd-render", "llmd-process"]),
     (
         "llmd",

@@ -1,0 +1,280 @@
+//! Brings objects to the API server by server-side apply, and takes away what is no longer wanted.
+//!
+//! An object is sent only when its rendered bytes changed or when it is not as this process left it:
+//! no write in steady state. Objects that are somebody else's are never touched.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
+use kube::core::{GroupVersionKind, TypeMeta};
+use kube::{Client, ResourceExt};
+use llmd_render::Object;
+use serde_json::{Value, json};
+use xxhash_rust::xxh64::xxh64;
+
+use crate::error::ReconcileError;
+use crate::metrics::Metrics;
+use crate::stores::Stores;
+
+/// Field manager of the objects that are rendered. Stable for ever: fields are owned by name.
+pub const MANAGER: &str = "llmd-operator";
+/// Annotation that the Deployment controller keeps on Deployments.
+const REVISION: &str = "deployment.kubernetes.io/revision";
+
+/// What was sent last, per object.
+#[derive(Debug, Default)]
+pub(crate) struct Sent(Mutex<HashMap<String, Mark>>);
+
+/// How an object looked after it was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Mark {
+    /// Of the rendered bytes.
+    rendered: u64,
+    /// Of what only a change by somebody else can change.
+    live: u64,
+}
+
+/// What came of applying a set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Applied {
+    /// `Kind name` of objects that did not exist.
+    pub(crate) created: Vec<String>,
+    /// Of objects that were rendered differently.
+    pub(crate) changed: Vec<String>,
+    /// Of objects that somebody else had changed.
+    pub(crate) corrected: Vec<String>,
+    /// Of objects that were taken away.
+    pub(crate) pruned: Vec<String>,
+    /// Objects that could not be applied and why, in words for people.
+    pub(crate) refused: Vec<String>,
+}
+
+/// Who owns the objects of one resource.
+pub(crate) struct Owner<'a> {
+    pub(crate) namespace: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) reference: OwnerReference,
+}
+
+/// Applies `objects` in their order, then takes away what carries our label and owner and is not among them.
+pub(crate) async fn apply(
+    client: &Client,
+    stores: &Stores,
+    sent: &Sent,
+    metrics: &Metrics,
+    owner: &Owner<'_>,
+    objects: &[Object],
+) -> Result<Applied, ReconcileError> {
+    let mut applied = Applied::default();
+    let mut wanted = Vec::with_capacity(objects.len());
+    for object in objects {
+        let (resource, value) = owned(object, &owner.reference);
+        wanted.push((resource.kind.clone(), object.name().to_owned()));
+        one(
+            client,
+            stores,
+            sent,
+            metrics,
+            owner,
+            &resource,
+            &value,
+            &mut applied,
+        )
+        .await?;
+    }
+    if applied.refused.is_empty() {
+        prune(client, stores, sent, owner, &wanted, &mut applied).await?;
+    }
+    Ok(applied)
+}
+
+/// The object as it is sent: with its owner.
+fn owned(object: &Object, owner: &OwnerReference) -> (ApiResource, Value) {
+    let mut value = object.to_value();
+    value["metadata"]["ownerReferences"] = json!([owner]);
+    let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
+    let types = TypeMeta {
+        api_version: text("apiVersion"),
+        kind: text("kind"),
+    };
+    let kind =
+        GroupVersionKind::try_from(&types).unwrap_or_else(|_| GroupVersionKind::gvk("", "v1", object.kind()));
+    (ApiResource::from_gvk(&kind), value)
+}
+
+#[allow(
+    clippy::too_many_arguments,
+    reason = "one step of `apply`, which has these at hand"
+)]
+async fn one(
+    client: &Client,
+    stores: &Stores,
+    sent: &Sent,
+    metrics: &Metrics,
+    owner: &Owner<'_>,
+    resource: &ApiResource,
+    value: &Value,
+    applied: &mut Applied,
+) -> Result<(), ReconcileError> {
+    let name = value["metadata"]["name"].as_str().unwrap_or_default();
+    let label = format!("{} {name}", resource.kind);
+    let key = key(resource, owner.namespace, name);
+    let rendered = xxh64(value.to_string().as_bytes(), 0);
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), owner.namespace, resource);
+    let mut live = stores.metadata(resource, owner.namespace, name);
+    if live.is_none() {
+        // Not ours as far as the watch knows: look before taking it over.
+        let found = api.get_metadata_opt(name).await;
+        let found = found.map_err(|error| ReconcileError::api("get", &resource.kind, name, error))?;
+        live = found.map(|object| object.metadata);
+    }
+    let mut action = &mut applied.created;
+    let mut outcome = "created";
+    if let Some(live) = &live {
+        if !is_ours(live, &owner.reference) {
+            applied.refused.push(format!(
+                "{label} exists and does not belong to this LLMDeployment: delete or rename it"
+            ));
+            metrics.applied(&resource.kind, "conflict");
+            return Ok(());
+        }
+        match sent.get(&key) {
+            Some(mark) if mark.rendered == rendered && mark.live == live_mark(live) => return Ok(()),
+            Some(mark) if mark.rendered == rendered => {
+                action = &mut applied.corrected;
+                outcome = "corrected";
+            }
+            _ => {
+                action = &mut applied.changed;
+                outcome = "changed";
+            }
+        }
+    }
+    let parameters = PatchParams::apply(MANAGER);
+    let parameters = if live.is_some() {
+        parameters.force()
+    } else {
+        parameters
+    };
+    match api.patch(name, &parameters, &Patch::Apply(value)).await {
+        Ok(object) => {
+            let before = live.as_ref().and_then(|live| live.resource_version.clone());
+            // The first apply after a start finds most objects as they should be.
+            if before.is_none() || before != object.resource_version() {
+                action.push(label);
+                metrics.applied(&resource.kind, outcome);
+            } else {
+                metrics.applied(&resource.kind, "unchanged");
+            }
+            sent.set(
+                key,
+                Mark {
+                    rendered,
+                    live: live_mark(&object.metadata),
+                },
+            );
+            Ok(())
+        }
+        Err(kube::Error::Api(status)) if is_final(&status) => {
+            metrics.applied(&resource.kind, "refused");
+            applied
+                .refused
+                .push(format!("{label} is refused: {}", explained(&status)));
+            Ok(())
+        }
+        Err(error) => Err(ReconcileError::api("apply", &resource.kind, name, error)),
+    }
+}
+
+/// Whether trying again cannot help.
+fn is_final(status: &kube::core::Status) -> bool {
+    matches!(status.code, 400 | 403 | 409 | 422)
+}
+
+/// The API server's own words, cut to a line.
+fn explained(status: &kube::core::Status) -> String {
+    let first = status.message.lines().next().unwrap_or_default();
+    first.chars().take(300).collect()
+}
+
+async fn prune(
+    client: &Client,
+    stores: &Stores,
+    sent: &Sent,
+    owner: &Owner<'_>,
+    wanted: &[(String, String)],
+    applied: &mut Applied,
+) -> Result<(), ReconcileError> {
+    for (resource, meta) in stores.of(owner.namespace, owner.name) {
+        let name = meta.name.clone().unwrap_or_default();
+        let is_wanted = wanted
+            .iter()
+            .any(|(kind, wanted)| *kind == resource.kind && *wanted == name);
+        if is_wanted || !is_ours(&meta, &owner.reference) || meta.deletion_timestamp.is_some() {
+            continue;
+        }
+        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), owner.namespace, &resource);
+        let parameters = DeleteParams::background().preconditions(Preconditions {
+            uid: meta.uid.clone(),
+            resource_version: None,
+        });
+        match api.delete(&name, &parameters).await {
+            Ok(_) => applied.pruned.push(format!("{} {name}", resource.kind)),
+            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {}
+            Err(error) => return Err(ReconcileError::api("delete", &resource.kind, &name, error)),
+        }
+        sent.forget(&key(&resource, owner.namespace, &name));
+    }
+    Ok(())
+}
+
+fn is_ours(meta: &ObjectMeta, owner: &OwnerReference) -> bool {
+    let owners = meta.owner_references.iter().flatten();
+    owners
+        .filter(|reference| reference.controller == Some(true))
+        .any(|reference| reference.uid == owner.uid)
+}
+
+/// Of all that nobody but us should change. Kinds with a generation change it with their spec; status and the
+/// Deployment controller's own annotation do not count.
+fn live_mark(meta: &ObjectMeta) -> u64 {
+    let mut annotations = meta.annotations.clone().unwrap_or_default();
+    annotations.remove(REVISION);
+    let version = meta.generation.map_or_else(
+        || meta.resource_version.clone().unwrap_or_default(),
+        |generation| generation.to_string(),
+    );
+    let text = json!([meta.uid, version, meta.labels, annotations, meta.owner_references]).to_string();
+    xxh64(text.as_bytes(), 0)
+}
+
+fn key(resource: &ApiResource, namespace: &str, name: &str) -> String {
+    format!("{}/{namespace}/{name}", resource.kind)
+}
+
+impl Sent {
+    fn get(&self, key: &str) -> Option<Mark> {
+        self.marks().get(key).cloned()
+    }
+
+    fn set(&self, key: String, mark: Mark) {
+        self.marks().insert(key, mark);
+    }
+
+    fn forget(&self, key: &str) {
+        self.marks().remove(key);
+    }
+
+    /// The resource is gone, and with it what it owned.
+    pub(crate) fn forget_of(&self, namespace: &str, names: impl Fn(&str) -> bool) {
+        let middle = format!("/{namespace}/");
+        self.marks()
+            .retain(|key, _| !key.split_once(&middle).is_some_and(|(_, name)| names(name)));
+    }
+
+    fn marks(&self) -> std::sync::MutexGuard<'_, HashMap<String, Mark>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,355 @@
+//! One resource, from its spec to its status.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
+use kube::runtime::controller::Action;
+use kube::runtime::reflector::ObjectRef;
+use kube::{Resource, ResourceExt};
+use llmd_crds::{LLMDeployment, LLMDeploymentStatus, PathStatus};
+use llmd_render::{
+    Document, Inputs, PathSource, RenderOptions, ValidatedDeployment, decode_value, render, validate,
+};
+use serde_json::json;
+
+use crate::apply::{self, Applied, Owner};
+use crate::context::Context;
+use crate::dereference::without_status;
+use crate::error::ReconcileError;
+use crate::observe::{Workload, workload};
+use crate::status::{self, Facts, READY, Workloads, compute};
+use crate::stores::belongs;
+
+/// Field manager of the status.
+pub(crate) const STATUS_MANAGER: &str = "llmd-operator-status";
+/// Label of this controller's metrics.
+pub(crate) const CONTROLLER: &str = "llmdeployment";
+
+/// A look at a resource that nothing happened to, against lost events.
+const RESYNC: Duration = Duration::from_secs(600);
+/// A look at one that is on its way: its message says for how long.
+const WAITING: Duration = Duration::from_secs(60);
+/// How long caches of paths and profiles may take; without them the compiled-in paths serve.
+const REFERENCES: Duration = Duration::from_secs(10);
+
+/// Reconciles one resource.
+pub(crate) async fn reconcile(
+    object: Arc<DynamicObject>,
+    context: Arc<Context>,
+) -> Result<Action, ReconcileError> {
+    let started = Instant::now();
+    if object.metadata.deletion_timestamp.is_some() {
+        // Everything is owned by the resource: the garbage collector takes it away.
+        return Ok(Action::await_change());
+    }
+    if context.stores.wait_until_ready().await.is_err() {
+        return Ok(Action::requeue(WAITING));
+    }
+    let (namespace, name) = names(&object);
+    let old: LLMDeploymentStatus = serde_json::from_value(object.data["status"].clone()).unwrap_or_default();
+    let (facts, applied) = look(&object, &old, &context).await?;
+    let new = compute(&facts, &old, Timestamp::now());
+    let shared = &context.shared;
+    if new != old {
+        tokio::time::sleep(shared.status_writes.take(Instant::now())).await;
+        write_status(&object, &new, &context).await?;
+    }
+    announce(&object, &old, &new, &applied, &context).await;
+    for kind in status::TYPES {
+        let holds = holds(&new, kind);
+        shared.metrics.condition(&namespace, &name, kind, holds);
+    }
+    shared.backoff.forget(&key(&namespace, &name));
+    shared.usage.notify_one();
+    let is_ready = holds(&new, READY);
+    let is_stalled = holds(&new, status::STALLED);
+    let result = if is_stalled { "stalled" } else { "success" };
+    shared
+        .metrics
+        .reconciled(CONTROLLER, result, started.elapsed().as_secs_f64());
+    if new != old {
+        tracing::info!(namespace, name, ready = is_ready, "reconciled");
+    }
+    let pause = if is_ready || is_stalled { RESYNC } else { WAITING };
+    Ok(Action::requeue(pause.mul_f64(0.9 + 0.2 * fastrand::f64())))
+}
+
+/// A failed reconcile comes back with back-off.
+#[allow(clippy::needless_pass_by_value, reason = "the signature that kube asks for")]
+pub(crate) fn failed(object: Arc<DynamicObject>, error: &ReconcileError, context: Arc<Context>) -> Action {
+    let (namespace, name) = names(&object);
+    context.shared.metrics.failed(CONTROLLER, error.reason());
+    let pause = context.shared.backoff.failed(&key(&namespace, &name));
+    tracing::warn!(namespace, name, %error, ?pause, "reconcile failed");
+    Action::requeue(pause)
+}
+
+/// The resource is gone.
+pub(crate) fn gone(reference: &ObjectRef<DynamicObject>, context: &Context) {
+    let namespace = reference.namespace.as_deref().unwrap_or_default();
+    let name = &reference.name;
+    let shared = &context.shared;
+    shared.backoff.forget(&key(namespace, name));
+    shared.metrics.forget(namespace, name);
+    let prefix = format!("{name}-");
+    shared
+        .sent
+        .forget_of(namespace, |object| object == name || object.starts_with(&prefix));
+    shared.usage.notify_one();
+}
+
+async fn look(
+    object: &DynamicObject,
+    old: &LLMDeploymentStatus,
+    context: &Context,
+) -> Result<(Facts, Applied), ReconcileError> {
+    let mut facts = Facts {
+        generation: object.metadata.generation.unwrap_or_default(),
+        ..Facts::default()
+    };
+    let (namespace, name) = names(object);
+    let mut deployment = match decode_value(without_status(object)) {
+        Ok(Document::Deployment(deployment)) => *deployment,
+        Ok(_) => return Ok((facts, Applied::default())),
+        Err(error) => {
+            facts.invalid.push(error.to_string());
+            return Ok((facts, Applied::default()));
+        }
+    };
+    pin(&mut deployment, old);
+    let _ = tokio::time::timeout(REFERENCES, context.references.paths.wait_until_ready()).await;
+    let inputs = Inputs {
+        deployment: &deployment,
+        paths: &context.references.paths(),
+        accelerators: &context.references.accelerators(),
+        namespace: &namespace,
+    };
+    let validated = match validate(inputs) {
+        Ok(validated) => validated.deployment,
+        Err(errors) => {
+            facts.invalid = errors.iter().map(ToString::to_string).collect();
+            return Ok((facts, Applied::default()));
+        }
+    };
+    let options = RenderOptions {
+        namespace: namespace.clone(),
+        inference_pool: context.served.inference_pool,
+        ..context.shared.render.clone()
+    };
+    let rendered = render(&validated, &options);
+    let owner = Owner {
+        namespace: &namespace,
+        name: &name,
+        reference: owner_reference(object),
+    };
+    let shared = &context.shared;
+    let applied = apply::apply(
+        &shared.client,
+        &context.stores,
+        &shared.sent,
+        &shared.metrics,
+        &owner,
+        &rendered.objects,
+    )
+    .await?;
+    facts.refused.clone_from(&applied.refused);
+    facts.workloads = Some(workloads(&validated, &deployment, &namespace, &name, context));
+    Ok((facts, applied))
+}
+
+/// A version that was used once stays in use until the spec says otherwise.
+fn pin(deployment: &mut LLMDeployment, old: &LLMDeploymentStatus) {
+    let Some(used) = &old.path else { return };
+    let spec = &mut deployment.spec;
+    let same = spec.path.as_ref().is_none_or(|path| *path == used.name);
+    if same && spec.path_version.is_none() {
+        spec.path = Some(used.name.clone());
+        spec.path_version = Some(used.version.clone());
+    }
+}
+
+fn workloads(
+    validated: &ValidatedDeployment,
+    deployment: &LLMDeployment,
+    namespace: &str,
+    name: &str,
+    context: &Context,
+) -> Workloads {
+    let pods: Vec<_> = context.stores.pods.state();
+    let pods: Vec<_> = pods
+        .iter()
+        .filter(|pod| belongs(&***pod, namespace, name))
+        .collect();
+    let look = |workload_name: &str, object: &str, desired: i32, mine: &dyn Fn(&str) -> bool| -> Workload {
+        let live = context
+            .stores
+            .deployments
+            .get(&ObjectRef::new(object).within(namespace));
+        let mine: Vec<_> = pods
+            .iter()
+            .filter(|pod| mine(pod.labels().get("llmd.dev/pool").map_or("", String::as_str)))
+            .map(|pod| &***pod)
+            .collect();
+        workload(workload_name, object, desired, live.as_deref(), &mine)
+    };
+    let router_object = format!("{name}-epp");
+    let live_router = context
+        .stores
+        .deployments
+        .get(&ObjectRef::new(&router_object).within(namespace));
+    let router_replicas = live_router
+        .and_then(|deployment| deployment.spec.as_ref()?.replicas)
+        .unwrap_or(1);
+    let pools = validated.pools.iter().map(|pool| {
+        let object = format!("{name}-{}", pool.name);
+        look(&pool.name, &object, pool.replicas, &|label| label == pool.name)
+    });
+    let stopped = deployment.spec.stopped == Some(true);
+    let accelerators = validated.pools.iter();
+    let accelerators = accelerators
+        .filter_map(|pool| Some(pool.replicas * pool.accelerators.as_ref()?.1))
+        .sum();
+    Workloads {
+        router: look("router", &router_object, router_replicas, &str::is_empty),
+        pools: pools.collect(),
+        units: if stopped {
+            0
+        } else {
+            deployment.spec.replicas.unwrap_or(1)
+        },
+        url: format!("http://{name}-epp.{namespace}.svc/v1"),
+        selector: format!("llmd.dev/deployment={name},llm-d.ai/inference-serving=true"),
+        discovery: if context.served.inference_pool {
+            "InferencePool"
+        } else {
+            "EndpointSelector"
+        },
+        path: PathStatus {
+            name: validated.path.name.clone(),
+            version: validated.path.version.clone(),
+            source: match validated.path.source {
+                PathSource::Builtin => "Builtin".to_owned(),
+                PathSource::Resource => "Resource".to_owned(),
+            },
+        },
+        accelerators,
+    }
+}
+
+async fn write_status(
+    object: &DynamicObject,
+    status: &LLMDeploymentStatus,
+    context: &Context,
+) -> Result<(), ReconcileError> {
+    let resource = ApiResource::erase::<LLMDeployment>(&());
+    let (namespace, name) = names(object);
+    let api: Api<DynamicObject> = Api::namespaced_with(context.shared.client.clone(), &namespace, &resource);
+    let patch = json!({
+        "apiVersion": resource.api_version, "kind": resource.kind,
+        "metadata": {"name": name, "uid": object.metadata.uid}, "status": status,
+    });
+    let parameters = PatchParams::apply(STATUS_MANAGER).force();
+    match api.patch_status(&name, &parameters, &Patch::Apply(patch)).await {
+        // Gone meanwhile, or another one of the same name took its place.
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+        Err(error) => Err(ReconcileError::api(
+            "write the status of",
+            &resource.kind,
+            &name,
+            error,
+        )),
+        Ok(_) => Ok(()),
+    }
+}
+
+/// Tells what changed.
+async fn announce(
+    object: &DynamicObject,
+    old: &LLMDeploymentStatus,
+    new: &LLMDeploymentStatus,
+    applied: &Applied,
+    context: &Context,
+) {
+    let on = reference(object);
+    let events = &context.shared.events;
+    for (reason, action, list) in [
+        ("Created", "Create", &applied.created),
+        ("Updated", "Update", &applied.changed),
+        ("Pruned", "Delete", &applied.pruned),
+    ] {
+        if !list.is_empty() {
+            events.normal(&on, reason, action, list.join(", ")).await;
+        }
+    }
+    if !applied.corrected.is_empty() {
+        let note = format!(
+            "changed by somebody else and set right: {}",
+            applied.corrected.join(", ")
+        );
+        events.warning(&on, "DriftCorrected", "Update", note).await;
+    }
+    let ready = |status: &LLMDeploymentStatus| {
+        let found = status
+            .conditions
+            .iter()
+            .find(|condition| condition.type_ == READY);
+        found.map(|condition| {
+            (
+                condition.status.clone(),
+                condition.reason.clone(),
+                condition.message.clone(),
+            )
+        })
+    };
+    let (before, after) = (ready(old), ready(new));
+    let told = |state: &Option<(String, String, String)>| {
+        state
+            .as_ref()
+            .map(|(status, reason, _)| (status.clone(), reason.clone()))
+    };
+    if told(&before) == told(&after) {
+        return;
+    }
+    match after {
+        Some((status, reason, message)) if status == "True" => {
+            events.normal(&on, &reason, "Reconcile", message).await;
+        }
+        Some((_, reason, message)) if holds(new, status::STALLED) => {
+            events.warning(&on, &reason, "Reconcile", message).await;
+        }
+        _ => {}
+    }
+}
+
+fn holds(status: &LLMDeploymentStatus, kind: &str) -> bool {
+    let mut conditions = status.conditions.iter();
+    conditions.any(|condition| condition.type_ == kind && condition.status == "True")
+}
+
+fn names(object: &DynamicObject) -> (String, String) {
+    (object.namespace().unwrap_or_default(), object.name_any())
+}
+
+fn key(namespace: &str, name: &str) -> String {
+    format!("{namespace}/{name}")
+}
+
+fn reference(object: &DynamicObject) -> ObjectReference {
+    object.object_ref(&ApiResource::erase::<LLMDeployment>(&()))
+}
+
+fn owner_reference(object: &DynamicObject) -> OwnerReference {
+    let resource = ApiResource::erase::<LLMDeployment>(&());
+    OwnerReference {
+        api_version: resource.api_version,
+        kind: resource.kind,
+        name: object.name_any(),
+        uid: object.uid().unwrap_or_default(),
+        controller: Some(true),
+        block_owner_deletion: Some(true),
+    }
+}
