@@ -87,3 +87,37 @@ async fn denied_access_is_named_and_found_when_it_is_granted() {
         .await;
     picker.wait_for("readiness", ServingStatus::Serving).await;
 }
+
+/// The YAML block with the picker's rules in its documentation.
+fn documented_rules() -> &'static str {
+    let page = include_str!("../../../../../docs/epp.md");
+    let (_, rest) = page
+        .split_once("```yaml\nrules:\n")
+        .expect("the role is documented");
+    rest.split("```").next().expect("the block ends")
+}
+
+#[tokio::test]
+async fn the_documented_role_is_enough() {
+    let site = Site::on(CLUSTER.get().await.expect("a cluster")).await;
+    site.pool("a", &[PORT]).await;
+    let address = site.ready_pod("p", "a").await;
+    let name = format!("documented-{}", site.namespace.name());
+    let user = site.namespace.cluster().user(&name, None).expect("a user");
+    let role = format!(
+        "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {{name: picker}}\nrules:\n{}\n---\n\
+         apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {{name: picker}}\n\
+         roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: picker}}\n\
+         subjects: [{{apiGroup: rbac.authorization.k8s.io, kind: User, name: {name}}}]\n",
+        documented_rules()
+    );
+    site.namespace.apply(&role).await.expect("applied");
+    let flags = format!("{POOL} --ha-enable-leader-election");
+    let picker = site.picker_as(user.kubeconfig(), &flags).await;
+    picker.wait_for("readiness", ServingStatus::Serving).await;
+    picker
+        .wait_for_endpoints(&[format!("p-rank-0 {address}:{PORT}")])
+        .await;
+    let page = picker.get("/metrics").await;
+    assert!(!page.contains("reason=\"forbidden\""), "{page}");
+}
