@@ -119,6 +119,15 @@ fn names_beyond_the_cap_become_other() {
     let (other, named): (Vec<_>, Vec<_>) = named.partition(|line| line.contains("model_name=\"other\""));
     assert_eq!((named.len(), other.len()), (1000, 1));
     assert!(other[0].ends_with(" 100"), "{other:?}");
+
+    metrics.keep_models(["of-a-rule"].into_iter());
+    let kept = RequestLabels {
+        model: "of-a-rule",
+        target: "of-a-rule",
+        ..LABELS
+    };
+    metrics.of(&kept).routed(1);
+    assert!(page(&registry).contains("model_name=\"of-a-rule\""));
 }
 
 #[test]

@@ -81,10 +81,15 @@ impl Members {
             None => return,
         };
         loop {
-            tokio::select! {
-                Some(update) = next(&mut pool_updates) => self.on_pool(update),
-                Some(update) = next(&mut self.pod_updates) => self.on_pods(update),
-                else => return,
+            let arrived = tokio::select! {
+                update = next(&mut pool_updates) => update.map(|update| self.on_pool(update)),
+                update = next(&mut self.pod_updates) => update.map(|update| self.on_pods(update)),
+            };
+            if arrived.is_none() {
+                // Watches have no end: this one panicked. Not ready, the process is started again.
+                tracing::error!("a watch of the API server ended by itself; this is a defect");
+                self.health.set_synced(false);
+                return;
             }
             if std::mem::take(&mut self.changed) {
                 self.publish();
