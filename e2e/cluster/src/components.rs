@@ -162,8 +162,20 @@ impl Drop for Components {
     }
 }
 
+/// What a kubelet on tmpfs and with few capabilities repeats, without harm.
+const HARMLESS: [&str; 5] = [
+    "HasDedicatedImageFs",
+    "info of the filesystem with mountpoint",
+    "RuntimeConfig from runtime service failed",
+    "oom score",
+    "rlimit on max file handles",
+];
+
 /// Error lines of klog (`E1123 …`, `F1123 …`), of JSON logs, of logfmt, and what Go prints when it dies.
 fn is_error(line: &str) -> bool {
+    if HARMLESS.iter().any(|known| line.contains(known)) {
+        return false;
+    }
     let klog = matches!(line.as_bytes(), [b'E' | b'F', digit, ..] if digit.is_ascii_digit());
     klog || [
         "\"level\":\"error\"",
@@ -190,5 +202,8 @@ mod tests {
         assert!(is_error(r#"{"level":"fatal","msg":"x"}"#));
         assert!(!is_error("I1123 02:58:01.1 1 server.go:1] Error count 0"));
         assert!(!is_error("Everything is fine"));
+        assert!(!is_error(
+            "E1123 03:49:35.758765 34 eviction_manager.go:259] failed to get HasDedicatedImageFs"
+        ));
     }
 }

@@ -11,6 +11,7 @@ use crate::cluster::Cluster;
 use crate::image::{self, Packed};
 use crate::namespace::Namespace;
 use crate::poll::poll_until;
+use crate::relay;
 
 /// Where a cluster finds our images.
 #[derive(Debug, Clone)]
@@ -115,7 +116,8 @@ impl Cluster {
 }
 
 impl Namespace {
-    /// A local address that leads to a TCP port of a Service. Connections are spread over its pods, but on a foreign
+    /// A local address that leads to a TCP port of a Service whose pods wait for the client to speak first, as HTTP
+    /// servers do. Waits until the first of them is behind it. Connections are spread over its pods, but on a foreign
     /// cluster they all go to one of them, chosen now.
     pub async fn service(&self, name: &str, port: u16) -> anyhow::Result<SocketAddr> {
         if self.cluster().is_foreign() {
@@ -127,7 +129,12 @@ impl Namespace {
         let address: IpAddr = address
             .parse()
             .with_context(|| format!("the Service {name} is headless"))?;
-        self.cluster().forward(address, port)
+        let address = self.cluster().forward(address, port)?;
+        poll_until(&format!("pods behind the Service {name}"), || {
+            relay::leads_somewhere(address)
+        })
+        .await?;
+        Ok(address)
     }
 
     /// `kubectl port-forward`, which listens on a free port and says which.

@@ -10,11 +10,11 @@ use anyhow::Context;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 
 use crate::artifacts;
 use crate::cluster::Cluster;
 use crate::poll::poll_until;
+use crate::relay;
 
 /// Starts the manager and registers its webhooks.
 pub(crate) async fn start(cluster: &Cluster) -> anyhow::Result<()> {
@@ -42,12 +42,11 @@ pub(crate) async fn start(cluster: &Cluster) -> anyhow::Result<()> {
     } else {
         cluster.forward(address.ip(), address.port())?
     };
-    // Through a relay a connection succeeds before anybody listens, but then it ends at once.
     poll_until("the LeaderWorkerSet manager", || async {
         if let Err(ended) = cluster.inner.components.check("lws") {
             return Some(Err(ended));
         }
-        answers(reachable).await.map(Ok)
+        relay::leads_somewhere(reachable).await.map(Ok)
     })
     .await??;
     let authority = std::fs::read(own.keys.file("ca.crt"))?;
@@ -55,14 +54,6 @@ pub(crate) async fn start(cluster: &Cluster) -> anyhow::Result<()> {
     let webhooks = webhooks(&std::fs::read_to_string(manifests)?, address, &authority)?;
     cluster.apply(&webhooks).await?;
     Ok(())
-}
-
-/// A server of TLS waits for the client to speak first; a relay without a target closes.
-async fn answers(address: SocketAddr) -> Option<()> {
-    let stream = TcpStream::connect(address).await.ok()?;
-    let mut byte = [0];
-    let closed = tokio::time::timeout(std::time::Duration::from_millis(100), stream.peek(&mut byte)).await;
-    closed.is_err().then_some(())
 }
 
 fn configuration(certificates: &Path, address: SocketAddr) -> Value {

@@ -6,11 +6,15 @@
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::Context;
 use nix::sched::{CloneFlags, setns};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
+
+/// How long a connection must stay open to count: longer than a refusal takes.
+const OPEN_FOR: Duration = Duration::from_millis(100);
 
 /// A listening port of the host's loopback interface that leads to one address in the cluster. It closes with the
 /// guard.
@@ -57,6 +61,14 @@ impl Drop for Relay {
             let _ = thread.join();
         }
     }
+}
+
+/// `Some` when a connection stays open. A relay accepts before it knows whether anybody listens, and closes when nobody
+/// does. For servers that wait for the client to speak first, as those of HTTP and TLS.
+pub(crate) async fn leads_somewhere(address: SocketAddr) -> Option<()> {
+    let stream = TcpStream::connect(address).await.ok()?;
+    let closed = tokio::time::timeout(OPEN_FOR, stream.peek(&mut [0])).await;
+    closed.is_err().then_some(())
 }
 
 fn serve(

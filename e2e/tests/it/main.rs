@@ -10,5 +10,6 @@
 mod docs;
 mod envoy;
 mod harness;
+mod node;
 mod sim;
 mod up;

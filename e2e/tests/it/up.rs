@@ -6,4 +6,4 @@ mod edits;
 mod end;
 mod failures;
 mod input;
-mod support;
+pub(crate) mod support;
