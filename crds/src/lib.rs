@@ -19,6 +19,7 @@ mod accelerator_profile;
 mod definitions;
 mod deployment;
 mod engine;
+pub mod foreign;
 mod inference_model_rewrite;
 mod inference_objective;
 mod inference_pool;

@@ -9,6 +9,11 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::cluster::bundle::{BundleArgs, bundle};
+use crate::cluster::crds::{ApplyArgs, apply};
+use crate::cluster::diff::{DiffArgs, diff};
+use crate::cluster::preflight::{PreflightArgs, preflight};
+use crate::cluster::status::{StatusArgs, status};
 use crate::exit::{self, Failure};
 use crate::output::Format;
 use crate::{crds, paths, rbac, render, serve, shell, up, validate, version};
@@ -34,6 +39,14 @@ enum Verb {
     Render(RenderArgs),
     /// Check files without a cluster
     Validate(ValidateArgs),
+    /// Show why a deployment on a cluster is as it is
+    Status(StatusArgs),
+    /// Show what would change on a cluster
+    Diff(DiffArgs),
+    /// Check whether a cluster has what a deployment needs
+    Preflight(PreflightArgs),
+    /// Write one archive about a deployment for a bug report
+    Bundle(BundleArgs),
     /// Built-in well-lit paths
     #[command(subcommand)]
     Paths(PathsVerb),
@@ -127,6 +140,8 @@ enum PathsVerb {
 
 #[derive(Debug, Subcommand)]
 enum CrdsVerb {
+    /// Bring the definitions to a cluster
+    Apply(ApplyArgs),
     /// Print the definitions
     Print {
         /// Output format
@@ -203,8 +218,13 @@ pub(crate) fn run(argv: Vec<OsString>) -> Result<ExitCode, Failure> {
         Verb::Up(args) => up::up(args)?,
         Verb::Render(args) => render::render(&args)?,
         Verb::Validate(args) => return validate::validate(&args),
+        Verb::Status(args) => return serve::on_cluster(status(&args)),
+        Verb::Diff(args) => return serve::on_cluster(diff(&args)),
+        Verb::Preflight(args) => return serve::on_cluster(preflight(&args)),
+        Verb::Bundle(args) => return serve::on_cluster(bundle(&args)),
         Verb::Paths(PathsVerb::List { output }) => paths::list(output)?,
         Verb::Paths(PathsVerb::Show { name, output }) => paths::show(&name, output)?,
+        Verb::Crds(CrdsVerb::Apply(args)) => serve::on_cluster(apply(&args))?,
         Verb::Crds(CrdsVerb::Print { output }) => crds::print(output)?,
         Verb::Rbac { output } => rbac::print(output)?,
         Verb::Sim(args) => serve::sim(*args)?,

@@ -43,6 +43,31 @@ impl Documents {
         }
     }
 
+    /// Deployments that were read elsewhere, each with a name for messages.
+    pub(crate) fn of(deployments: Vec<(String, LLMDeployment)>) -> Self {
+        Self {
+            deployments,
+            ..Self::default()
+        }
+    }
+
+    /// Adds paths and profiles of a cluster; those of the files win over ones of the same name.
+    pub(crate) fn supply(&mut self, paths: Vec<WellLitPath>, accelerators: Vec<AcceleratorProfile>) {
+        let own: Vec<_> = self.paths.iter().map(|path| path.metadata.name.clone()).collect();
+        self.paths
+            .extend(paths.into_iter().filter(|path| !own.contains(&path.metadata.name)));
+        let own: Vec<_> = self
+            .accelerators
+            .iter()
+            .map(|profile| profile.metadata.name.clone())
+            .collect();
+        self.accelerators.extend(
+            accelerators
+                .into_iter()
+                .filter(|profile| !own.contains(&profile.metadata.name)),
+        );
+    }
+
     fn add(&mut self, source: &str, document: Document) {
         let label = |kind: &str, name: Option<&String>| {
             format!("{source}: {kind}/{}", name.map_or("", String::as_str))

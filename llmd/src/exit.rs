@@ -6,6 +6,8 @@ use anstyle::{AnsiColor, Style};
 
 /// Nothing left to do.
 pub(crate) const OK: u8 = 0;
+/// A difference was found, or something is not ready.
+pub(crate) const DIFFERENT: u8 = 1;
 /// Wrong usage or invalid input.
 pub(crate) const USAGE: u8 = 2;
 /// The machine or a server did not do its part.

@@ -5,12 +5,14 @@
 //!                             ├─ sim ─────────▶ llmd-sim
 //!                             ├─ up ──────────▶ llmd-local   (runs this binary again for each role)
 //!                             ├─ render, validate, paths ─▶ llmd-render
-//!                             └─ crds ────────▶ llmd-crds
+//!                             ├─ status, diff, preflight, bundle, crds apply ─▶ a cluster, over its API
+//!                             └─ crds, rbac ──▶ llmd-crds, llmd-operator
 //! ```
 //!
 //! Exit codes: 0 done, 1 a difference or not ready, 2 wrong usage or invalid input, 3 a runtime error.
 
 mod cli;
+mod cluster;
 mod crds;
 mod documents;
 mod exit;

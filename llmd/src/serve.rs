@@ -27,6 +27,11 @@ pub(crate) fn sim(args: llmd_sim::SimArgs) -> Result<(), Failure> {
     })
 }
 
+/// A verb that asks a cluster.
+pub(crate) fn on_cluster<T>(verb: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    runtime()?.block_on(verb)
+}
+
 /// `llmd epp`.
 #[allow(clippy::unnecessary_wraps)] // one signature for all roles
 pub(crate) fn epp(flags: Vec<OsString>) -> Result<ExitCode, Failure> {
