@@ -62,11 +62,13 @@ impl ClusterArgs {
                     .await
                     .map_err(Failure::usage)?
             }
-            None if self.context.is_some() => Config::from_kubeconfig(&options)
-                .await
-                .map_err(Failure::usage)?,
+            None if self.context.is_some() => {
+                Config::from_kubeconfig(&options).await.map_err(Failure::usage)?
+            }
             None => Config::infer().await.map_err(|error| {
-                Failure::usage(format!("no cluster: {error}; set KUBECONFIG or give --kubeconfig"))
+                Failure::usage(format!(
+                    "no cluster: {error}; set KUBECONFIG or give --kubeconfig"
+                ))
             })?,
         };
         let namespace = self

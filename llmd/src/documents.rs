@@ -54,8 +54,11 @@ impl Documents {
     /// Adds paths and profiles of a cluster; those of the files win over ones of the same name.
     pub(crate) fn supply(&mut self, paths: Vec<WellLitPath>, accelerators: Vec<AcceleratorProfile>) {
         let own: Vec<_> = self.paths.iter().map(|path| path.metadata.name.clone()).collect();
-        self.paths
-            .extend(paths.into_iter().filter(|path| !own.contains(&path.metadata.name)));
+        self.paths.extend(
+            paths
+                .into_iter()
+                .filter(|path| !own.contains(&path.metadata.name)),
+        );
         let own: Vec<_> = self
             .accelerators
             .iter()

@@ -24,9 +24,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- .Values.image.tag | default .Chart.AppVersion }}
 {{- end }}
 
-{{/* The operator's image. `global.imageRegistry` takes the place of the registry's name, as it does in the operator
-for every image that it renders. */}}
-{{- define "llmd.image" -}}
+{{/* Where our images are: the operator's and those that it renders. `global.imageRegistry` takes the place of the
+registry's name. */}}
+{{- define "llmd.repository" -}}
 {{- $repository := .Values.image.repository | trimSuffix "/" }}
 {{- if not $repository }}
 {{- fail (printf "image.repository is empty, so there is no image to run; fix: helm upgrade --install %s <chart> --namespace %s --set image.repository=ghcr.io/llmd-dev" .Release.Name .Release.Namespace) }}
@@ -39,9 +39,13 @@ for every image that it renders. */}}
 {{- end }}
 {{- $repository = join "/" (prepend $parts (trimSuffix "/" .)) }}
 {{- end }}
+{{- $repository }}
+{{- end }}
+
+{{- define "llmd.image" -}}
 {{- if .Values.image.digest }}
-{{- printf "%s/llmd@%s" $repository .Values.image.digest }}
+{{- printf "%s/llmd@%s" (include "llmd.repository" .) .Values.image.digest }}
 {{- else }}
-{{- printf "%s/llmd:%s" $repository (include "llmd.tag" .) }}
+{{- printf "%s/llmd:%s" (include "llmd.repository" .) (include "llmd.tag" .) }}
 {{- end }}
 {{- end }}

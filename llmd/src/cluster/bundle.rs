@@ -56,7 +56,11 @@ struct Bundle {
 impl Bundle {
     fn add(&mut self, path: &str, content: &str) -> Result<(), Failure> {
         self.archive
-            .add(&format!("{}/{path}", self.root), content.as_bytes(), self.modified)
+            .add(
+                &format!("{}/{path}", self.root),
+                content.as_bytes(),
+                self.modified,
+            )
             .map_err(Failure::runtime)
     }
 
@@ -104,7 +108,11 @@ async fn collect(session: &Session, name: &str, bundle: &mut Bundle) -> Result<(
     let seen = look(session, name).await?;
     bundle.add_yaml("status.yaml", &seen)?;
     for (resource, object) in kinds::children(session, name).await? {
-        let path = format!("objects/{}-{}.yaml", resource.kind.to_lowercase(), object.name_any());
+        let path = format!(
+            "objects/{}-{}.yaml",
+            resource.kind.to_lowercase(),
+            object.name_any()
+        );
         let mut value = serde_json::to_value(&object).map_err(Failure::runtime)?;
         value["apiVersion"] = Value::from(resource.api_version.clone());
         value["kind"] = Value::from(resource.kind.clone());
@@ -127,7 +135,13 @@ async fn collect(session: &Session, name: &str, bundle: &mut Bundle) -> Result<(
             client: session.client.clone(),
             namespace: operator.namespace,
         };
-        pods(&there, "app.kubernetes.io/name=llmd-operator", OPERATOR_METRICS, bundle).await?;
+        pods(
+            &there,
+            "app.kubernetes.io/name=llmd-operator",
+            OPERATOR_METRICS,
+            bundle,
+        )
+        .await?;
     }
     Ok(())
 }
@@ -172,7 +186,9 @@ async fn pods(session: &Session, selector: &str, port: &str, bundle: &mut Bundle
                 "/api/v1/namespaces/{}/pods/{name}:{port}/proxy/metrics",
                 session.namespace
             );
-            let request = http::Request::get(path).body(Vec::new()).map_err(Failure::runtime)?;
+            let request = http::Request::get(path)
+                .body(Vec::new())
+                .map_err(Failure::runtime)?;
             match patient(session.client.request_text(request)).await {
                 Ok(page) => bundle.add(&format!("metrics/{name}.txt"), &page)?,
                 Err(why) => bundle.missing.push(format!("metrics/{name}.txt: {why}")),

@@ -20,7 +20,13 @@ use crate::output::{self, Format};
 /// Field manager of the operator: the dry run is of its next apply.
 const OPERATOR: &str = "llmd-operator";
 /// Metadata that every write changes.
-const VOLATILE: [&str; 5] = ["managedFields", "resourceVersion", "generation", "creationTimestamp", "uid"];
+const VOLATILE: [&str; 5] = [
+    "managedFields",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "uid",
+];
 
 /// `llmd diff`.
 #[derive(Debug, Args)]
@@ -67,7 +73,9 @@ pub(crate) async fn diff(args: &DiffArgs) -> Result<ExitCode, Failure> {
         Some(name) => Documents::of(vec![stored(&session, name).await?]),
     };
     if documents.deployments.is_empty() {
-        return Err(Failure::usage("no LLMDeployment in the files: there is nothing to compare"));
+        return Err(Failure::usage(
+            "no LLMDeployment in the files: there is nothing to compare",
+        ));
     }
     supply(&session, &mut documents).await?;
     let mut changes = Vec::new();
@@ -117,8 +125,13 @@ async fn stored(session: &Session, name: &str) -> Result<(String, LLMDeployment)
 pub(crate) async fn supply(session: &Session, documents: &mut Documents) -> Result<(), Failure> {
     let all = ListParams::default();
     let paths = Api::<WellLitPath>::all(session.client.clone()).list(&all).await;
-    let profiles = Api::<AcceleratorProfile>::all(session.client.clone()).list(&all).await;
-    for error in [paths.as_ref().err(), profiles.as_ref().err()].into_iter().flatten() {
+    let profiles = Api::<AcceleratorProfile>::all(session.client.clone())
+        .list(&all)
+        .await;
+    for error in [paths.as_ref().err(), profiles.as_ref().err()]
+        .into_iter()
+        .flatten()
+    {
         if !is_missing(error) && !super::is_forbidden(error) {
             return Err(api_failure("cannot list paths and profiles", error));
         }
@@ -190,14 +203,21 @@ async fn compare(session: &Session, name: &str, objects: &[Object]) -> Result<Ve
     let mut changes = Vec::new();
     for object in objects {
         let mut wanted = object.to_value();
-        let Some(resource) = kinds::of(&wanted) else { continue };
+        let Some(resource) = kinds::of(&wanted) else {
+            continue;
+        };
         let api: Api<DynamicObject> =
             Api::namespaced_with(session.client.clone(), &session.namespace, &resource);
-        let live = api
-            .get_opt(object.name())
-            .await
-            .map_err(|error| api_failure(&format!("cannot read {} {}", resource.kind, object.name()), &error))?;
-        if let Some(owners) = live.as_ref().and_then(|live| live.metadata.owner_references.clone()) {
+        let live = api.get_opt(object.name()).await.map_err(|error| {
+            api_failure(
+                &format!("cannot read {} {}", resource.kind, object.name()),
+                &error,
+            )
+        })?;
+        if let Some(owners) = live
+            .as_ref()
+            .and_then(|live| live.metadata.owner_references.clone())
+        {
             // the operator sends them too; what it leaves out it would take away
             wanted["metadata"]["ownerReferences"] = serde_json::to_value(owners).map_err(Failure::runtime)?;
         }
@@ -207,7 +227,10 @@ async fn compare(session: &Session, name: &str, objects: &[Object]) -> Result<Ve
             .patch(object.name(), &dry, &Patch::Apply(&wanted))
             .await
             .map_err(|error| {
-                api_failure(&format!("the API server refuses {} {}", resource.kind, object.name()), &error)
+                api_failure(
+                    &format!("the API server refuses {} {}", resource.kind, object.name()),
+                    &error,
+                )
             })?;
         changes.extend(change(session, &resource, live.as_ref(), Some(&next)));
     }

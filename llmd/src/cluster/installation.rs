@@ -29,11 +29,13 @@ impl Installation {
         let all = Api::<Deployment>::all(session.client.clone()).list(&list).await;
         let found = match all {
             Ok(found) => found.items,
-            Err(_) => Api::<Deployment>::namespaced(session.client.clone(), &session.namespace)
-                .list(&list)
-                .await
-                .ok()?
-                .items,
+            Err(_) => {
+                Api::<Deployment>::namespaced(session.client.clone(), &session.namespace)
+                    .list(&list)
+                    .await
+                    .ok()?
+                    .items
+            }
         };
         found
             .into_iter()
@@ -68,7 +70,7 @@ impl Installation {
 
     /// What the operator passes to the renderer, where its flags say so.
     pub(crate) fn apply_to(&self, options: &mut RenderOptions) {
-        if let Some(repository) = self.flag("image-repository") {
+        if let Some(repository) = self.flag("image-registry") {
             repository.clone_into(&mut options.image_repository);
         }
         if let Some(tag) = self.flag("image-tag") {
@@ -94,6 +96,9 @@ mod tests {
         let mut options = RenderOptions::default();
         let repository = options.image_repository.clone();
         one.apply_to(&mut options);
-        assert_eq!((options.image_tag.as_str(), options.image_repository), ("v9", repository));
+        assert_eq!(
+            (options.image_tag.as_str(), options.image_repository),
+            ("v9", repository)
+        );
     }
 }

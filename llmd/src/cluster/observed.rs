@@ -100,13 +100,27 @@ pub(crate) async fn look(session: &Session, name: &str) -> Result<Observed, Fail
         .items;
     let sets: Api<ReplicaSet> = Api::namespaced(session.client.clone(), &session.namespace);
     // only for events of their failures, so a user who may not list them loses little
-    let sets = sets.list(&of_deployment).await.map(|list| list.items).unwrap_or_default();
+    let sets = sets
+        .list(&of_deployment)
+        .await
+        .map(|list| list.items)
+        .unwrap_or_default();
 
     let mut objects = BTreeSet::from([("LLMDeployment".to_owned(), name.to_owned())]);
     let named = |name: &Option<String>| name.clone().unwrap_or_default();
-    objects.extend(deployments.iter().map(|one| ("Deployment".to_owned(), named(&one.metadata.name))));
-    objects.extend(sets.iter().map(|one| ("ReplicaSet".to_owned(), named(&one.metadata.name))));
-    objects.extend(pods.iter().map(|one| ("Pod".to_owned(), named(&one.metadata.name))));
+    objects.extend(
+        deployments
+            .iter()
+            .map(|one| ("Deployment".to_owned(), named(&one.metadata.name))),
+    );
+    objects.extend(
+        sets.iter()
+            .map(|one| ("ReplicaSet".to_owned(), named(&one.metadata.name))),
+    );
+    objects.extend(
+        pods.iter()
+            .map(|one| ("Pod".to_owned(), named(&one.metadata.name))),
+    );
     let events = events::about(session, &objects).await?;
 
     let mut seen = of_resource(session, name, &resource);
@@ -154,7 +168,11 @@ fn of_resource(session: &Session, name: &str, resource: &DynamicObject) -> Obser
             "name" => "path",
             _ => "pathVersion",
         };
-        if pinned.is_empty() { text(&resource.data["spec"][own]) } else { pinned }
+        if pinned.is_empty() {
+            text(&resource.data["spec"][own])
+        } else {
+            pinned
+        }
     };
     Observed {
         namespace: session.namespace.clone(),
@@ -175,7 +193,11 @@ fn workload(deployment: &Deployment) -> Workload {
     let status = deployment.status.as_ref();
     Workload {
         name: deployment.metadata.name.clone().unwrap_or_default(),
-        desired: deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1),
+        desired: deployment
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.replicas)
+            .unwrap_or(1),
         ready: status.and_then(|status| status.ready_replicas).unwrap_or(0),
         updated: status.and_then(|status| status.updated_replicas).unwrap_or(0),
         cause: llmd_operator::causes::of_workload(deployment).map(Cause::from),

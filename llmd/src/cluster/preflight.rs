@@ -49,6 +49,7 @@ pub(crate) enum Verdict {
 
 /// One check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[allow(clippy::struct_field_names, reason = "the field is a name of the stable JSON")]
 pub(crate) struct Check {
     /// What was looked at.
     pub(crate) check: &'static str,
@@ -84,7 +85,12 @@ impl Check {
             kube::Error::Api(status) => status.message.clone(),
             other => other.to_string(),
         };
-        Self::new(check, Verdict::Unknown, found, "run it as a user who may read this")
+        Self::new(
+            check,
+            Verdict::Unknown,
+            found,
+            "run it as a user who may read this",
+        )
     }
 }
 
@@ -100,7 +106,9 @@ struct Report {
 pub(crate) async fn preflight(args: &PreflightArgs) -> Result<ExitCode, Failure> {
     let mut documents = Documents::read(&args.files)?;
     if documents.deployments.is_empty() {
-        return Err(Failure::usage("no LLMDeployment in the files: there is nothing to check"));
+        return Err(Failure::usage(
+            "no LLMDeployment in the files: there is nothing to check",
+        ));
     }
     let session = args.cluster.connect().await?;
     supply(&session, &mut documents).await?;
@@ -165,7 +173,10 @@ fn show(reports: &[Report], format: Format) -> Result<(), Failure> {
                 Verdict::Unknown => ("unknown", AnsiColor::Yellow),
             };
             let style = Style::new().fg_color(Some(color.into()));
-            output::print(&format!("  {style}{word:<8}{style:#} {}: {}\n", check.check, check.found))?;
+            output::print(&format!(
+                "  {style}{word:<8}{style:#} {}: {}\n",
+                check.check, check.found
+            ))?;
             if !check.fix.is_empty() {
                 output::print(&format!("           fix: {}\n", check.fix))?;
             }

@@ -67,7 +67,11 @@ pub(crate) async fn status(args: &StatusArgs) -> Result<ExitCode, Failure> {
             }
         }
     }
-    Ok(ExitCode::from(if seen.ready { exit::OK } else { exit::DIFFERENT }))
+    Ok(ExitCode::from(if seen.ready {
+        exit::OK
+    } else {
+        exit::DIFFERENT
+    }))
 }
 
 /// Yields whenever the resource or one of its pods changes.
@@ -85,7 +89,10 @@ fn changes(session: &Session, name: &str) -> futures_util::stream::BoxStream<'st
             .default_backoff()
             .touched_objects()
             .map(|_| ()),
-        watcher(pods, of_label).default_backoff().touched_objects().map(|_| ()),
+        watcher(pods, of_label)
+            .default_backoff()
+            .touched_objects()
+            .map(|_| ()),
     )
     .boxed()
 }
@@ -123,7 +130,14 @@ fn text(seen: &Observed) -> String {
         &["CONDITION", "STATUS", "REASON", "MESSAGE"],
         seen.conditions
             .iter()
-            .map(|one| vec![one.kind.clone(), one.status.clone(), one.reason.clone(), one.message.clone()])
+            .map(|one| {
+                vec![
+                    one.kind.clone(),
+                    one.status.clone(),
+                    one.reason.clone(),
+                    one.message.clone(),
+                ]
+            })
             .collect(),
     );
     let cause = |cause: &Option<super::observed::Cause>| {
@@ -136,7 +150,13 @@ fn text(seen: &Observed) -> String {
         &["WORKLOAD", "READY", "CAUSE"],
         seen.workloads
             .iter()
-            .map(|one| vec![one.name.clone(), format!("{}/{}", one.ready, one.desired), cause(&one.cause)])
+            .map(|one| {
+                vec![
+                    one.name.clone(),
+                    format!("{}/{}", one.ready, one.desired),
+                    cause(&one.cause),
+                ]
+            })
             .collect(),
     );
     section(
@@ -146,7 +166,11 @@ fn text(seen: &Observed) -> String {
             .map(|one| {
                 vec![
                     one.name.clone(),
-                    if one.ready { "Ready".to_owned() } else { one.phase.clone() },
+                    if one.ready {
+                        "Ready".to_owned()
+                    } else {
+                        one.phase.clone()
+                    },
                     one.restarts.to_string(),
                     one.node.clone().unwrap_or_else(|| "-".to_owned()),
                     cause(&one.cause),
@@ -159,7 +183,14 @@ fn text(seen: &Observed) -> String {
         &["EVENT", "REASON", "OBJECT", "MESSAGE"],
         seen.events[newest..]
             .iter()
-            .map(|one| vec![one.time.clone(), one.reason.clone(), one.object.clone(), one.message.clone()])
+            .map(|one| {
+                vec![
+                    one.time.clone(),
+                    one.reason.clone(),
+                    one.object.clone(),
+                    one.message.clone(),
+                ]
+            })
             .collect(),
     );
     out

@@ -47,7 +47,9 @@ fn header(path: &str, size: usize, modified: u64) -> std::io::Result<[u8; BLOCK]
         path.rsplit_once('/').unwrap_or(("", path))
     };
     if name.len() > 100 || prefix.len() > 155 {
-        return Err(std::io::Error::other(format!("{path} is too long for an archive")));
+        return Err(std::io::Error::other(format!(
+            "{path} is too long for an archive"
+        )));
     }
     let mut put = |at: usize, text: &str| block[at..at + text.len()].copy_from_slice(text.as_bytes());
     put(0, name);

@@ -14,7 +14,10 @@ use crate::exit::Failure;
 const CHECK: &str = "nodes";
 
 pub(super) async fn check(session: &Session, workloads: &[&Deployment]) -> Result<Vec<Check>, Failure> {
-    let nodes = match Api::<Node>::all(session.client.clone()).list(&ListParams::default()).await {
+    let nodes = match Api::<Node>::all(session.client.clone())
+        .list(&ListParams::default())
+        .await
+    {
         Ok(list) => list.items,
         Err(error) if is_forbidden(&error) => return Ok(vec![Check::unknown(CHECK, &error)]),
         Err(error) => return Err(api_failure("cannot list nodes", &error)),
@@ -34,11 +37,20 @@ fn workload(workload: &Deployment, nodes: &[Node]) -> Option<Check> {
         }
         fitting.push((node, untolerated(pod, node)));
     }
-    if fitting.is_empty() && pod.node_selector.as_ref().is_some_and(|wanted| !wanted.is_empty()) {
+    if fitting.is_empty()
+        && pod
+            .node_selector
+            .as_ref()
+            .is_some_and(|wanted| !wanted.is_empty())
+    {
         return Some(Check::new(
             CHECK,
             Verdict::Failed,
-            format!("{name}: none of {} nodes has the labels {}", nodes.len(), selector(pod)),
+            format!(
+                "{name}: none of {} nodes has the labels {}",
+                nodes.len(),
+                selector(pod)
+            ),
             "kubectl get nodes --show-labels; then change scheduling.nodeSelector or label the nodes",
         ));
     }
@@ -51,7 +63,11 @@ fn workload(workload: &Deployment, nodes: &[Node]) -> Option<Check> {
         let (verdict, found, fix) = match fitting.iter().find_map(|(_, taint)| taint.as_ref()) {
             Some(taint) => (
                 Verdict::Failed,
-                format!("{name}: all {} fitting nodes have taints, such as {}", fitting.len(), taint.key),
+                format!(
+                    "{name}: all {} fitting nodes have taints, such as {}",
+                    fitting.len(),
+                    taint.key
+                ),
                 format!("add a toleration for {} to scheduling.tolerations", taint.key),
             ),
             None => (
@@ -112,7 +128,9 @@ fn workload(workload: &Deployment, nodes: &[Node]) -> Option<Check> {
 fn requests(pod: &PodSpec) -> BTreeMap<String, i128> {
     let mut sum = BTreeMap::new();
     for container in &pod.containers {
-        let Some(resources) = &container.resources else { continue };
+        let Some(resources) = &container.resources else {
+            continue;
+        };
         let mut of_container = resources.limits.clone().unwrap_or_default();
         // Kubernetes takes the limit of an accelerator as its request; for the others the request counts
         of_container.retain(|name, _| name.contains('/'));
@@ -159,5 +177,6 @@ fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
     let exists = toleration.operator.as_deref() == Some("Exists");
     (effect.is_empty() || effect == taint.effect)
         && (if key.is_empty() { exists } else { key == taint.key })
-        && (exists || toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default())
+        && (exists
+            || toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default())
 }

@@ -20,7 +20,10 @@ pub(super) async fn check(session: &Session, workloads: &[&Deployment]) -> Resul
             let level = labels
                 .get("pod-security.kubernetes.io/enforce")
                 .map_or("not enforced", String::as_str);
-            checks.push(Check::ok("pod security", format!("namespace {}: {level}", session.namespace)));
+            checks.push(Check::ok(
+                "pod security",
+                format!("namespace {}: {level}", session.namespace),
+            ));
         }
         Ok(None) => {
             return Ok(vec![Check::new(
@@ -63,7 +66,10 @@ async fn quota(session: &Session, workloads: &[&Deployment]) -> Result<Vec<Check
             let (Some(need), Some(limit)) = (need.get(&resource), thousandths(&limit.0)) else {
                 continue;
             };
-            let used = used.get(&resource).and_then(|used| thousandths(&used.0)).unwrap_or(0);
+            let used = used
+                .get(&resource)
+                .and_then(|used| thousandths(&used.0))
+                .unwrap_or(0);
             checks.push(if used + need > limit {
                 Check::new(
                     CHECK,
@@ -74,10 +80,15 @@ async fn quota(session: &Session, workloads: &[&Deployment]) -> Result<Vec<Check
                         shown(&resource, limit - used),
                         shown(&resource, limit)
                     ),
-                    format!("raise the quota or lower the pools; what is used: kubectl describe quota {name}"),
+                    format!(
+                        "raise the quota or lower the pools; what is used: kubectl describe quota {name}"
+                    ),
                 )
             } else {
-                Check::ok(CHECK, format!("{name}: {resource}: {} fit", shown(&resource, *need)))
+                Check::ok(
+                    CHECK,
+                    format!("{name}: {resource}: {} fit", shown(&resource, *need)),
+                )
             });
         }
     }
@@ -94,7 +105,9 @@ fn need(workloads: &[&Deployment]) -> BTreeMap<String, i128> {
             *need.entry(name.to_owned()).or_default() += replicas * 1000;
         }
         for container in spec.template.spec.iter().flat_map(|pod| &pod.containers) {
-            let Some(resources) = &container.resources else { continue };
+            let Some(resources) = &container.resources else {
+                continue;
+            };
             for (prefix, list) in [("requests.", &resources.requests), ("limits.", &resources.limits)] {
                 for (resource, quantity) in list.iter().flatten() {
                     let amount = thousandths(&quantity.0).unwrap_or(0) * replicas;

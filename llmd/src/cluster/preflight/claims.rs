@@ -42,7 +42,11 @@ fn claim_names(pod: &PodSpec) -> Vec<String> {
 
 /// Secrets that the pod cannot start without.
 fn secret_names(pod: &PodSpec) -> Vec<String> {
-    let pull = pod.image_pull_secrets.iter().flatten().map(|one| one.name.clone());
+    let pull = pod
+        .image_pull_secrets
+        .iter()
+        .flatten()
+        .map(|one| one.name.clone());
     let environment = pod.containers.iter().flat_map(|container| {
         container.env.iter().flatten().filter_map(|variable| {
             let reference = variable.value_from.as_ref()?.secret_key_ref.as_ref()?;
@@ -65,22 +69,34 @@ async fn claim(session: &Session, name: &str, pods: i32) -> Result<Check, Failur
             return Ok(Check::new(
                 CHECK,
                 Verdict::Failed,
-                format!("there is no PersistentVolumeClaim {name} in namespace {}", session.namespace),
+                format!(
+                    "there is no PersistentVolumeClaim {name} in namespace {}",
+                    session.namespace
+                ),
                 "create it and fill it with the weights, or use an hf:// model",
             ));
         }
         Err(error) if is_forbidden(&error) => return Ok(Check::unknown(CHECK, &error)),
         Err(error) => return Err(api_failure("cannot read a claim", &error)),
     };
-    let phase = found.status.as_ref().and_then(|status| status.phase.clone()).unwrap_or_default();
+    let phase = found
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.clone())
+        .unwrap_or_default();
     let spec = found.spec.unwrap_or_default();
     let modes = spec.access_modes.unwrap_or_default();
-    let many = modes.iter().any(|mode| mode == "ReadWriteMany" || mode == "ReadOnlyMany");
+    let many = modes
+        .iter()
+        .any(|mode| mode == "ReadWriteMany" || mode == "ReadOnlyMany");
     if pods > 1 && !many {
         return Ok(Check::new(
             CHECK,
             Verdict::Failed,
-            format!("{name}: {pods} pods share it, but its access mode is {}", modes.join(",")),
+            format!(
+                "{name}: {pods} pods share it, but its access mode is {}",
+                modes.join(",")
+            ),
             "use a claim with ReadOnlyMany or ReadWriteMany, or one replica",
         ));
     }

@@ -34,7 +34,10 @@ pub(super) async fn check(session: &Session, objects: &[Object]) -> Result<Vec<C
     }];
     checks.push(
         if serves(session, llmd_crds::GROUP, llmd_crds::VERSION, "LLMDeployment").await? {
-            Check::ok("definitions", format!("{}/{} is served", llmd_crds::GROUP, llmd_crds::VERSION))
+            Check::ok(
+                "definitions",
+                format!("{}/{} is served", llmd_crds::GROUP, llmd_crds::VERSION),
+            )
         } else {
             Check::new(
                 "definitions",
@@ -65,14 +68,18 @@ pub(super) async fn check(session: &Session, objects: &[Object]) -> Result<Vec<C
         ));
     }
     checks.push(match Installation::find(session).await {
-        Some(found) if found.ready > 0 => {
-            Check::ok("operator", format!("{} in namespace {}", found.image, found.namespace))
-        }
+        Some(found) if found.ready > 0 => Check::ok(
+            "operator",
+            format!("{} in namespace {}", found.image, found.namespace),
+        ),
         Some(found) => Check::new(
             "operator",
             Verdict::Failed,
             format!("{}/{} has no ready replica", found.namespace, found.name),
-            format!("kubectl describe deployment {} -n {}", found.name, found.namespace),
+            format!(
+                "kubectl describe deployment {} -n {}",
+                found.name, found.namespace
+            ),
         ),
         None => Check::new(
             "operator",
