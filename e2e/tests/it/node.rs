@@ -1,4 +1,5 @@
 //! Journeys on a Kubernetes with real nodes: real pods of our image, the real Envoy, the official client.
 
+mod operator;
 mod rendered;
 mod support;
