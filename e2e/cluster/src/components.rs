@@ -176,8 +176,12 @@ fn is_error(line: &str) -> bool {
     if HARMLESS.iter().any(|known| line.contains(known)) {
         return false;
     }
-    let klog = matches!(line.as_bytes(), [b'E' | b'F', digit, ..] if digit.is_ascii_digit());
-    klog || [
+    if let [level @ b'A'..=b'Z', digit, ..] = line.as_bytes()
+        && digit.is_ascii_digit()
+    {
+        return matches!(level, b'E' | b'F');
+    }
+    [
         "\"level\":\"error\"",
         "\"level\":\"fatal\"",
         "level=error",
@@ -200,7 +204,7 @@ mod tests {
         assert!(is_error("E1123 02:58:01.1 1 reflector.go:1] failed"));
         assert!(is_error("Error: unknown flag: --x"));
         assert!(is_error(r#"{"level":"fatal","msg":"x"}"#));
-        assert!(!is_error("I1123 02:58:01.1 1 server.go:1] Error count 0"));
+        assert!(!is_error("I1123 02:58:01.1 1 server.go:1] panic: Error: 0"));
         assert!(!is_error("Everything is fine"));
         assert!(!is_error(
             "E1123 03:49:35.758765 34 eviction_manager.go:259] failed to get HasDedicatedImageFs"

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use llmd_e2e::tools;
 use llmd_e2e_cluster::image::ENVOY;
-use llmd_e2e_cluster::{Cluster, Shared, poll_until};
+use llmd_e2e_cluster::{Cluster, DEADLINE, Shared, poll_until, poll_within};
 use tokio::sync::OnceCell;
 
 use super::support::{Load, PYTHON};
@@ -89,7 +89,8 @@ async fn a_resource_becomes_a_model_that_answers_scales_and_goes() {
         .unwrap();
     let kinds =
         "pods,deployments,services,configmaps,serviceaccounts,roles,rolebindings,poddisruptionbudgets";
-    poll_until("nothing of the model left", || async {
+    // routers have 130 s to drain
+    poll_within("nothing of the model left", 3 * DEADLINE, || async {
         let left = namespace.kubectl(["get", kinds, "-o", "name"]).await.ok()?;
         let own = ["configmap/kube-root-ca.crt", "serviceaccount/default"];
         left.lines().all(|name| own.contains(&name)).then_some(())

@@ -1,7 +1,7 @@
 //! Rendered objects applied by hand, without the operator.
 
 use llmd_e2e::tools;
-use llmd_e2e_cluster::{Images, Namespace, Shared, poll_until};
+use llmd_e2e_cluster::{DEADLINE, Images, Namespace, Shared, poll_until, poll_within};
 
 use super::support::{BARE, FOREIGN, Load, PYTHON, namespace};
 use crate::up::support::{chat, engine, llmd};
@@ -127,10 +127,10 @@ async fn pods_come_and_go_under_load_without_a_failed_request() {
     std::fs::write(file.path(), objects).unwrap();
     let file = file.path().display().to_string();
     namespace
-        .kubectl(["delete", "-f", &file, "--timeout=60s"])
+        .kubectl(["delete", "-f", &file, "--wait=false"])
         .await
         .unwrap();
-    poll_until("no pod left", || async {
+    poll_within("no pod left", 3 * DEADLINE, || async {
         let pods = namespace.kubectl(["get", "pods", "-o", "name"]).await.ok()?;
         pods.is_empty().then_some(())
     })
