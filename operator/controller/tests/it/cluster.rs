@@ -1,0 +1,7 @@
+//! With fake nodes, where pods are ready at once.
+
+mod faults;
+mod leader;
+mod lifecycle;
+mod rig;
+mod usage;
