@@ -7,6 +7,7 @@
     reason = "test support: a failed step is a failed test, and nothing is exported"
 )]
 
+mod cluster;
 mod docs;
 mod envoy;
 mod harness;
