@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the pinned Kubernetes that the cluster tests run, from Go modules, into the user's cache directory.
-# Usage: build.sh [PART …]     parts: kube kwok lws helm coredns crds packages; all but packages by default
+# Usage: build.sh [PART …]     parts: kube kwok lws helm lua coredns crds packages; all but packages by default
 # Prints nothing when everything is there. From nothing: 9 to 15 minutes on two to four cores, 5 GB of Go caches.
 #
 # A part lies in PART-HASH, where the hash covers its go.mod, go.sum and sources: a new pin never meets an old build,
@@ -96,7 +96,7 @@ packages() {
   DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends --yes "${missing[@]}" >&2
 }
 
-[ $# -gt 0 ] || set -- kube kwok lws helm coredns crds
+[ $# -gt 0 ] || set -- kube kwok lws helm lua coredns crds
 for part in "$@"; do
   case $part in
     kube) build kube . -tags node -ldflags "-s -w$stamp" ;;
@@ -104,10 +104,12 @@ for part in "$@"; do
     kwok) build kwok sigs.k8s.io/kwok/cmd/kwok -ldflags "-s -w" ;;
     lws) build lws sigs.k8s.io/lws/cmd -ldflags "-s -w" ;;
     helm) build helm helm.sh/helm/v3/cmd/helm -ldflags "-s -w" ;;
+    # the Lua that Argo CD runs health scripts with
+    lua) build lua github.com/yuin/gopher-lua/cmd/glua -ldflags "-s -w" ;;
     crds) crds ;;
     packages) packages ;;
     *)
-      echo "cluster: no part named $part; parts: kube kwok lws helm coredns crds packages" >&2
+      echo "cluster: no part named $part; parts: kube kwok lws helm lua coredns crds packages" >&2
       exit 2
       ;;
   esac

@@ -1,4 +1,4 @@
-//! Developer verbs: `cargo xtask test|lint|generate|bench|doctor|fuzz|cluster|image|real-vllm`.
+//! Developer verbs: `cargo xtask test|lint|generate|bench|doctor|fuzz|cluster|image|release|real-vllm`.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -13,6 +13,7 @@ mod fuzz;
 mod generate;
 mod lint;
 mod real_vllm;
+mod release;
 mod test;
 
 use clap::{Parser, Subcommand};
@@ -43,6 +44,8 @@ enum Verb {
     Cluster(cluster::Verb),
     /// Pack our images from the binary, without Docker, and push them.
     Image(cluster::Image),
+    /// Make what a release publishes: programs, chart, bill of materials, checksums.
+    Release(release::Arguments),
     /// Check llmd against a real vLLM on CPU (installs 6 GB on first use).
     RealVllm,
 }
@@ -67,6 +70,7 @@ fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::Fuzz(arguments) => fuzz::run(&arguments),
         Verb::Cluster(verb) => cluster::cluster(&verb),
         Verb::Image(arguments) => cluster::image(&arguments),
+        Verb::Release(arguments) => release::run(&arguments),
         Verb::RealVllm => real_vllm::run(),
     }
 }

@@ -19,7 +19,7 @@ pub fn cache() -> anyhow::Result<PathBuf> {
     Ok(base.join("cluster"))
 }
 
-/// The built program `part`: `kube`, `kwok`, `lws`, `helm` or `coredns`.
+/// The built program `part`: `kube`, `kwok`, `lws`, `helm`, `lua` or `coredns`.
 pub fn program(part: &str) -> anyhow::Result<PathBuf> {
     let source = match part {
         "kube" | "coredns" => here().join(part),

@@ -1,4 +1,5 @@
-//! What needs an API server and no nodes: the chart and the verbs.
+//! What needs an API server and no nodes: the chart, the verbs, files for GitOps.
 
 mod chart;
+mod gitops;
 mod verbs;
