@@ -201,6 +201,14 @@ async fn an_uninstall_keeps_the_definitions_and_an_upgrade_updates_them() {
         notes.contains("kubectl wait") && notes.contains("llmd status demo"),
         "{notes}"
     );
+    // what it tells people to apply is accepted
+    let document = notes
+        .split("<<END\n")
+        .nth(1)
+        .and_then(|rest| rest.split("END\n").next());
+    let file = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
+    std::fs::write(file.path(), document.unwrap()).unwrap();
+    accepts(cluster, file.path()).await;
     let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
     let name = "llmdeployments.llmd.dev";
     let first = definitions.get(name).await.unwrap();
@@ -230,4 +238,16 @@ async fn an_uninstall_keeps_the_definitions_and_an_upgrade_updates_them() {
     // and a second installation takes them over
     run(&["install", "llmd", CHART, "--namespace=llmd-system"]).await;
     run(&["uninstall", "llmd", "--namespace=llmd-system"]).await;
+}
+
+/// What the API server says to a file, and our own checks to it, without keeping it.
+async fn accepts(cluster: &Cluster, file: &std::path::Path) {
+    let path = file.to_str().unwrap();
+    let apply = ["apply", "--server-side", "--dry-run=server", "-f", path];
+    cluster.kubectl(apply).await.unwrap();
+    let done = Command::new(llmd_e2e::process::llmd_bin())
+        .args(["validate", "-f", path])
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }
