@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::Context;
 
 /// `$1` is the run folder. Lines of `pids` are process ids; lines of `cgroups` are folders that pods have left.
-/// A process ends before the next thing happens to it: at most 5 s for all of them.
+/// Processes get 5 s to end; cgroups get a minute, because pods of a busy machine take long to die with their namespace.
 const SCRIPT: &str = r#"
 cat >/dev/null
 pids=$(cat "$1/pids" 2>/dev/null)
@@ -26,7 +26,7 @@ for try in $(seq 250); do
   sleep 0.02
 done
 if [ -e "$1/cgroups" ]; then
-  for try in $(seq 250); do
+  for try in $(seq 3000); do
     left=
     while read -r folder; do
       find "$folder" -depth -type d -exec rmdir {} + 2>/dev/null

@@ -28,18 +28,45 @@ fn base() -> PathBuf {
     }
 }
 
+/// Removes what dead processes have left in a folder and below the cgroup hierarchies. What another janitor is at, or
+/// belongs to somebody else, stays.
 fn sweep(base: &Path) {
-    let Ok(entries) = std::fs::read_dir(base) else {
-        return;
-    };
-    for entry in entries.flatten() {
+    for folder in left_in(base) {
+        let _ = std::fs::remove_dir_all(folder);
+    }
+    let hierarchies = std::fs::read_dir("/sys/fs/cgroup")
+        .into_iter()
+        .flatten()
+        .flatten();
+    for hierarchy in hierarchies
+        .map(|entry| entry.path())
+        .chain(["/sys/fs/cgroup".into()])
+    {
+        for group in left_in(&hierarchy) {
+            remove_cgroup(&group);
+        }
+    }
+}
+
+/// Folders of this crate whose owner has ended.
+fn left_in(base: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(base).into_iter().flatten().flatten();
+    let left = entries.filter(|entry| {
         let name = entry.file_name();
         let owner = name
             .to_str()
             .and_then(|name| name.strip_prefix(PREFIX)?.split('-').next()?.parse::<u32>().ok());
-        // its own janitor may be at it, or it may be somebody else's: what cannot be removed stays
-        if owner.is_some_and(|owner| !Path::new("/proc").join(owner.to_string()).exists()) {
-            let _ = std::fs::remove_dir_all(entry.path());
+        owner.is_some_and(|owner| !Path::new("/proc").join(owner.to_string()).exists())
+    });
+    left.map(|entry| entry.path()).collect()
+}
+
+/// Children first; files in a cgroup are not for removing.
+fn remove_cgroup(group: &Path) {
+    for entry in std::fs::read_dir(group).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_cgroup(&entry.path());
         }
     }
+    let _ = std::fs::remove_dir(group);
 }
