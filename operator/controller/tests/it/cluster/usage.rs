@@ -8,8 +8,8 @@ use super::rig::{SIMULATED, site, wait_for};
 async fn a_path_of_the_cluster_serves_and_counts_its_users() {
     let (namespace, _operator) = site().await;
     let path = namespace.name();
-    let config = r#"{apiVersion: llm-d.ai/v1alpha1, kind: EndpointPickerConfig, plugins: [{type: queue-scorer}, {type: max-score-picker}],
-        schedulingProfiles: [{name: default, plugins: [{pluginRef: queue-scorer}, {pluginRef: max-score-picker}]}]}"#;
+    let config = r"{apiVersion: llm-d.ai/v1alpha1, kind: EndpointPickerConfig, plugins: [{type: queue-scorer}, {type: max-score-picker}],
+        schedulingProfiles: [{name: default, plugins: [{pluginRef: queue-scorer}, {pluginRef: max-score-picker}]}]}";
     let own = format!(
         "apiVersion: llmd.dev/v1alpha1\nkind: WellLitPath\nmetadata: {{name: {path}}}\nspec:\n  version: v1\n  template:\n    \
          engine: {{type: Simulator}}\n    pools: [{{name: decode, replicas: 1}}]\n    router: {{epp: {{config: {{inline: {config}}}}}}}\n"
