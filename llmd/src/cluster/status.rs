@@ -43,9 +43,12 @@ pub(crate) async fn status(args: &StatusArgs) -> Result<ExitCode, Failure> {
     show(&seen, args.output)?;
     if args.watch {
         let mut changes = changes(&session, &args.name);
+        // one for the whole loop: a new one would not know of an interrupt that came while looking
+        let interrupt = tokio::signal::ctrl_c();
+        tokio::pin!(interrupt);
         loop {
             tokio::select! {
-                _ = tokio::signal::ctrl_c() => break,
+                _ = &mut interrupt => break,
                 change = changes.next() => if change.is_none() { break },
             }
             // what comes right behind belongs to the same change

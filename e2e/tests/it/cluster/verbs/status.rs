@@ -1,6 +1,9 @@
 //! `llmd status`.
 
+use llmd_e2e::poll::DEADLINE;
+use llmd_e2e::process::Process;
 use llmd_e2e_cluster::Namespace;
+use nix::sys::signal::Signal;
 use serde_json::json as object;
 
 use super::{DEPLOYMENT, json, namespace, run};
@@ -88,4 +91,27 @@ spec: {containers: [{name: engine, image: i}]}
     namespace.kubectl(change).await.unwrap();
     let (code, said, _) = run(&namespace, &look).await;
     assert_eq!((code, &json(&said)["reason"]), (1, &"Outdated".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watching_shows_a_change_and_ends_with_an_interrupt() {
+    let namespace = namespace().await;
+    namespace.apply(DEPLOYMENT).await.unwrap();
+    let kubeconfig = namespace.cluster().kubeconfig().display().to_string();
+    let mut watch = Process::llmd([
+        "status",
+        "chat",
+        "--watch",
+        "--kubeconfig",
+        &kubeconfig,
+        "--namespace",
+        namespace.name(),
+    ]);
+    let said = |part: &'static str| move |line: &str| line.contains(part).then_some(());
+    watch.wait_for_line("the first look", said("not ready (NotObserved)"));
+    write_status(&namespace, "llmd/chat", &ready("True", "Ready", "")).await;
+    watch.wait_for_line("the change", said(": ready (Ready)"));
+    watch.signal(Signal::SIGINT);
+    // ready when it ended
+    assert_eq!(watch.wait(DEADLINE).code(), Some(0));
 }
