@@ -18,9 +18,16 @@ pub(crate) fn render(args: &RenderArgs) -> Result<(), Failure> {
     let defaults = RenderOptions::default();
     let options = RenderOptions {
         namespace: args.namespace.clone(),
-        image_repository: args.image_repository.clone().unwrap_or(defaults.image_repository),
-        image_tag: args.image_tag.clone().unwrap_or(defaults.image_tag),
+        image_repository: args
+            .image_repository
+            .clone()
+            .unwrap_or_else(|| defaults.image_repository.clone()),
+        image_tag: args
+            .image_tag
+            .clone()
+            .unwrap_or_else(|| defaults.image_tag.clone()),
         inference_pool: !args.no_inference_pool,
+        ..defaults
     };
     let mut rendered = Rendered::default();
     let mut problems = Vec::new();

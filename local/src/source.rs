@@ -163,7 +163,10 @@ fn render(text: &str) -> Result<Service, InputError> {
                         .collect(),
                 });
             }
-            Object::ServiceAccount(_) | Object::Role(_) | Object::RoleBinding(_) => {}
+            Object::ServiceAccount(_)
+            | Object::Role(_)
+            | Object::RoleBinding(_)
+            | Object::PodDisruptionBudget(_) => {}
         }
     }
     Ok(Service {

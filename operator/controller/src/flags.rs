@@ -41,6 +41,8 @@ pub struct Options {
     pub image_registry: Option<String>,
     /// `--image-tag`; `None` is this version's.
     pub image_tag: Option<String>,
+    /// `--run-as-user`; `None` leaves users to the cluster.
+    pub run_as_user: Option<i64>,
     /// `-v`, `--log-format`.
     pub logging: Logging,
 }
@@ -79,6 +81,11 @@ pub fn flag_set() -> FlagSet {
             "",
             "tag of llmd's own images; empty is this version's",
         )
+        .string(
+            "run-as-user",
+            "65532",
+            "user and group of all rendered pods; empty where the cluster assigns them (OpenShift)",
+        )
         .int("v", 2, "log verbosity; 3 logs decisions")
         .shorthand("v", 'v')
         .string("log-format", "json", "json or text")
@@ -105,6 +112,16 @@ impl Options {
                 fix: "give ADDRESS:PORT or :PORT",
             })
         };
+        let run_as_user = optional("run-as-user")
+            .map(|user| match user.parse::<i64>() {
+                Ok(user) if user > 0 => Ok(user),
+                _ => Err(OptionError::Value {
+                    flag: "run-as-user",
+                    value: user,
+                    fix: "give a number above 0 (root is not allowed), or nothing",
+                }),
+            })
+            .transpose()?;
         let format = match flags.string("log-format").as_str() {
             "json" => Format::Json,
             "text" => Format::Text,
@@ -129,6 +146,7 @@ impl Options {
             health: address("health-probe-bind-address")?,
             image_registry: optional("image-registry"),
             image_tag: optional("image-tag"),
+            run_as_user,
             logging: Logging {
                 format,
                 level: level_of_verbosity(flags.int("v")),
@@ -169,6 +187,9 @@ mod tests {
             error.contains("--metrics-bind-address") && error.contains("ADDRESS:PORT"),
             "{error}"
         );
+        let error = parse(&["--run-as-user=0"]).unwrap_err().to_string();
+        assert!(error.contains("--run-as-user"), "{error}");
+        assert_eq!(parse(&["--run-as-user="]).unwrap().run_as_user, None);
         let error = parse(&["--log-format=xml"]).unwrap_err().to_string();
         assert!(error.contains("--log-format"), "{error}");
     }

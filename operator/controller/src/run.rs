@@ -138,6 +138,7 @@ pub async fn serve(
             .clone()
             .unwrap_or(defaults.image_repository.clone()),
         image_tag: options.image_tag.clone().unwrap_or(defaults.image_tag.clone()),
+        run_as_user: options.run_as_user,
         ..defaults
     };
     // A replica that waits for the Lease is as ready as it can be.

@@ -3,6 +3,7 @@
 use k8s_openapi::Resource;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use llmd_crds::InferencePool;
 use serde::Serialize;
@@ -17,6 +18,7 @@ pub enum Object {
     RoleBinding(RoleBinding),
     ConfigMap(ConfigMap),
     Service(Box<Service>),
+    PodDisruptionBudget(Box<PodDisruptionBudget>),
     Deployment(Box<Deployment>),
     InferencePool(Box<InferencePool>),
 }
@@ -30,6 +32,7 @@ impl Object {
             Self::RoleBinding(_) => RoleBinding::KIND,
             Self::ConfigMap(_) => ConfigMap::KIND,
             Self::Service(_) => Service::KIND,
+            Self::PodDisruptionBudget(_) => PodDisruptionBudget::KIND,
             Self::Deployment(_) => Deployment::KIND,
             Self::InferencePool(_) => InferencePool::KIND,
         }
@@ -43,6 +46,7 @@ impl Object {
             Self::RoleBinding(object) => &object.metadata,
             Self::ConfigMap(object) => &object.metadata,
             Self::Service(object) => &object.metadata,
+            Self::PodDisruptionBudget(object) => &object.metadata,
             Self::Deployment(object) => &object.metadata,
             Self::InferencePool(object) => &object.metadata,
         };
@@ -58,6 +62,7 @@ impl Object {
             Self::RoleBinding(object) => value(object),
             Self::ConfigMap(object) => value(object),
             Self::Service(object) => value(object),
+            Self::PodDisruptionBudget(object) => value(object),
             Self::Deployment(object) => value(object),
             Self::InferencePool(object) => {
                 let mut whole = serde_json::Map::new();

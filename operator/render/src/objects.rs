@@ -1,5 +1,6 @@
 //! What a deployment becomes.
 
+mod disruption;
 mod engine;
 mod envoy;
 mod epp;
@@ -7,6 +8,8 @@ mod images;
 mod meta;
 mod pod;
 mod pool;
+
+use k8s_openapi::api::apps::v1::Deployment;
 
 use crate::object::{Object, Rendered};
 use crate::options::RenderOptions;
@@ -23,14 +26,20 @@ pub fn render(deployment: &ValidatedDeployment, options: &RenderOptions) -> Rend
     ];
     objects.extend(envoy::config_map(deployment).map(Object::ConfigMap));
     objects.push(Object::Service(Box::new(epp::service(deployment))));
-    objects.push(Object::Deployment(Box::new(epp::deployment(deployment, options))));
+    push_workload(&mut objects, epp::deployment(deployment, options));
     if options.inference_pool {
         objects.push(Object::InferencePool(Box::new(pool::inference_pool(deployment))));
     }
     for pool in &deployment.pools {
-        objects.push(Object::Deployment(Box::new(engine::deployment(
-            deployment, pool, options,
-        ))));
+        push_workload(&mut objects, engine::deployment(deployment, pool, options));
     }
     Rendered { objects }
+}
+
+/// A workload and, before it, the budget of its pods.
+fn push_workload(objects: &mut Vec<Object>, workload: Deployment) {
+    objects.push(Object::PodDisruptionBudget(Box::new(disruption::budget(
+        &workload,
+    ))));
+    objects.push(Object::Deployment(Box::new(workload)));
 }

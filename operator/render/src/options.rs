@@ -12,6 +12,9 @@ pub struct RenderOptions {
     /// Whether to write an InferencePool. Without it the Endpoint Picker selects pods by label, and
     /// no foreign CRD is needed.
     pub inference_pool: bool,
+    /// User and group of all pods; images whose own user is root need one. `None` leaves them out, for clusters
+    /// that assign users themselves (OpenShift).
+    pub run_as_user: Option<i64>,
 }
 
 impl Default for RenderOptions {
@@ -21,6 +24,8 @@ impl Default for RenderOptions {
             image_repository: "ghcr.io/llmd-dev".to_owned(),
             image_tag: format!("v{}", env!("CARGO_PKG_VERSION")),
             inference_pool: true,
+            // The one of distroless images.
+            run_as_user: Some(65_532),
         }
     }
 }

@@ -12,10 +12,11 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use llmd_crds::{EngineType, Vendor};
 
+use super::disruption::spread;
 use super::images;
 use super::meta::{labels, map, metadata};
 use super::pod::{
-    Timing, container_security, empty_dir, env, env_field, http_probe, mount, pod_security, port,
+    LAST_WORDS, Timing, container_security, empty_dir, env, env_field, http_probe, mount, pod_security, port,
     pull_secrets, quantities,
 };
 use crate::names;
@@ -126,7 +127,11 @@ fn pod(deployment: &ValidatedDeployment, pool: &ValidatedPool, options: &RenderO
         node_selector: scheduling.node_selector.clone(),
         tolerations: (!tolerations.is_empty()).then_some(tolerations),
         priority_class_name: scheduling.priority_class_name.clone(),
-        security_context: Some(pod_security()),
+        security_context: Some(pod_security(options)),
+        topology_spread_constraints: Some(spread(LabelSelector {
+            match_labels: Some(selector(deployment, pool)),
+            ..LabelSelector::default()
+        })),
         termination_grace_period_seconds: Some(
             PRE_STOP_SECONDS + deployment.rollout.drain_seconds + KILL_MARGIN_SECONDS,
         ),
@@ -191,6 +196,7 @@ fn container(
     };
     Container {
         name: "modelserver".to_owned(),
+        termination_message_policy: Some(LAST_WORDS.to_owned()),
         image: Some(image),
         image_pull_policy: engine.image_pull_policy.map(|policy| format!("{policy:?}")),
         command,

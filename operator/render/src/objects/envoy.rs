@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::images;
 use super::meta::{map, metadata};
-use super::pod::{Timing, container_security, http_probe, mount, port, resources};
+use super::pod::{LAST_WORDS, Timing, container_security, http_probe, mount, port, resources};
 use crate::names;
 use crate::validated::{ValidatedDeployment, ValidatedProxy};
 
@@ -57,6 +57,7 @@ pub(super) fn container(image: Option<&str>) -> Container {
     let text = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     Container {
         name: "proxy".to_owned(),
+        termination_message_policy: Some(LAST_WORDS.to_owned()),
         image: Some(image.unwrap_or(images::ENVOY).to_owned()),
         command: Some(text(&["envoy"])),
         args: Some(text(&[

@@ -10,10 +10,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use xxhash_rust::xxh64::Xxh64;
 
+use super::disruption::spread;
 use super::envoy;
 use super::meta::{epp_name, labels, map, metadata, serving_selector};
 use super::pod::{
-    Timing, container_security, env_field, grpc_probe, mount, pod_security, port, pull_secrets, resources,
+    LAST_WORDS, Timing, container_security, env_field, grpc_probe, mount, pod_security, port, pull_secrets,
+    resources,
 };
 use crate::names;
 use crate::options::RenderOptions;
@@ -144,7 +146,11 @@ pub(super) fn deployment(deployment: &ValidatedDeployment, options: &RenderOptio
                     containers,
                     service_account_name: Some(epp_name(deployment)),
                     image_pull_secrets: pull_secrets(&deployment.image_pull_secrets),
-                    security_context: Some(pod_security()),
+                    security_context: Some(pod_security(options)),
+                    topology_spread_constraints: Some(spread(LabelSelector {
+                        match_labels: Some(selector(deployment)),
+                        ..LabelSelector::default()
+                    })),
                     termination_grace_period_seconds: Some(GRACE_SECONDS),
                     volumes: Some(volumes),
                     ..PodSpec::default()
@@ -187,6 +193,7 @@ fn container(deployment: &ValidatedDeployment, options: &RenderOptions) -> Conta
     }
     Container {
         name: COMPONENT.to_owned(),
+        termination_message_policy: Some(LAST_WORDS.to_owned()),
         image: Some(router.image.clone().unwrap_or_else(|| options.image("llmd-epp"))),
         args: Some(args(deployment, options)),
         env: Some(vec![

@@ -10,15 +10,17 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-/// User of all our containers (the one of distroless images).
-const USER: i64 = 65_532;
+use crate::options::RenderOptions;
+
+/// What the kubelet keeps of a failed container's output, for the operator to name the cause.
+pub(super) const LAST_WORDS: &str = "FallbackToLogsOnError";
 
 /// Pod level of the restricted Pod Security standard.
-pub(super) fn pod_security() -> PodSecurityContext {
+pub(super) fn pod_security(options: &RenderOptions) -> PodSecurityContext {
     PodSecurityContext {
         run_as_non_root: Some(true),
-        run_as_user: Some(USER),
-        fs_group: Some(USER),
+        run_as_user: options.run_as_user,
+        fs_group: options.run_as_user,
         seccomp_profile: Some(SeccompProfile {
             type_: "RuntimeDefault".to_owned(),
             ..SeccompProfile::default()
