@@ -131,7 +131,7 @@ pub const RULES: &[Rule] = &[
         api_groups: &["coordination.k8s.io"],
         resources: &["leases"],
         resource_names: &[LEASE],
-        verbs: &["get", "patch", "update"],
+        verbs: &["get", "update"],
     },
 ];
 

@@ -164,13 +164,17 @@ fn metrics_on_the_dashboard_and_in_alerts_exist() {
         "core/src/request_metrics/tests.rs",
         "server/src/pool.rs",
         "server/src/kubernetes/watch_metrics.rs",
+        "../operator/controller/src/metrics.rs",
     ]
     .map(|path| file(&format!("../../epp/{path}")))
     .concat();
     let mut seen = 0;
     for text in [file("files/dashboard.json"), file("files/alerts.yaml")] {
         for name in text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_') {
-            if !name.starts_with("llm_d_epp_") && !name.starts_with("llmd_operator_") {
+            if !name.starts_with("llm_d_epp_")
+                && !name.starts_with("llmd_operator_")
+                && !name.starts_with("llmd_deployment_")
+            {
                 continue;
             }
             let base = ["_bucket", "_sum", "_count"]
