@@ -1,5 +1,6 @@
 //! What is wrong is named in `Ready`, and gone after the fix.
 
+use llmd_e2e_cluster::poll_until;
 use serde_json::json;
 
 use super::rig::{CLUSTER, SIMULATED, condition, site, wait_for};
@@ -70,6 +71,13 @@ async fn a_used_up_quota_is_named() {
         .kubectl(["create", "quota", "few", "--hard=pods=1"])
         .await
         .unwrap();
+    // Until its controller has counted, a quota allows everything.
+    poll_until("the quota in force", || async {
+        let hard = ["get", "quota", "few", "-ojsonpath={.status.hard.pods}"];
+        (namespace.kubectl(hard).await.ok()? == "1").then_some(())
+    })
+    .await
+    .unwrap();
     namespace.apply(SIMULATED).await.unwrap();
     let object = wait_for(&namespace, "demo", "False", "ResourceQuota few").await;
     assert_eq!(condition(&object, "Ready").unwrap().1, "QuotaExceeded");
