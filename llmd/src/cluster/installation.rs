@@ -76,6 +76,9 @@ impl Installation {
         if let Some(tag) = self.flag("image-tag") {
             tag.clone_into(&mut options.image_tag);
         }
+        if let Some(user) = self.flag("run-as-user") {
+            options.run_as_user = user.parse().ok();
+        }
     }
 }
 
@@ -86,7 +89,7 @@ mod tests {
     #[test]
     fn flags_say_what_is_watched_and_rendered() {
         let one = Installation {
-            args: ["operator", "--namespaces=a,b", "--image-tag=v9"]
+            args: ["operator", "--namespaces=a,b", "--image-tag=v9", "--run-as-user="]
                 .map(str::to_owned)
                 .to_vec(),
             ..Installation::default()
@@ -94,8 +97,10 @@ mod tests {
         assert!(one.watches("b") && !one.watches("c"));
         assert!(Installation::default().watches("c"));
         let mut options = RenderOptions::default();
+        assert!(options.run_as_user.is_some());
         let repository = options.image_repository.clone();
         one.apply_to(&mut options);
+        assert_eq!(options.run_as_user, None);
         assert_eq!(
             (options.image_tag.as_str(), options.image_repository),
             ("v9", repository)

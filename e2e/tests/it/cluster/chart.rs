@@ -56,7 +56,13 @@ fn helm_finds_nothing_to_complain_about() {
 
 #[test]
 fn the_operator_takes_the_arguments_that_the_chart_gives() {
-    let objects = template(&["namespaces={a,b}", "logFormat=text", "logLevel=4"]).unwrap();
+    let objects = template(&[
+        "namespaces={a,b}",
+        "logFormat=text",
+        "logLevel=4",
+        "assignedUsers=true",
+    ])
+    .unwrap();
     let arguments = operator_arguments(&objects);
     assert_eq!(arguments[0], "operator");
     assert!(
