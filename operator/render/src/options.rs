@@ -13,7 +13,7 @@ pub struct RenderOptions {
     /// no foreign CRD is needed.
     pub inference_pool: bool,
     /// User and group of all pods; images whose own user is root need one. `None` leaves them out, for clusters
-    /// that assign users themselves (OpenShift).
+    /// that assign users themselves (`OpenShift`).
     pub run_as_user: Option<i64>,
 }
 
