@@ -35,7 +35,7 @@ use serde_json::json;
 
 const ROUNDS: usize = 5;
 /// Rounds of the latency figures: shorter and more, because a neighbour's burst moves them more.
-const LATENCY_ROUNDS: usize = 9;
+const LATENCY_ROUNDS: usize = 11;
 /// Added latency below this, in milliseconds, is not told from none.
 const RESOLUTION: f64 = 0.02;
 const ENGINES: usize = 8;
@@ -48,7 +48,7 @@ const LATENCY_BUDGET: f64 = 1.5;
 
 /// Offered requests per second for the latency figures, and for how long.
 const PACE: u32 = 500;
-const PACED_FOR: Duration = Duration::from_secs(3);
+const PACED_FOR: Duration = Duration::from_secs(5);
 
 fn main() {
     match std::env::args().nth(1).as_deref() {
