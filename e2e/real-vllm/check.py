@@ -143,6 +143,37 @@ def streamed_chat(report, base):
     report.check("the last event carries usage", bool(usage) and bool(usage[-1]), usage[-1] if usage else "")
 
 
+def stream_outlives_its_engine(report, base, vllm):
+    """Kills the engine of a running stream; the stream must go on as if nothing had happened."""
+    tokens = 2000
+    body = {**chat("Count as far as you can."), "max_tokens": tokens, "ignore_eos": True, "stream": True,
+            "stream_options": {"include_usage": True}}
+    host, port = base.removeprefix("http://").split(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=120)
+    connection.request("POST", "/v1/chat/completions", json.dumps(body), {"content-type": "application/json"})
+    answer = connection.getresponse()
+    events, killed = [], False
+    for line in answer:
+        if line.startswith(b"data: "):
+            events.append(line[6:].strip().decode())
+        if len(events) >= 20 and len(events) % 20 == 0 and not killed:
+            busy = [pids for url, pids in engine_urls(vllm).items() if counter(url, "vllm:num_requests_running") > 0]
+            killed = len(busy) == 1
+            for pid in sum(busy, []):
+                os.kill(pid, signal.SIGKILL)
+    connection.close()
+    chunks = [json.loads(event) for event in events if event != "[DONE]"]
+    report.check("the one busy engine was killed in the middle of a stream", killed)
+    report.check("the stream goes on under one id, without an error",
+                 len({chunk.get("id") for chunk in chunks}) == 1 and not any("error" in chunk for chunk in chunks),
+                 f"{len(chunks)} events")
+    reasons = [choice.get("finish_reason") for chunk in chunks for choice in chunk.get("choices", [])]
+    report.check("it ends at its token cap, with [DONE]",
+                 [reason for reason in reasons if reason] == ["length"] and events[-1:] == ["[DONE]"], events[-1:])
+    usage = chunks[-1].get("usage") or {}
+    report.check("its usage counts the whole answer", usage.get("completion_tokens") == tokens, usage)
+
+
 def errors_pass_through(report, base):
     status, _, body = post(base, "/v1/chat/completions", {**chat("x"), "model": "no-such-model"})
     report.check("an unknown model is the engine's own 404", status == 404 and b"no-such-model" in body, status)
@@ -173,7 +204,10 @@ def scenario_up(report, llmd, vllm, log_dir):
             cached.append(usage["prompt_tokens"])
         report.check("a long prompt is answered three times", len(set(cached)) == 1, f"prompt tokens {cached[0]}")
         errors_pass_through(report, base)
-        victim = engine_pid(vllm)
+        stream_outlives_its_engine(report, base, vllm)
+        poll("the engine of the stream", lambda: engine_count(vllm) >= 2)
+        poll("both engines to answer", lambda: all(get(f"{url}/health") is not None for url in engine_urls(vllm)))
+        victim = engine_pids(vllm)[0]
         os.kill(victim, signal.SIGKILL)
         statuses = [post(base, "/v1/chat/completions", chat(f"after the kill {i}"))[0] for i in range(20)]
         report.check("kill -9 of one engine: the next 20 requests succeed", statuses == [200] * 20, statuses)
@@ -194,8 +228,15 @@ def engine_pids(vllm):
     return sorted(pids)
 
 
-def engine_pid(vllm):
-    return engine_pids(vllm)[0]
+def engine_urls(vllm):
+    """Address to process ids, from the `--port` of each engine's command line; a worker inherits its parent's."""
+    urls = {}
+    for pid in engine_pids(vllm):
+        with contextlib.suppress(OSError):
+            words = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+            port = next((word.removeprefix("--port=") for word in words if word.startswith("--port=")), None)
+            urls.setdefault(f"http://127.0.0.1:{port or words[words.index('--port') + 1]}", []).append(pid)
+    return urls
 
 
 def engine_count(vllm):
