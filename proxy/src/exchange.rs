@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, request};
+use http::header::{CONNECTION, HeaderValue};
+use http::{Request, Response, StatusCode, Version, request};
 use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::body::{StreamedBodyError, TargetBody};
 use crate::headers::{prepare_request, strip_hop_by_hop};
@@ -26,6 +28,8 @@ pub(crate) struct Shared<R: Route> {
     pub(crate) pool: Pool,
     pub(crate) limits: Limits,
     pub(crate) permits: Arc<tokio::sync::Semaphore>,
+    /// Answers close their connections.
+    pub(crate) closing: CancellationToken,
 }
 
 /// Serves one request from its head to the first chunk of the answer.
@@ -43,10 +47,18 @@ pub(crate) async fn serve<R: Route>(
             .retry_after(1)
             .into_response();
     };
-    match forward(shared, request, peer, permit).await {
+    let closing = shared.closing.clone();
+    // HTTP/2 has no such header; its connections end with GOAWAY.
+    let has_header = request.version() <= Version::HTTP_11;
+    let mut response = match forward(shared, request, peer, permit).await {
         Ok(response) => response,
         Err(reply) => reply.into_response(),
+    };
+    if has_header && closing.is_cancelled() {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
     }
+    response
 }
 
 async fn forward<R: Route>(

@@ -36,22 +36,27 @@ pub enum ServeError {
 }
 
 /// A forwarder on one listener.
-pub struct Server<R: Route> {
-    shared: Arc<Shared<R>>,
-}
+pub struct Server<R: Route>(Shared<R>);
 
 impl<R: Route> Server<R> {
     /// A forwarder that asks `route` and keeps to `limits`.
     pub fn new(route: R, limits: Limits) -> Self {
         let permits = Arc::new(Semaphore::new(limits.concurrent_requests));
-        Self {
-            shared: Arc::new(Shared {
-                pool: Pool::new(&limits),
-                route,
-                limits,
-                permits,
-            }),
-        }
+        Self(Shared {
+            pool: Pool::new(&limits),
+            route,
+            limits,
+            permits,
+            closing: CancellationToken::new(),
+        })
+    }
+
+    /// Once `closing` is cancelled, each HTTP/1 answer closes its connection, so that clients come back on another
+    /// one, which may lead elsewhere. Requests are taken as before.
+    #[must_use]
+    pub fn closing_connections_on(mut self, closing: CancellationToken) -> Self {
+        self.0.closing = closing;
+        self
     }
 
     /// Serves until `shutdown`, then finishes the requests in flight within the drain deadline.
@@ -59,8 +64,9 @@ impl<R: Route> Server<R> {
     /// # Errors
     /// When requests had to be cut off.
     pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> Result<(), ServeError> {
+        let shared = Arc::new(self.0);
         let address = listener.local_addr().map_err(ServeError::Listener)?;
-        let connections = Arc::new(Semaphore::new(self.shared.limits.connections));
+        let connections = Arc::new(Semaphore::new(shared.limits.connections));
         let graceful = GracefulShutdown::new();
         let mut http = auto::Builder::new(TokioExecutor::new());
         http.http1()
@@ -73,7 +79,7 @@ impl<R: Route> Server<R> {
             let permit = tokio::select! {
                 () = shutdown.cancelled() => break,
                 _ = sweep.tick() => {
-                    self.shared.pool.sweep();
+                    shared.pool.sweep();
                     continue;
                 }
                 permit = Arc::clone(&connections).acquire_owned() => permit,
@@ -81,7 +87,7 @@ impl<R: Route> Server<R> {
             let (stream, peer) = tokio::select! {
                 () = shutdown.cancelled() => break,
                 _ = sweep.tick() => {
-                    self.shared.pool.sweep();
+                    shared.pool.sweep();
                     continue;
                 }
                 accepted = listener.accept() => match accepted {
@@ -96,9 +102,9 @@ impl<R: Route> Server<R> {
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%peer, %error, "cannot switch off Nagle's algorithm");
             }
-            let shared = Arc::clone(&self.shared);
+            let mine = Arc::clone(&shared);
             let service = service_fn(move |request| {
-                let shared = Arc::clone(&shared);
+                let shared = Arc::clone(&mine);
                 async move { Ok::<_, Infallible>(serve(shared, request, peer).await) }
             });
             let connection =
@@ -111,19 +117,19 @@ impl<R: Route> Server<R> {
             });
         }
         drop(listener);
-        self.drain(graceful).await
+        drain(&shared, graceful).await
     }
+}
 
-    async fn drain(&self, graceful: GracefulShutdown) -> Result<(), ServeError> {
-        let limits = &self.shared.limits;
-        if tokio::time::timeout(limits.drain, graceful.shutdown())
-            .await
-            .is_ok()
-        {
-            return Ok(());
-        }
-        Err(ServeError::DrainDeadline(
-            limits.concurrent_requests - self.shared.permits.available_permits(),
-        ))
+async fn drain<R: Route>(shared: &Shared<R>, graceful: GracefulShutdown) -> Result<(), ServeError> {
+    let limits = &shared.limits;
+    if tokio::time::timeout(limits.drain, graceful.shutdown())
+        .await
+        .is_ok()
+    {
+        return Ok(());
     }
+    Err(ServeError::DrainDeadline(
+        limits.concurrent_requests - shared.permits.available_permits(),
+    ))
 }

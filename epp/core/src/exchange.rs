@@ -9,6 +9,7 @@
 //! Synchronous and without a clock of its own. Load that was reserved is given back exactly once, on
 //! [`Exchange::finish`] or, on any other way out, when the exchange is dropped.
 
+mod activity;
 mod intake;
 mod names;
 mod response;
@@ -28,6 +29,8 @@ use llmd_openai::{BodyKind, Limits, Span, header};
 use crate::parsers::Parsers;
 use crate::request_metrics::{RequestLabels, RequestMetrics, RequestRecorder};
 use crate::traffic::TrafficRules;
+pub use activity::Activity;
+use activity::{Counts, Open};
 use intake::Intake;
 use response::Response;
 pub use select::{HeaderChange, Held, Select, Selection};
@@ -52,6 +55,7 @@ pub struct Epp {
     metrics: RequestMetrics,
     options: Options,
     traffic: ArcSwap<TrafficRules>,
+    counts: Arc<Counts>,
 }
 
 impl Epp {
@@ -68,6 +72,7 @@ impl Epp {
             metrics,
             options,
             traffic: ArcSwap::default(),
+            counts: Arc::default(),
         }
     }
 
@@ -75,6 +80,11 @@ impl Epp {
     pub fn set_traffic_rules(&self, rules: TrafficRules) {
         self.metrics.keep_models(rules.model_names());
         self.traffic.store(Arc::new(rules));
+    }
+
+    /// How many exchanges there are, and were.
+    pub fn activity(&self) -> Activity {
+        self.counts.read()
     }
 
     /// A request's headers arrived. `headers` hold `:path` and `:method` where the transport has them;
@@ -88,6 +98,7 @@ impl Epp {
             routed: None,
             is_failure_counted: false,
             is_finished: false,
+            _open: self.counts.open(),
         }
     }
 }
@@ -142,6 +153,7 @@ pub struct Exchange {
     routed: Option<Running>,
     is_failure_counted: bool,
     is_finished: bool,
+    _open: Open,
 }
 
 enum State {

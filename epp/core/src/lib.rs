@@ -28,5 +28,5 @@ pub mod scheduler;
 pub mod traffic;
 
 pub use config::{Assembly, BuildEnv, ConfigError, EndpointPickerConfig, assemble};
-pub use exchange::{Epp, Exchange, Hints, Routed, Termination};
+pub use exchange::{Activity, Epp, Exchange, Hints, Routed, Termination};
 pub use scheduler::{Decision, ProfileResult, Scheduler};

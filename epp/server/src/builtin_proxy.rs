@@ -43,6 +43,8 @@ pub struct Options {
     pub limits: Limits,
     /// Whether `/health` answers 200.
     pub is_ready: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// From then on answers close their connections; requests are taken all the same.
+    pub closing: CancellationToken,
 }
 
 /// Serves on `listener` until `shutdown`, then drains.
@@ -58,6 +60,7 @@ pub async fn serve(
         continuations,
         limits,
         is_ready,
+        closing,
     } = options;
     let address = listener.local_addr().map_err(ServeError::Listener)?;
     if api_keys.is_none() && !address.ip().is_loopback() {
@@ -70,7 +73,10 @@ pub async fn serve(
         continuations,
         is_ready,
     }));
-    Server::new(route, limits).serve(listener, shutdown).await
+    Server::new(route, limits)
+        .closing_connections_on(closing)
+        .serve(listener, shutdown)
+        .await
 }
 
 struct Shared {

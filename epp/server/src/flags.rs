@@ -103,8 +103,10 @@ pub struct EppOptions {
     pub config: ConfigSource,
     /// `--allow-experimental-plugins`.
     pub allow_experimental: bool,
-    /// `--drain-timeout`.
+    /// `--drain-timeout`: the longest time for which requests are taken after SIGTERM.
     pub drain_timeout: Duration,
+    /// `--drain-envoy-admin-port`: of the Envoy in this pod.
+    pub envoy_admin_port: Option<u16>,
     /// `--grpc-max-recv-msg-size`, `--grpc-max-send-msg-size`.
     pub messages: MessageLimits,
     /// `--max-request-body-size`, in bytes.
@@ -194,6 +196,10 @@ impl EppOptions {
             config,
             allow_experimental: flags.bool("allow-experimental-plugins"),
             drain_timeout: flags.duration("drain-timeout"),
+            envoy_admin_port: match port(&flags, "drain-envoy-admin-port")? {
+                0 => None,
+                port => Some(port),
+            },
             messages: MessageLimits {
                 receive: size(&flags, "grpc-max-recv-msg-size")?.unwrap_or(defaults.receive),
                 send: size(&flags, "grpc-max-send-msg-size")?.unwrap_or(defaults.send),

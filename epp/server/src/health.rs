@@ -33,6 +33,9 @@ struct State {
 /// Names that ask whether requests are welcome.
 const READINESS: [&str; 3] = ["", "readiness", extproc::SERVICE];
 const LIVENESS: &str = "liveness";
+/// Our own name: whether a request would be answered, drain or not. Kubernetes sends the traffic of a Service to
+/// pods on their way out while no other is ready, but only to those whose readiness probe still succeeds.
+const SERVING: &str = "serving";
 
 impl Health {
     /// Not serving yet. `protocol_supported`: every parser can serve the pool's protocol.
@@ -74,15 +77,20 @@ impl Health {
 
     /// Whether new requests are welcome.
     pub fn is_ready(&self) -> bool {
+        self.is_serving() && !self.0.draining.load(Ordering::Relaxed)
+    }
+
+    /// Whether a request that comes nevertheless is answered: [`Self::is_ready`], drain or not.
+    pub fn is_serving(&self) -> bool {
         let is = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
         let State {
             synced,
             protocol_supported,
-            draining,
+            draining: _,
             elects,
             leads,
         } = &*self.0;
-        is(synced) && is(protocol_supported) && !is(draining) && (!is(elects) || is(leads))
+        is(synced) && is(protocol_supported) && (!is(elects) || is(leads))
     }
 
     /// The answer to `Check`. Without leader election every name has the same state, unknown ones
@@ -91,6 +99,8 @@ impl Health {
         let elects = self.0.elects.load(Ordering::Relaxed);
         match service {
             LIVENESS if elects => ServingStatus::Serving,
+            SERVING if self.is_serving() => ServingStatus::Serving,
+            SERVING => ServingStatus::NotServing,
             name if elects && !READINESS.contains(&name) => ServingStatus::ServiceUnknown,
             _ if self.is_ready() => ServingStatus::Serving,
             _ => ServingStatus::NotServing,
@@ -181,6 +191,18 @@ mod tests {
                 assert_eq!(health.check(name), expected, "{name}");
             }
         }
+    }
+
+    #[test]
+    fn a_drain_ends_readiness_but_not_serving() {
+        let health = Health::default();
+        assert_eq!(health.check("serving"), ServingStatus::NotServing);
+        known(&health);
+        health.draining();
+        assert_eq!(health.check("readiness"), ServingStatus::NotServing);
+        assert_eq!(health.check("serving"), ServingStatus::Serving);
+        health.elect();
+        assert_eq!(health.check("serving"), ServingStatus::NotServing);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Runs the Endpoint Picker: configuration, listeners, discovery, servers, drain.
 
+mod drain;
 mod error;
 mod servers;
 mod source;
@@ -124,7 +125,7 @@ pub async fn serve(
     let health = Health::new(parsers.support(POOL_PROTOCOL));
     let source = Source::of(options, data_layer.discovery.as_ref()).await?;
     let listeners = Listeners::bind(options).await?;
-    let stop = CancellationToken::new();
+    let (closing, stop) = (CancellationToken::new(), CancellationToken::new());
     let tls = server_tls(options, &stop)?;
 
     let scrape_threads = ScrapeThreads::start().map_err(RunError::ScrapeThreads)?;
@@ -178,6 +179,7 @@ pub async fn serve(
         .filter(|_| options.pool.leader_election)
         .map(|client| PoolLeader::start(client, &options.pool, health.clone()));
     let discovery = source.start(options, sinks, &registry).await?;
+    let picker = Arc::clone(&epp);
     let servers = Servers {
         options,
         registry,
@@ -186,6 +188,7 @@ pub async fn serve(
         epp,
         metrics_auth,
         tls,
+        closing: closing.clone(),
         stop: stop.clone(),
     };
     let addresses = listeners.addresses()?;
@@ -204,7 +207,17 @@ pub async fn serve(
             leader.release().await;
         }
     };
-    tokio::join!(released, tokio::time::sleep(options.drain_timeout));
+    let told = async {
+        if let Some(port) = options.envoy_admin_port {
+            drain::close_connections_of_envoy(port).await;
+        }
+    };
+    closing.cancel();
+    tokio::join!(
+        released,
+        told,
+        drain::until_quiet(|| picker.activity(), options.drain_timeout)
+    );
     stop.cancel();
     for server in running {
         // A panicked server has logged itself; the others still drain.

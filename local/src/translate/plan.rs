@@ -131,6 +131,8 @@ impl Plan {
             let mut workload = workload(deployment)?;
             if router::is_router(&workload) {
                 let translated = router::translate(&mut workload, &mut config_maps, settings)?;
+                // One machine has one public port.
+                workload.recreate = true;
                 router = Some((workload, translated));
             } else {
                 engines.push(workload);

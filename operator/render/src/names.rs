@@ -34,6 +34,8 @@ pub(crate) const HEALTH_PORT: i32 = 9003;
 pub(crate) const METRICS_PORT: i32 = 9090;
 /// Proxy, for clients.
 pub(crate) const PROXY_PORT: i32 = 8081;
+/// Envoy's administration, on loopback.
+pub(crate) const PROXY_ADMIN_PORT: i32 = 19000;
 /// Envoy, readiness and statistics.
 pub(crate) const PROXY_METRICS_PORT: i32 = 19001;
 /// Service, for clients.

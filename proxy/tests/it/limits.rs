@@ -5,7 +5,7 @@ use std::time::Duration;
 use llmd_proxy::{Limits, Outcome};
 use tokio::io::AsyncWriteExt;
 
-use crate::support::{Target, TestRoute, client, proxy, raw, read_head};
+use crate::support::{Target, TestRoute, client, proxy, raw, read_body, read_head};
 
 #[tokio::test]
 async fn a_body_over_the_limit_is_413_and_never_reaches_the_target() {
@@ -159,4 +159,31 @@ async fn a_drain_deadline_is_reported() {
     proxy.shutdown.cancel();
     let error = (&mut proxy.task).await.unwrap().unwrap_err();
     assert!(error.to_string().contains("1 requests were cut off"), "{error}");
+}
+
+#[tokio::test]
+async fn while_closing_each_answer_ends_its_connection() {
+    let target = Target::start()
+        .await
+        .always(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+    let proxy = proxy(&TestRoute::to(&[target]), Limits::default()).await;
+    let request = "GET /x HTTP/1.1\r\nhost: h\r\n\r\n";
+    let mut kept = client(proxy.address).await;
+    kept.write_all(request.as_bytes()).await.unwrap();
+    let head = read_head(&mut kept).await.unwrap();
+    assert!(!head.contains("connection:"), "{head}");
+    assert_eq!(read_body(&mut kept, &head).await, b"ok");
+
+    proxy.closing.cancel();
+    kept.write_all(request.as_bytes()).await.unwrap();
+    let head = read_head(&mut kept).await.unwrap();
+    assert!(
+        head.starts_with("http/1.1 200") && head.contains("connection: close"),
+        "{head}"
+    );
+    assert_eq!(read_body(&mut kept, &head).await, b"ok");
+    assert!(read_head(&mut kept).await.is_none(), "the connection goes on");
+    // Whoever comes is served.
+    let answer = raw(proxy.address, request).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }

@@ -129,6 +129,7 @@ impl Flight for TestFlight {
 /// A forwarder that stops with its guard.
 pub struct Proxy {
     pub address: SocketAddr,
+    pub closing: CancellationToken,
     pub shutdown: CancellationToken,
     pub task: tokio::task::JoinHandle<Result<(), llmd_proxy::ServeError>>,
 }
@@ -142,10 +143,12 @@ impl Drop for Proxy {
 pub async fn proxy(route: &TestRoute, limits: Limits) -> Proxy {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let shutdown = CancellationToken::new();
-    let task = tokio::spawn(Server::new(route.clone(), limits).serve(listener, shutdown.clone()));
+    let (closing, shutdown) = (CancellationToken::new(), CancellationToken::new());
+    let server = Server::new(route.clone(), limits).closing_connections_on(closing.clone());
+    let task = tokio::spawn(server.serve(listener, shutdown.clone()));
     Proxy {
         address,
+        closing,
         shutdown,
         task,
     }

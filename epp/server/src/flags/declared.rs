@@ -64,7 +64,7 @@ pub fn flag_set() -> FlagSet {
         .duration(
             "drain-timeout",
             "30s",
-            "time for which requests are still taken after SIGTERM",
+            "longest time for which requests are still taken after SIGTERM",
         )
         .string(
             "grpc-max-recv-msg-size",
@@ -176,6 +176,11 @@ pub fn flag_set() -> FlagSet {
             "proxy-api-key-file",
             "",
             "file with the API keys that clients of the proxy must send",
+        )
+        .int(
+            "drain-envoy-admin-port",
+            0,
+            "admin port of the Envoy in this pod, which closes its client connections when the drain begins; 0: none",
         )
         .bool(
             "proxy-stream-continuation",

@@ -79,6 +79,8 @@ pub(super) struct Servers<'a> {
     /// Who may read metrics and debug pages; `None` lets everybody.
     pub(super) metrics_auth: Option<MetricsAuth>,
     pub(super) tls: Option<Arc<rustls::ServerConfig>>,
+    /// The drain has begun: clients shall open no request on the connections they have.
+    pub(super) closing: CancellationToken,
     pub(super) stop: CancellationToken,
 }
 
@@ -92,6 +94,7 @@ impl Servers<'_> {
             epp,
             metrics_auth,
             tls,
+            closing,
             stop,
         } = self;
         let Listeners {
@@ -148,6 +151,7 @@ impl Servers<'_> {
                     ..llmd_proxy::Limits::default()
                 },
                 is_ready: Arc::new(move || ready.is_ready()),
+                closing,
             };
             let server = builtin_proxy::serve(listener, epp, layer.clone(), proxy_options, stop.clone());
             running.push(tokio::spawn(async move {

@@ -194,6 +194,7 @@ async fn while_it_drains_it_serves_and_is_not_ready() {
     assert_eq!(check(&channel, "").await, ServingStatus::Serving);
     role.shutdown.cancel();
     until_async(async || (check(&channel, "").await == ServingStatus::NotServing).then_some(())).await;
+    assert_eq!(check(&channel, "serving").await, ServingStatus::Serving);
     let mut call = Call::open(channel).await;
     call.request(&[], &[CHAT]).await;
     call.forwarded().await;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Node, PodSpec, Taint, Toleration};
+use k8s_openapi::api::core::v1::{Container, Node, PodSpec, Taint, Toleration};
 use kube::api::{Api, ListParams};
 
 use super::super::quantity::{shown, thousandths};
@@ -124,10 +124,17 @@ fn workload(workload: &Deployment, nodes: &[Node]) -> Option<Check> {
     ))
 }
 
+/// Containers that run as long as the pod: its own and its sidecars.
+pub(super) fn running_containers(pod: &PodSpec) -> impl Iterator<Item = &Container> {
+    let sidecars = pod.init_containers.iter().flatten();
+    let sidecars = sidecars.filter(|container| container.restart_policy.as_deref() == Some("Always"));
+    sidecars.chain(&pod.containers)
+}
+
 /// What all containers of a pod request together, in thousandths.
 fn requests(pod: &PodSpec) -> BTreeMap<String, i128> {
     let mut sum = BTreeMap::new();
-    for container in &pod.containers {
+    for container in running_containers(pod) {
         let Some(resources) = &container.resources else {
             continue;
         };

@@ -8,7 +8,7 @@ use kube::api::{Api, ListParams, ObjectMeta, PostParams};
 
 use super::super::quantity::{shown, thousandths};
 use super::super::{Session, api_failure, is_forbidden};
-use super::{Check, Verdict};
+use super::{Check, Verdict, accelerators};
 use crate::exit::Failure;
 
 pub(super) async fn check(session: &Session, workloads: &[&Deployment]) -> Result<Vec<Check>, Failure> {
@@ -104,7 +104,12 @@ fn need(workloads: &[&Deployment]) -> BTreeMap<String, i128> {
         for name in ["pods", "count/pods"] {
             *need.entry(name.to_owned()).or_default() += replicas * 1000;
         }
-        for container in spec.template.spec.iter().flat_map(|pod| &pod.containers) {
+        for container in spec
+            .template
+            .spec
+            .iter()
+            .flat_map(accelerators::running_containers)
+        {
             let Some(resources) = &container.resources else {
                 continue;
             };

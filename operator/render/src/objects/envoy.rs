@@ -24,7 +24,6 @@ const ROUTING_OUTPUTS: [&str; 7] = [
     "x-kv-cache-source-host-port",
 ];
 
-const ADMIN_PORT: i32 = 19000;
 const LONG: &str = "86400s";
 
 pub(super) fn config_map_name(deployment: &ValidatedDeployment) -> String {
@@ -53,10 +52,12 @@ pub(super) fn bootstrap_text(deployment: &ValidatedDeployment) -> Option<&'stati
     Some(form.get_or_init(|| serde_yaml::to_string(&bootstrap(fail_open, secure)).unwrap_or_default()))
 }
 
-pub(super) fn container(image: Option<&str>) -> Container {
+/// Starts before the Endpoint Picker and ends after it (Kubernetes 1.29+).
+pub(super) fn sidecar(image: Option<&str>) -> Container {
     let text = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     Container {
         name: "proxy".to_owned(),
+        restart_policy: Some("Always".to_owned()),
         termination_message_policy: Some(LAST_WORDS.to_owned()),
         image: Some(image.unwrap_or(images::ENVOY).to_owned()),
         command: Some(text(&["envoy"])),
@@ -98,7 +99,7 @@ pub(super) fn container(image: Option<&str>) -> Container {
 
 fn bootstrap(fail_open: bool, secure: bool) -> Value {
     json!({
-        "admin": {"address": socket("127.0.0.1", ADMIN_PORT)},
+        "admin": {"address": socket("127.0.0.1", names::PROXY_ADMIN_PORT)},
         "static_resources": {
             "listeners": [listener(fail_open), stats_listener()],
             "clusters": [engines(), ext_proc(secure), admin_cluster()]
@@ -274,7 +275,7 @@ fn admin_cluster() -> Value {
         "connect_timeout": "1s",
         "load_assignment": {
             "cluster_name": "admin",
-            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": socket("127.0.0.1", ADMIN_PORT)}}]}]
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": socket("127.0.0.1", names::PROXY_ADMIN_PORT)}}]}]
         }
     })
 }

@@ -1,6 +1,6 @@
 //! The router pod: Endpoint Picker, and Envoy beside it unless the built-in proxy serves.
 
-use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy};
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::{
     ConfigMap, ConfigMapVolumeSource, Container, PodSpec, PodTemplateSpec, Service, ServiceAccount,
     ServicePort, ServiceSpec, Volume,
@@ -117,10 +117,11 @@ fn selector(deployment: &ValidatedDeployment) -> std::collections::BTreeMap<Stri
 }
 
 pub(super) fn deployment(deployment: &ValidatedDeployment, options: &RenderOptions) -> Deployment {
-    let mut containers = vec![container(deployment, options)];
     let mut volumes = vec![config_volume("config", epp_name(deployment))];
+    // A sidecar ends after the Endpoint Picker, which ends when its streams have: Envoy would cut them at SIGTERM.
+    let mut sidecars = Vec::new();
     if let ValidatedProxy::Envoy { image, .. } = &deployment.router.proxy {
-        containers.push(envoy::container(image.as_deref()));
+        sidecars.push(envoy::sidecar(image.as_deref()));
         volumes.push(config_volume("proxy-config", envoy::config_map_name(deployment)));
     }
     Deployment {
@@ -131,10 +132,14 @@ pub(super) fn deployment(deployment: &ValidatedDeployment, options: &RenderOptio
                 match_labels: Some(selector(deployment)),
                 ..LabelSelector::default()
             },
-            // Load and prefix history are per process: two pickers at once would route against each other.
+            // Load and prefix history are per process, so two pickers at once know less than one; but without the
+            // overlap every change of the router would be an outage.
             strategy: Some(DeploymentStrategy {
-                type_: Some("Recreate".to_owned()),
-                ..DeploymentStrategy::default()
+                type_: Some("RollingUpdate".to_owned()),
+                rolling_update: Some(RollingUpdateDeployment {
+                    max_surge: Some(IntOrString::Int(1)),
+                    max_unavailable: Some(IntOrString::Int(0)),
+                }),
             }),
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta {
@@ -143,7 +148,8 @@ pub(super) fn deployment(deployment: &ValidatedDeployment, options: &RenderOptio
                     ..ObjectMeta::default()
                 }),
                 spec: Some(PodSpec {
-                    containers,
+                    containers: vec![container(deployment, options)],
+                    init_containers: (!sidecars.is_empty()).then_some(sidecars),
                     service_account_name: Some(epp_name(deployment)),
                     image_pull_secrets: pull_secrets(&deployment.image_pull_secrets),
                     security_context: Some(pod_security(options)),
@@ -212,8 +218,10 @@ fn container(deployment: &ValidatedDeployment, options: &RenderOptions) -> Conta
                 failures: 3,
             },
         )),
+        // While it drains it is not `readiness`, but still serves: Kubernetes then sends it the traffic of a Service
+        // that has no other pod yet.
         readiness_probe: Some(grpc_probe(
-            "readiness",
+            "serving",
             names::HEALTH_PORT,
             &Timing {
                 initial: 0,
@@ -248,6 +256,8 @@ fn args(deployment: &ValidatedDeployment, options: &RenderOptions) -> Vec<String
     args.push(format!("--metrics-port={}", names::METRICS_PORT));
     if deployment.router.proxy == ValidatedProxy::Builtin {
         args.push(format!("--proxy-port={}", names::PROXY_PORT));
+    } else {
+        args.push(format!("--drain-envoy-admin-port={}", names::PROXY_ADMIN_PORT));
     }
     let mut flags = std::collections::BTreeMap::from([
         ("metrics-endpoint-auth".to_owned(), "false".to_owned()),

@@ -176,7 +176,14 @@ fn the_router_is_the_charts() {
     compare(
         &deployment,
         vec![
-            ("/spec/strategy/type", json!("Recreate"), Same),
+            (
+                "/spec/strategy/type",
+                json!("Recreate"),
+                Differs(
+                    json!("RollingUpdate"),
+                    "without an overlap every change of the router is an outage",
+                ),
+            ),
             ("/spec/replicas", json!(1), Same),
             (
                 "/spec/template/spec/terminationGracePeriodSeconds",
@@ -224,17 +231,17 @@ fn the_router_is_the_charts() {
                 Differs(json!("1"), "a native picker needs a fraction of the Go one's CPU"),
             ),
             (
-                "/spec/template/spec/containers/1/ports/0/containerPort",
+                "/spec/template/spec/initContainers/0/ports/0/containerPort",
                 json!(8081),
                 Same,
             ),
             (
-                "/spec/template/spec/containers/1/ports/1/containerPort",
+                "/spec/template/spec/initContainers/0/ports/1/containerPort",
                 json!(19001),
                 Same,
             ),
             (
-                "/spec/template/spec/containers/1/readinessProbe/httpGet/path",
+                "/spec/template/spec/initContainers/0/readinessProbe/httpGet/path",
                 json!("/ready"),
                 Same,
             ),

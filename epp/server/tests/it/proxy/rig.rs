@@ -133,6 +133,7 @@ pub(crate) async fn serve(
         continuations: Some(builtin_proxy::Continuations::register(registry).expect("registers")),
         limits: Limits::default(),
         is_ready: Arc::new(move || is_ready.load(Ordering::Relaxed)),
+        closing: CancellationToken::new(),
     };
     let stop = CancellationToken::new();
     tokio::spawn(builtin_proxy::serve(
