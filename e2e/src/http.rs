@@ -67,13 +67,48 @@ pub async fn open(address: SocketAddr, request: Request<Full<Bytes>>) -> anyhow:
 /// # Errors
 /// When the connection fails or the answer breaks off.
 pub async fn send(address: SocketAddr, request: Request<Full<Bytes>>) -> anyhow::Result<Answer> {
-    let (head, body) = open(address, request).await?.into_parts();
+    read(open(address, request).await?).await
+}
+
+async fn read(response: Response<Incoming>) -> anyhow::Result<Answer> {
+    let (head, body) = response.into_parts();
     let body = tokio::time::timeout(EXCHANGE, body.collect()).await??.to_bytes();
     Ok(Answer {
         status: head.status.as_u16(),
         headers: head.headers,
         body,
     })
+}
+
+/// A connection that is kept between requests, as clients with a pool do.
+#[derive(Debug)]
+pub struct Kept(http1::SendRequest<Full<Bytes>>);
+
+impl Kept {
+    /// Connects.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub async fn open(address: SocketAddr) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        Ok(Self(sender))
+    }
+
+    /// Whether the server keeps it open too.
+    pub async fn is_open(&mut self) -> bool {
+        self.0.ready().await.is_ok()
+    }
+
+    /// One request, answered whole.
+    ///
+    /// # Errors
+    /// When the connection fails or the answer breaks off.
+    pub async fn send(&mut self, request: Request<Full<Bytes>>) -> anyhow::Result<Answer> {
+        read(tokio::time::timeout(EXCHANGE, self.0.send_request(request)).await??).await
+    }
 }
 
 /// GET.
@@ -106,13 +141,25 @@ pub async fn post(
     body: impl Into<Bytes>,
     headers: &[(&str, &str)],
 ) -> anyhow::Result<Answer> {
+    send(address, json_request(path, body, headers)?).await
+}
+
+/// A POST of a JSON body with extra headers, to be sent.
+///
+/// # Errors
+/// When a header is none.
+pub fn json_request(
+    path: &str,
+    body: impl Into<Bytes>,
+    headers: &[(&str, &str)],
+) -> anyhow::Result<Request<Full<Bytes>>> {
     let mut request = Request::post(path)
         .header("host", "llmd.test")
         .header("content-type", "application/json");
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    send(address, request.body(Full::new(body.into()))?).await
+    Ok(request.body(Full::new(body.into()))?)
 }
 
 /// Sends a body with chunked framing in pieces of the given sizes, in turn, and an optional

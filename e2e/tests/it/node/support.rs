@@ -5,11 +5,13 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use llmd_e2e::http;
+use llmd_e2e::http::{self, Answer, Kept};
 use llmd_e2e_cluster::image::ENVOY;
 use llmd_e2e_cluster::{Cluster, Images, Namespace, Shared};
 
-use crate::up::support::{body, engine};
+use serde_json::json;
+
+use crate::up::support::engine;
 
 /// Two real nodes, none but Kubernetes' own kinds and ours.
 pub static BARE: Shared = Shared::new(|| Cluster::node(2));
@@ -35,7 +37,31 @@ pub async fn namespace(shared: &Shared) -> (Namespace, Images) {
     (cluster.namespace().await.unwrap(), images)
 }
 
-/// Requests in the background, each with another prompt, from eight clients.
+/// How a client asks.
+#[derive(Clone, Copy)]
+enum Manner {
+    /// A connection for each request.
+    Fresh,
+    /// One connection, opened anew when the server has closed it between two requests.
+    Kept,
+    /// Streams of some seconds.
+    Streaming,
+}
+
+const MANNERS: [Manner; 8] = [
+    Manner::Fresh,
+    Manner::Fresh,
+    Manner::Fresh,
+    Manner::Kept,
+    Manner::Kept,
+    Manner::Kept,
+    Manner::Streaming,
+    Manner::Streaming,
+];
+/// Tokens of a stream.
+const STREAMED: u32 = 200;
+
+/// Requests in the background, each with another prompt, from clients of each kind.
 pub struct Load {
     stop: Arc<AtomicBool>,
     sent: Arc<AtomicUsize>,
@@ -43,21 +69,66 @@ pub struct Load {
     clients: Vec<tokio::task::JoinHandle<()>>,
 }
 
+async fn ask(
+    address: SocketAddr,
+    manner: Manner,
+    prompt: &str,
+    kept: &mut Option<Kept>,
+) -> anyhow::Result<Answer> {
+    let streams = matches!(manner, Manner::Streaming);
+    let tokens = if streams { STREAMED } else { 8 };
+    let body = json!({
+        "model": "test/model", "max_tokens": tokens, "ignore_eos": true, "stream": streams,
+        "messages": [{"role": "user", "content": prompt}],
+    });
+    let body = body.to_string();
+    let request = http::json_request("/v1/chat/completions", body, &[])?;
+    match manner {
+        Manner::Fresh => http::send(address, request).await,
+        Manner::Kept => {
+            if let Some(connection) = kept
+                && !connection.is_open().await
+            {
+                *kept = None;
+            }
+            let mut connection = match kept.take() {
+                Some(connection) => connection,
+                None => Kept::open(address).await?,
+            };
+            let answer = connection.send(request).await;
+            *kept = Some(connection);
+            answer
+        }
+        Manner::Streaming => {
+            let answer = http::send(address, request).await?;
+            let text = answer.text();
+            anyhow::ensure!(
+                text.ends_with("data: [DONE]\n\n")
+                    && text.contains("\"finish_reason\":\"")
+                    && !text.contains("\"error\""),
+                "the stream broke off: …{}",
+                &text[text.len().saturating_sub(300)..]
+            );
+            Ok(answer)
+        }
+    }
+}
+
 impl Load {
     pub fn start(address: SocketAddr) -> Self {
         let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let engines = Arc::new(Mutex::new(BTreeSet::new()));
-        let clients = (0..8)
-            .map(|client| {
+        let clients = (MANNERS.into_iter().enumerate())
+            .map(|(client, manner)| {
                 let (stop, sent, engines) = (Arc::clone(&stop), Arc::clone(&sent), Arc::clone(&engines));
                 tokio::spawn(async move {
+                    let mut kept = None;
                     while !stop.load(Ordering::Relaxed) {
                         let number = sent.fetch_add(1, Ordering::Relaxed);
                         let prompt = format!("client {client} number {number}");
-                        let request = body("test/model", &prompt, 8, false);
-                        let answer = http::post(address, "/v1/chat/completions", request, &[]).await;
-                        let answer = answer.unwrap_or_else(|error| panic!("request {number}: {error:#}"));
-                        assert_eq!(answer.status, 200, "request {number}: {}", answer.text());
+                        let answer = ask(address, manner, &prompt, &mut kept).await;
+                        let answer = answer.unwrap_or_else(|error| panic!("{prompt}: {error:#}"));
+                        assert_eq!(answer.status, 200, "{prompt}: {}", answer.text());
                         engines.lock().unwrap().insert(engine(&answer));
                     }
                 })
