@@ -20,6 +20,8 @@ mod definitions;
 mod deployment;
 mod engine;
 pub mod foreign;
+mod gateway;
+mod http_route;
 mod inference_model_rewrite;
 mod inference_objective;
 mod inference_pool;
@@ -36,6 +38,11 @@ pub use accelerator_profile::{AcceleratorProfile, AcceleratorProfileSpec};
 pub use definitions::{all, yaml};
 pub use deployment::{CommonMetadata, LLMDeployment, LLMDeploymentSpec, Rollout, Security};
 pub use engine::{Engine, EngineType, EnvVar, ImagePullPolicy};
+pub use gateway::{GatewayMatch, GatewayRef, RouterGateway};
+pub use http_route::{
+    BackendRef, HTTPRoute, HTTPRouteMatch, HTTPRouteRule, HTTPRouteSpec, HTTPRouteTimeouts, HeaderMatch,
+    PathMatch,
+};
 pub use inference_model_rewrite::{
     InferenceModelRewrite, InferenceModelRewriteSpec, ModelMatch, ModelNameMatch, ModelRewriteRule,
     TargetModel,
@@ -48,7 +55,7 @@ pub use inference_pool::{
 };
 pub use model::{Model, SecretKeyRef};
 pub use pool::{Accelerator, Parallelism, Pool, Resources, Vendor};
-pub use router::{Epp, EppConfig, FailureMode, Proxy, ProxyType, Router};
+pub use router::{Epp, EppConfig, FailureMode, Proxy, ProxyType, Router, RouterMode};
 pub use rules::broken_rules;
 pub use scheduling::{Scheduling, Toleration, TolerationEffect, TolerationOperator};
 pub use status::{LLMDeploymentStatus, PathStatus, PoolStatus, RouterStatus, UsageStatus};

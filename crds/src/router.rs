@@ -6,28 +6,49 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::gateway::RouterGateway;
 use crate::pool::Resources;
 use crate::schema::any_object;
 
-/// Endpoint Picker and proxy, in one pod.
+/// Endpoint Picker and what is in front of it.
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    cel,
+    validation = Rule::new("(has(self.mode) && self.mode == 'Gateway') == has(self.gateway)").message("gateway: goes with mode Gateway; give it parentRefs, or leave both out").field_path(".gateway").reason(Reason::FieldValueInvalid),
+    validation = Rule::new("!(has(self.mode) && self.mode == 'Gateway' && has(self.proxy))").message("proxy: in mode Gateway the gateway is the proxy").field_path(".proxy").reason(Reason::FieldValueForbidden)
+)]
 pub struct Router {
+    /// What is in front of the engines: a proxy of their own, or Gateways of the cluster. Unset: Standalone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<RouterMode>,
+    /// Gateways, in mode Gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<RouterGateway>,
     /// The Endpoint Picker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epp: Option<Epp>,
     /// What a gateway does when the Endpoint Picker does not answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure_mode: Option<FailureMode>,
-    /// The proxy in front of the engines.
+    /// The proxy in front of the engines, in mode Standalone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy: Option<Proxy>,
+}
+
+/// What is in front of the engines.
+#[derive(JsonSchema, Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub enum RouterMode {
+    /// A proxy beside the Endpoint Picker; no foreign kinds are needed.
+    Standalone,
+    /// Gateways that know InferencePool (Gateway API Inference Extension).
+    Gateway,
 }
 
 /// The Endpoint Picker.
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[x_kube(cel, validation = Rule::new("!has(self.flags) || self.flags.all(k, !(k in ['pool-name', 'pool-namespace', 'pool-group', 'endpoint-selector', 'endpoint-target-ports', 'config-file', 'config-text', 'grpc-port', 'grpc-health-port', 'metrics-port', 'proxy-port', 'proxy-bind-address', 'proxy-api-key-file', 'kubeconfig', 'ha-enable-leader-election']))").message("flags: this flag is set by the operator").field_path(".flags").reason(Reason::FieldValueForbidden))]
+#[x_kube(cel, validation = Rule::new("!has(self.flags) || self.flags.all(k, !(k in ['pool-name', 'pool-namespace', 'pool-group', 'endpoint-selector', 'endpoint-target-ports', 'config-file', 'config-text', 'grpc-port', 'grpc-health-port', 'metrics-port', 'proxy-port', 'proxy-bind-address', 'proxy-api-key-file', 'drain-envoy-admin-port', 'kubeconfig', 'ha-enable-leader-election']))").message("flags: this flag is set by the operator").field_path(".flags").reason(Reason::FieldValueForbidden))]
 pub struct Epp {
     /// Container image in place of the operator's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -127,20 +127,16 @@ fn render(text: &str) -> Result<Service, InputError> {
     };
     let mut validated = llmd_render::validate(inputs)
         .map_err(|errors| InputError(errors.iter().map(ToString::to_string).collect()))?;
-    if validated.deployment.router.proxy != ValidatedProxy::Builtin {
-        let proxy = deployment
-            .spec
-            .router
-            .as_ref()
-            .and_then(|router| router.proxy.as_ref());
-        if proxy.is_some_and(|proxy| proxy.kind.is_some()) {
-            notes.push(
-                "spec.router.proxy asks for Envoy: on one machine the built-in proxy serves instead"
-                    .to_owned(),
-            );
-        }
-        validated.deployment.router.proxy = ValidatedProxy::Builtin;
-    }
+    let asked = deployment.spec.router.as_ref();
+    let asks_for_proxy = asked.and_then(|router| router.proxy.as_ref()?.kind).is_some();
+    let proxy = std::mem::replace(&mut validated.deployment.router.proxy, ValidatedProxy::Builtin);
+    let field = match proxy {
+        ValidatedProxy::Gateway(_) => Some("spec.router.mode asks for a Gateway"),
+        // From the path otherwise: nobody asked.
+        ValidatedProxy::Envoy { .. } if asks_for_proxy => Some("spec.router.proxy asks for Envoy"),
+        ValidatedProxy::Envoy { .. } | ValidatedProxy::Builtin => None,
+    };
+    notes.extend(field.map(|field| format!("{field}: on one machine the built-in proxy serves instead")));
     notes.extend(validated.notes);
     let rendered = llmd_render::render(&validated.deployment, &options);
     let mut objects = Objects {
@@ -166,7 +162,8 @@ fn render(text: &str) -> Result<Service, InputError> {
             Object::ServiceAccount(_)
             | Object::Role(_)
             | Object::RoleBinding(_)
-            | Object::PodDisruptionBudget(_) => {}
+            | Object::PodDisruptionBudget(_)
+            | Object::HTTPRoute(_) => {}
         }
     }
     Ok(Service {
@@ -211,6 +208,26 @@ mod tests {
             let spec = one.spec.as_ref().unwrap().template.spec.as_ref().unwrap();
             spec.containers.len() == 1
         }));
+    }
+
+    #[test]
+    fn a_gateway_is_replaced_too() {
+        let gateway = "spec:\n  router: {mode: Gateway, gateway: {parentRefs: [{name: g}]}}\n";
+        let service = load(&Source::Text(BUILT_IN.replace("spec:\n", gateway))).unwrap();
+        assert!(
+            service.notes[0].contains("spec.router.mode"),
+            "{:?}",
+            service.notes
+        );
+        assert_eq!(service.objects.services.len(), 1);
+        let ports = service.objects.services[0]
+            .spec
+            .as_ref()
+            .unwrap()
+            .ports
+            .as_ref()
+            .unwrap();
+        assert!(ports.iter().any(|port| port.port == 80), "{ports:?}");
     }
 
     #[test]

@@ -39,6 +39,20 @@ const SPEC_CASES: &[Case] = &[
         says: "hf://org/name or pvc://claim/path",
     },
     Case {
+        right: "{MODEL, router: {mode: Gateway, gateway: {parentRefs: [{name: g}]}}}",
+        wrong: "{MODEL, router: {mode: Gateway}}",
+        field: "spec.router.gateway",
+        reason: Some("FieldValueInvalid"),
+        says: "goes with mode Gateway",
+    },
+    Case {
+        right: "{MODEL, router: {mode: Standalone, proxy: {type: Envoy}}}",
+        wrong: "{MODEL, router: {mode: Gateway, gateway: {parentRefs: [{name: g}]}, proxy: {type: Envoy}}}",
+        field: "spec.router.proxy",
+        reason: Some("FieldValueForbidden"),
+        says: "the gateway is the proxy",
+    },
+    Case {
         right: "{model: {uri: 'hf://a/b', revision: main}}",
         wrong: "{model: {uri: 'pvc://claim/dir', revision: main}}",
         field: "spec.model.revision",

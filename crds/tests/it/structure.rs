@@ -160,7 +160,8 @@ fn lists_of_named_things_are_merged_by_name() {
             .as_array()
             .cloned()
             .unwrap_or_default();
-        if required.contains(&Value::from("name")) {
+        // Two listeners of one Gateway have one name; Gateway API replaces the list as a whole too.
+        if required.contains(&Value::from("name")) && !path.ends_with(".parentRefs") {
             assert_eq!(schema["x-kubernetes-list-type"], "map", "{path}");
             assert_eq!(
                 schema["x-kubernetes-list-map-keys"],

@@ -1,5 +1,7 @@
 //! How far the workloads of a resource are, and what keeps them.
 
+mod route;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::Deployment;
@@ -7,6 +9,8 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::causes::{self, Cause, Phase};
+
+pub use route::{RouteState, route};
 
 /// One workload: a pool of engines, or the router.
 #[derive(Clone, Debug, PartialEq)]

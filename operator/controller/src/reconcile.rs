@@ -10,17 +10,19 @@ use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
-use llmd_crds::{LLMDeployment, LLMDeploymentStatus, PathStatus};
+use llmd_crds::{HTTPRoute, InferencePool, LLMDeployment, LLMDeploymentStatus, PathStatus};
 use llmd_render::{
-    Document, Inputs, PathSource, RenderOptions, ValidatedDeployment, decode_value, render, validate,
+    Document, Inputs, PathSource, RenderOptions, ValidatedDeployment, ValidatedGateway, decode_value, render,
+    validate,
 };
 use serde_json::json;
 
 use crate::apply::{self, Applied, Owner};
+use crate::capabilities::Capabilities;
 use crate::context::Context;
 use crate::dereference::without_status;
 use crate::error::ReconcileError;
-use crate::observe::{Workload, workload};
+use crate::observe::{self, Workload, workload};
 use crate::status::{self, Facts, READY, Workloads, compute};
 use crate::stores::belongs;
 
@@ -135,6 +137,13 @@ async fn look(
             return Ok((facts, Applied::default()));
         }
     };
+    if validated.router.proxy.gateway().is_some() {
+        facts.missing = missing(context.served);
+        if !facts.missing.is_empty() {
+            // What runs already keeps running.
+            return Ok((facts, Applied::default()));
+        }
+    }
     let options = RenderOptions {
         namespace: namespace.clone(),
         inference_pool: context.served.inference_pool,
@@ -159,6 +168,19 @@ async fn look(
     facts.refused.clone_from(&applied.refused);
     facts.workloads = Some(workloads(&validated, &deployment, &namespace, &name, context));
     Ok((facts, applied))
+}
+
+/// Kinds that a gateway needs and the cluster does not serve, with the fix.
+fn missing(served: Capabilities) -> Vec<String> {
+    let pool = (!served.inference_pool).then_some(
+        "InferencePool (inference.networking.k8s.io/v1) is not served: run `llmd crds apply --with gaie`, or set \
+         spec.router.mode to Standalone",
+    );
+    let route = (!served.http_route).then_some(
+        "HTTPRoute (gateway.networking.k8s.io/v1) is not served: install the Gateway API and a gateway that knows \
+         InferencePool, or set spec.router.mode to Standalone",
+    );
+    pool.into_iter().chain(route).map(str::to_owned).collect()
 }
 
 /// A version that was used once stays in use until the spec says otherwise.
@@ -213,6 +235,18 @@ fn workloads(
     let accelerators = accelerators
         .filter_map(|pool| Some(pool.replicas * pool.accelerators.as_ref()?.1))
         .sum();
+    let gateway = validated.router.proxy.gateway();
+    let (url, place) = address(gateway, namespace, name);
+    let route = gateway.map(|gateway| {
+        let object = |kind| context.stores.routed(kind, namespace, name);
+        let (http_route, pool) = (object(HTTPRoute::KIND), object(InferencePool::KIND));
+        observe::route(
+            &gateway.parents,
+            namespace,
+            http_route.as_deref(),
+            pool.as_deref(),
+        )
+    });
     Workloads {
         router: look("router", &router_object, router_replicas, &str::is_empty),
         pools: pools.collect(),
@@ -221,9 +255,11 @@ fn workloads(
         } else {
             deployment.spec.replicas.unwrap_or(1)
         },
-        url: format!("http://{name}-epp.{namespace}.svc/v1"),
+        url,
+        place,
+        route,
         selector: format!("llmd.dev/deployment={name},llm-d.ai/inference-serving=true"),
-        discovery: if context.served.inference_pool {
+        discovery: if gateway.is_some() || context.served.inference_pool {
             "InferencePool"
         } else {
             "EndpointSelector"
@@ -238,6 +274,23 @@ fn workloads(
         },
         accelerators,
     }
+}
+
+/// Where clients reach the model: as a URL where it is known, and for people.
+fn address(gateway: Option<&ValidatedGateway>, namespace: &str, name: &str) -> (Option<String>, String) {
+    let Some(gateway) = gateway else {
+        let url = format!("http://{name}-epp.{namespace}.svc/v1");
+        return (Some(url.clone()), url);
+    };
+    // Whether a listener speaks TLS, and on which port, is the gateway's own affair.
+    let hosts = gateway.hostnames.join(", ");
+    let names = gateway.parents.iter().map(|parent| parent.name.as_str());
+    let names = names.collect::<Vec<_>>().join(", ");
+    let place = match hosts.as_str() {
+        "" => format!("Gateway {names}"),
+        hosts => format!("{hosts} through Gateway {names}"),
+    };
+    (None, place)
 }
 
 async fn write_status(

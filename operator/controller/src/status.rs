@@ -9,11 +9,20 @@ mod message;
 use k8s_openapi::jiff::Timestamp;
 use llmd_crds::{LLMDeploymentStatus, PathStatus, PoolStatus, RouterStatus};
 
-use crate::observe::Workload;
+use crate::observe::{RouteState, Workload};
 use conditions::Conditions;
 
 /// Types of conditions that may be set.
-pub const TYPES: [&str; 7] = [READY, RECONCILING, STALLED, DEPENDENCIES, APPLIED, POOLS, ROUTER];
+pub const TYPES: [&str; 8] = [
+    READY,
+    RECONCILING,
+    STALLED,
+    DEPENDENCIES,
+    APPLIED,
+    POOLS,
+    ROUTER,
+    ROUTE,
+];
 /// Serves, in this generation.
 pub const READY: &str = "Ready";
 /// On its way; absent otherwise.
@@ -28,6 +37,8 @@ pub const APPLIED: &str = "ResourcesApplied";
 pub const POOLS: &str = "PoolsAvailable";
 /// The router is there.
 pub const ROUTER: &str = "RouterAvailable";
+/// The gateways lead to the engines; absent without gateways.
+pub const ROUTE: &str = "RouteAccepted";
 
 /// What a reconcile found out.
 #[derive(Clone, Debug, Default)]
@@ -53,8 +64,12 @@ pub struct Workloads {
     pub pools: Vec<Workload>,
     /// Wanted complete units: `spec.replicas`, 0 when stopped.
     pub units: i32,
-    /// Where clients reach the model.
-    pub url: String,
+    /// Where clients reach the model; `None` where only the gateway knows.
+    pub url: Option<String>,
+    /// The same, for people.
+    pub place: String,
+    /// How far the gateways are, in mode Gateway.
+    pub route: Option<RouteState>,
     /// Label selector of the engines' pods.
     pub selector: String,
     /// How the Endpoint Picker finds engines.
@@ -69,11 +84,11 @@ pub struct Workloads {
 pub fn compute(facts: &Facts, old: &LLMDeploymentStatus, now: Timestamp) -> LLMDeploymentStatus {
     let verdict = message::verdict(facts, now);
     let mut conditions = Conditions::new(&old.conditions, facts.generation, now);
-    conditions.set(READY, verdict.is_ready, verdict.reason, &verdict.message);
+    conditions.set(READY, verdict.is_ready, &verdict.reason, &verdict.message);
     if verdict.is_stalled {
-        conditions.set(STALLED, true, verdict.reason, &verdict.message);
+        conditions.set(STALLED, true, &verdict.reason, &verdict.message);
     } else if !verdict.is_ready {
-        conditions.set(RECONCILING, true, verdict.reason, &verdict.message);
+        conditions.set(RECONCILING, true, &verdict.reason, &verdict.message);
     }
     if facts.invalid.is_empty() {
         part(
@@ -100,6 +115,12 @@ pub fn compute(facts: &Facts, old: &LLMDeploymentStatus, now: Timestamp) -> LLMD
         Some(&workloads.router).filter(|router| !router.is_ready()),
         now,
     );
+    match &workloads.route {
+        None => {}
+        Some(RouteState::Accepted) => conditions.set(ROUTE, true, "Accepted", ""),
+        Some(RouteState::Waiting(message)) => conditions.set(ROUTE, false, "WaitingForGateway", message),
+        Some(RouteState::Refused { reason, message }) => conditions.set(ROUTE, false, reason, message),
+    }
     let units = |pool: &Workload| match pool.desired {
         0 => 0,
         desired => i64::from(pool.ready) * i64::from(workloads.units) / i64::from(desired),
@@ -108,7 +129,7 @@ pub fn compute(facts: &Facts, old: &LLMDeploymentStatus, now: Timestamp) -> LLMD
     LLMDeploymentStatus {
         observed_generation: Some(facts.generation),
         conditions: conditions.finish(),
-        url: Some(workloads.url.clone()),
+        url: workloads.url.clone(),
         summary: Some(message::summary(&workloads.pools)),
         replicas: i32::try_from(replicas).ok(),
         selector: Some(workloads.selector.clone()),

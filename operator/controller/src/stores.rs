@@ -1,6 +1,7 @@
 //! Reduced copies of what the operator made, kept by watches, and who has to be looked at again.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt, stream};
 use k8s_openapi::api::apps::v1::Deployment;
@@ -10,6 +11,7 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Resource, ResourceExt};
+use llmd_crds::{HTTPRoute, InferencePool};
 
 use crate::capabilities::Capabilities;
 use crate::scope::Scope;
@@ -24,30 +26,37 @@ pub(crate) type Triggers = stream::BoxStream<'static, (String, String)>;
 pub(crate) struct Stores {
     pub(crate) deployments: Store<Deployment>,
     pub(crate) pods: Store<Pod>,
+    /// Kinds whose status gateways write, by kind: metadata and status.
+    routed: BTreeMap<String, (ApiResource, Store<DynamicObject>)>,
     /// Kinds of which only the metadata is watched, by `apiVersion/kind`.
     metadata: BTreeMap<String, (ApiResource, Store<PartialObjectMeta<DynamicObject>>)>,
 }
 
-/// Kinds that the operator makes beside Deployments; the last two only where they are served.
-pub(crate) fn metadata_kinds(served: Capabilities) -> Vec<ApiResource> {
-    let kind = |group: &str, version: &str, kind: &str| {
-        ApiResource::from_gvk(&kube::core::GroupVersionKind::gvk(group, version, kind))
-    };
-    let mut kinds = vec![
+fn kind(group: &str, version: &str, kind: &str) -> ApiResource {
+    ApiResource::from_gvk(&kube::core::GroupVersionKind::gvk(group, version, kind))
+}
+
+/// Kinds that the operator makes beside Deployments, and whose status nobody needs.
+fn metadata_kinds() -> [ApiResource; 6] {
+    [
         kind("", "v1", "ServiceAccount"),
         kind("", "v1", "ConfigMap"),
         kind("", "v1", "Service"),
         kind("rbac.authorization.k8s.io", "v1", "Role"),
         kind("rbac.authorization.k8s.io", "v1", "RoleBinding"),
         kind("policy", "v1", "PodDisruptionBudget"),
-    ];
-    if served.inference_pool {
-        kinds.push(kind("inference.networking.k8s.io", "v1", "InferencePool"));
-    }
-    if served.http_route {
-        kinds.push(kind("gateway.networking.k8s.io", "v1", "HTTPRoute"));
-    }
-    kinds
+    ]
+}
+
+/// Kinds that the operator makes where they are served, and to which gateways answer.
+fn routed_kinds(served: Capabilities) -> Vec<ApiResource> {
+    let pool = served
+        .inference_pool
+        .then(|| kind("inference.networking.k8s.io", "v1", InferencePool::KIND));
+    let route = served
+        .http_route
+        .then(|| kind("gateway.networking.k8s.io", "v1", HTTPRoute::KIND));
+    pool.into_iter().chain(route).collect()
 }
 
 impl Stores {
@@ -61,8 +70,17 @@ impl Stores {
         let (pods, writer) = reflector::store();
         let stream = watcher(scope.api::<Pod>(client), ours.clone()).modify(reduce_pod);
         triggers.push(owners(stream.default_backoff().reflect(writer).touched_objects()));
+        let mut routed = BTreeMap::new();
+        for resource in routed_kinds(served) {
+            let api: Api<DynamicObject> = scope.dynamic_api(client, &resource);
+            let writer = reflector::store::Writer::new(resource.clone());
+            let store = writer.as_reader();
+            let stream = watcher(api, ours.clone()).modify(reduce_routed);
+            triggers.push(owners(stream.default_backoff().reflect(writer).touched_objects()));
+            routed.insert(resource.kind.clone(), (resource, store));
+        }
         let mut metadata = BTreeMap::new();
-        for resource in metadata_kinds(served) {
+        for resource in metadata_kinds() {
             let api: Api<PartialObjectMeta<DynamicObject>> = scope.dynamic_api(client, &resource);
             let writer = reflector::store::Writer::<PartialObjectMeta<DynamicObject>>::new(resource.clone());
             let store = writer.as_reader();
@@ -73,6 +91,7 @@ impl Stores {
         let stores = Self {
             deployments,
             pods,
+            routed,
             metadata,
         };
         (stores, stream::select_all(triggers).boxed())
@@ -82,10 +101,19 @@ impl Stores {
     pub(crate) async fn wait_until_ready(&self) -> Result<(), reflector::store::WriterDropped> {
         self.deployments.wait_until_ready().await?;
         self.pods.wait_until_ready().await?;
+        for (_, store) in self.routed.values() {
+            store.wait_until_ready().await?;
+        }
         for (_, store) in self.metadata.values() {
             store.wait_until_ready().await?;
         }
         Ok(())
+    }
+
+    /// An object that gateways answer to, with its status.
+    pub(crate) fn routed(&self, kind: &str, namespace: &str, name: &str) -> Option<Arc<DynamicObject>> {
+        let (resource, store) = self.routed.get(kind)?;
+        store.get(&ObjectRef::new_with(name, resource.clone()).within(namespace))
     }
 
     /// Metadata of one object, if the operator knows it.
@@ -97,6 +125,10 @@ impl Stores {
     ) -> Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta> {
         if resource.kind == "Deployment" {
             let object = self.deployments.get(&ObjectRef::new(name).within(namespace))?;
+            return Some(object.metadata.clone());
+        }
+        if self.routed.contains_key(&resource.kind) {
+            let object = self.routed(&resource.kind, namespace, name)?;
             return Some(object.metadata.clone());
         }
         let (resource, store) = self.metadata.get(&key(&resource.api_version, &resource.kind))?;
@@ -119,6 +151,14 @@ impl Stores {
             .filter(|object| belongs(&**object, namespace, name))
             .map(|object| (deployment.clone(), object.metadata.clone()))
             .collect();
+        for (resource, store) in self.routed.values() {
+            let objects = store.state().into_iter();
+            found.extend(
+                objects
+                    .filter(|object| belongs(&**object, namespace, name))
+                    .map(|object| (resource.clone(), object.metadata.clone())),
+            );
+        }
         for (resource, store) in self.metadata.values() {
             let objects = store.state().into_iter();
             found.extend(
@@ -170,6 +210,12 @@ fn reduce_deployment(deployment: &mut Deployment) {
     if let Some(spec) = &mut deployment.spec {
         spec.template = k8s_openapi::api::core::v1::PodTemplateSpec::default();
     }
+}
+
+/// Keeps the metadata and the status.
+fn reduce_routed(object: &mut DynamicObject) {
+    reduce(&mut object.metadata);
+    object.data = serde_json::json!({"status": object.data["status"].take()});
 }
 
 /// Keeps the metadata, the node and the status of a pod.

@@ -31,6 +31,6 @@ pub use options::RenderOptions;
 pub use paths::{builtin_paths, find as find_path};
 pub use validate::{Inputs, Validated, validate};
 pub use validated::{
-    ModelSource, PathSource, ResolvedPath, ValidatedDeployment, ValidatedEngine, ValidatedModel,
-    ValidatedPool, ValidatedProxy, ValidatedRollout, ValidatedRouter,
+    ModelSource, PathSource, ResolvedPath, ValidatedDeployment, ValidatedEngine, ValidatedGateway,
+    ValidatedModel, ValidatedPool, ValidatedProxy, ValidatedRollout, ValidatedRouter,
 };

@@ -5,7 +5,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use llmd_crds::InferencePool;
+use llmd_crds::{HTTPRoute, InferencePool};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -21,6 +21,7 @@ pub enum Object {
     PodDisruptionBudget(Box<PodDisruptionBudget>),
     Deployment(Box<Deployment>),
     InferencePool(Box<InferencePool>),
+    HTTPRoute(Box<HTTPRoute>),
 }
 
 impl Object {
@@ -35,6 +36,7 @@ impl Object {
             Self::PodDisruptionBudget(_) => PodDisruptionBudget::KIND,
             Self::Deployment(_) => Deployment::KIND,
             Self::InferencePool(_) => InferencePool::KIND,
+            Self::HTTPRoute(_) => HTTPRoute::KIND,
         }
     }
 
@@ -49,6 +51,7 @@ impl Object {
             Self::PodDisruptionBudget(object) => &object.metadata,
             Self::Deployment(object) => &object.metadata,
             Self::InferencePool(object) => &object.metadata,
+            Self::HTTPRoute(object) => &object.metadata,
         };
         metadata.name.as_deref().unwrap_or_default()
     }
@@ -64,17 +67,21 @@ impl Object {
             Self::Service(object) => value(object),
             Self::PodDisruptionBudget(object) => value(object),
             Self::Deployment(object) => value(object),
-            Self::InferencePool(object) => {
-                let mut whole = serde_json::Map::new();
-                whole.insert("apiVersion".to_owned(), InferencePool::API_VERSION.into());
-                whole.insert("kind".to_owned(), InferencePool::KIND.into());
-                if let Value::Object(members) = value(object) {
-                    whole.extend(members);
-                }
-                Value::Object(whole)
-            }
+            Self::InferencePool(object) => foreign(InferencePool::API_VERSION, InferencePool::KIND, object),
+            Self::HTTPRoute(object) => foreign(HTTPRoute::API_VERSION, HTTPRoute::KIND, object),
         }
     }
+}
+
+/// Our own types of foreign kinds do not write these two themselves.
+fn foreign(api_version: &str, kind: &str, object: &impl Serialize) -> Value {
+    let mut whole = serde_json::Map::new();
+    whole.insert("apiVersion".to_owned(), api_version.into());
+    whole.insert("kind".to_owned(), kind.into());
+    if let Value::Object(members) = value(object) {
+        whole.extend(members);
+    }
+    Value::Object(whole)
 }
 
 fn value(object: &impl Serialize) -> Value {

@@ -8,6 +8,7 @@ mod images;
 mod meta;
 mod pod;
 mod pool;
+mod route;
 
 use k8s_openapi::api::apps::v1::Deployment;
 
@@ -27,13 +28,20 @@ pub fn render(deployment: &ValidatedDeployment, options: &RenderOptions) -> Rend
     objects.extend(envoy::config_map(deployment).map(Object::ConfigMap));
     objects.push(Object::Service(Box::new(epp::service(deployment))));
     push_workload(&mut objects, epp::deployment(deployment, options));
-    if options.inference_pool {
+    if has_pool(deployment, options) {
         objects.push(Object::InferencePool(Box::new(pool::inference_pool(deployment))));
     }
     for pool in &deployment.pools {
         push_workload(&mut objects, engine::deployment(deployment, pool, options));
     }
+    // Last: a route leads nowhere before there is something behind it.
+    objects.extend(route::http_route(deployment).map(|route| Object::HTTPRoute(Box::new(route))));
     Rendered { objects }
+}
+
+/// A gateway reaches the engines by an InferencePool only.
+fn has_pool(deployment: &ValidatedDeployment, options: &RenderOptions) -> bool {
+    options.inference_pool || deployment.router.proxy.gateway().is_some()
 }
 
 /// A workload and, before it, the budget of its pods.

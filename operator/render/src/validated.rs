@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use llmd_crds::{EngineType, EnvVar, FailureMode, ImagePullPolicy, Scheduling, Vendor};
+use llmd_crds::{
+    EngineType, EnvVar, FailureMode, GatewayMatch, GatewayRef, ImagePullPolicy, Scheduling, Vendor,
+};
 
 /// What [`crate::render`] takes.
 #[derive(Clone, Debug, PartialEq)]
@@ -153,7 +155,7 @@ pub struct ValidatedRouter {
 }
 
 /// The proxy in front of the engines.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum ValidatedProxy {
     /// Envoy beside the Endpoint Picker.
     Envoy {
@@ -164,6 +166,31 @@ pub enum ValidatedProxy {
     },
     /// The Endpoint Picker's own.
     Builtin,
+    /// Gateways of the cluster.
+    Gateway(ValidatedGateway),
+}
+
+impl ValidatedProxy {
+    /// The Gateways, where they are the proxy.
+    pub fn gateway(&self) -> Option<&ValidatedGateway> {
+        match self {
+            Self::Gateway(gateway) => Some(gateway),
+            Self::Envoy { .. } | Self::Builtin => None,
+        }
+    }
+}
+
+/// Gateways that lead to the model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ValidatedGateway {
+    /// At least one.
+    pub parents: Vec<GatewayRef>,
+    /// Host names; none takes those of the listeners.
+    pub hostnames: Vec<String>,
+    /// Which requests.
+    pub matches: GatewayMatch,
+    /// Longest answer in seconds; 0 is the gateway's own longest.
+    pub timeout_seconds: i32,
 }
 
 /// How engine pods are replaced.

@@ -47,19 +47,22 @@ pub(super) async fn check(session: &Session, objects: &[Object]) -> Result<Vec<C
             )
         },
     );
-    if objects.iter().any(|object| object.kind() == "InferencePool") {
-        checks.push(Check::ok("inference pool", "InferencePool v1 is served"));
-    } else {
-        checks.push(Check::new(
+    let wants_gateway = objects.iter().any(|object| object.kind() == "HTTPRoute");
+    let has_pool = serves(session, "inference.networking.k8s.io", "v1", "InferencePool").await?;
+    checks.push(match (has_pool, wants_gateway) {
+        (true, _) => Check::ok("inference pool", "InferencePool v1 is served"),
+        (false, false) => Check::ok(
             "inference pool",
-            Verdict::Ok,
             "InferencePool is not served; the router selects pods by label, which is enough without a gateway",
-            "",
-        ));
-    }
-    if objects.iter().any(|object| object.kind() == "HTTPRoute")
-        && !serves(session, "gateway.networking.k8s.io", "v1", "HTTPRoute").await?
-    {
+        ),
+        (false, true) => Check::new(
+            "inference pool",
+            Verdict::Failed,
+            "the deployment asks for a gateway, but InferencePool v1 is not served",
+            "llmd crds apply --with gaie, or set router.mode to Standalone",
+        ),
+    });
+    if wants_gateway && !serves(session, "gateway.networking.k8s.io", "v1", "HTTPRoute").await? {
         checks.push(Check::new(
             "gateway",
             Verdict::Failed,

@@ -1,11 +1,12 @@
 //! The one line that says how a deployment is.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use k8s_openapi::jiff::Timestamp;
 
 use super::Facts;
-use crate::observe::Workload;
+use crate::observe::{RouteState, Workload};
 
 /// Most mistakes or causes that a message lists.
 const LISTED: usize = 3;
@@ -14,7 +15,7 @@ const LISTED: usize = 3;
 pub(super) struct Verdict {
     pub(super) is_ready: bool,
     pub(super) is_stalled: bool,
-    pub(super) reason: &'static str,
+    pub(super) reason: Cow<'static, str>,
     pub(super) message: String,
 }
 
@@ -29,7 +30,7 @@ pub(super) fn verdict(facts: &Facts, now: Timestamp) -> Verdict {
             return Verdict {
                 is_ready: false,
                 is_stalled: true,
-                reason,
+                reason: reason.into(),
                 message: listed(wrong),
             };
         }
@@ -49,23 +50,35 @@ pub(super) fn verdict(facts: &Facts, now: Timestamp) -> Verdict {
         return Verdict {
             is_ready: false,
             is_stalled,
-            reason,
+            reason: reason.into(),
             message,
         };
+    }
+    match &workloads.route {
+        None | Some(RouteState::Accepted) => {}
+        Some(RouteState::Waiting(message)) => return waiting("WaitingForGateway", message.clone()),
+        Some(RouteState::Refused { reason, message }) => {
+            return Verdict {
+                is_ready: false,
+                is_stalled: true,
+                reason: reason.clone().into(),
+                message: message.clone(),
+            };
+        }
     }
     if workloads.units == 0 {
         return Verdict {
             is_ready: true,
             is_stalled: false,
-            reason: "Stopped",
+            reason: "Stopped".into(),
             message: "no engine is wanted: spec.stopped or spec.replicas: 0".to_owned(),
         };
     }
     Verdict {
         is_ready: true,
         is_stalled: false,
-        reason: "Serving",
-        message: format!("{} at {}", summary(&workloads.pools), workloads.url),
+        reason: "Serving".into(),
+        message: format!("{} at {}", summary(&workloads.pools), workloads.place),
     }
 }
 
@@ -73,7 +86,7 @@ fn waiting(reason: &'static str, message: String) -> Verdict {
     Verdict {
         is_ready: false,
         is_stalled: false,
-        reason,
+        reason: reason.into(),
         message,
     }
 }

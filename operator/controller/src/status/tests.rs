@@ -29,7 +29,9 @@ fn facts(pools: Vec<Workload>) -> Facts {
             router: workload("router", 1, 1),
             pools,
             units,
-            url: "http://a-epp.ns.svc/v1".to_owned(),
+            url: Some("http://a-epp.ns.svc/v1".to_owned()),
+            place: "http://a-epp.ns.svc/v1".to_owned(),
+            route: None,
             selector: "x=y".to_owned(),
             discovery: "InferencePool",
             path: PathStatus::default(),
@@ -160,4 +162,34 @@ fn stopped_is_ready_with_nothing_wanted() {
         (ready(&status).0, ready(&status).1, status.replicas),
         ("True", "Stopped", Some(0))
     );
+}
+
+#[test]
+fn a_gateway_that_has_not_answered_is_waited_for_and_one_that_refuses_is_named() {
+    let mut facts = facts(vec![workload("decode", 2, 2)]);
+    let mut look = |route: RouteState| {
+        facts.workloads.as_mut().unwrap().route = Some(route);
+        compute(&facts, &LLMDeploymentStatus::default(), start())
+    };
+    let status = look(RouteState::Waiting("Gateway a/b has not answered".to_owned()));
+    assert_eq!(
+        ready(&status),
+        ("False", "WaitingForGateway", "Gateway a/b has not answered")
+    );
+    assert!(condition(&status, RECONCILING).is_some() && condition(&status, STALLED).is_none());
+
+    let status = look(RouteState::Refused {
+        reason: "NotAllowedByListeners".to_owned(),
+        message: "Gateway a/b refuses".to_owned(),
+    });
+    assert_eq!(
+        ready(&status),
+        ("False", "NotAllowedByListeners", "Gateway a/b refuses")
+    );
+    assert!(condition(&status, STALLED).is_some());
+    assert_eq!(condition(&status, ROUTE).unwrap().reason, "NotAllowedByListeners");
+
+    let status = look(RouteState::Accepted);
+    assert_eq!(ready(&status).0, "True");
+    assert_eq!(condition(&status, ROUTE).unwrap().status, "True");
 }

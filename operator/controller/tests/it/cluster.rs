@@ -1,6 +1,7 @@
 //! With fake nodes, where pods are ready at once.
 
 mod faults;
+mod gateway;
 mod leader;
 mod lifecycle;
 mod rig;

@@ -11,12 +11,12 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use xxhash_rust::xxh64::Xxh64;
 
 use super::disruption::spread;
-use super::envoy;
 use super::meta::{epp_name, labels, map, metadata, serving_selector};
 use super::pod::{
     LAST_WORDS, Timing, container_security, env_field, grpc_probe, mount, pod_security, port, pull_secrets,
     resources,
 };
+use super::{envoy, has_pool};
 use crate::names;
 use crate::options::RenderOptions;
 use crate::validated::{ValidatedDeployment, ValidatedProxy};
@@ -89,20 +89,23 @@ pub(super) fn service(deployment: &ValidatedDeployment) -> Service {
         app_protocol: protocol.map(str::to_owned),
         ..ServicePort::default()
     };
+    let mut ports = vec![
+        service_port(
+            "grpc-ext-proc",
+            names::EXT_PROC_PORT,
+            "grpc",
+            Some("kubernetes.io/h2c"),
+        ),
+        service_port("http-metrics", names::METRICS_PORT, "metrics", None),
+    ];
+    if deployment.router.proxy.gateway().is_none() {
+        ports.push(service_port("http", names::SERVICE_PORT, "http-8081", None));
+    }
     Service {
         metadata: metadata(deployment, epp_name(deployment), COMPONENT),
         spec: Some(ServiceSpec {
             selector: Some(selector(deployment)),
-            ports: Some(vec![
-                service_port(
-                    "grpc-ext-proc",
-                    names::EXT_PROC_PORT,
-                    "grpc",
-                    Some("kubernetes.io/h2c"),
-                ),
-                service_port("http-metrics", names::METRICS_PORT, "metrics", None),
-                service_port("http", names::SERVICE_PORT, "http-8081", None),
-            ]),
+            ports: Some(ports),
             ..ServiceSpec::default()
         }),
         ..Service::default()
@@ -238,7 +241,7 @@ fn container(deployment: &ValidatedDeployment, options: &RenderOptions) -> Conta
 
 fn args(deployment: &ValidatedDeployment, options: &RenderOptions) -> Vec<String> {
     let mut args = Vec::new();
-    if options.inference_pool {
+    if has_pool(deployment, options) {
         args.push(format!("--pool-name={}", deployment.name));
         args.push(format!("--pool-namespace={}", deployment.namespace));
         args.push("--pool-group=inference.networking.k8s.io".to_owned());
@@ -254,10 +257,12 @@ fn args(deployment: &ValidatedDeployment, options: &RenderOptions) -> Vec<String
     args.push(format!("--grpc-port={}", names::EXT_PROC_PORT));
     args.push(format!("--grpc-health-port={}", names::HEALTH_PORT));
     args.push(format!("--metrics-port={}", names::METRICS_PORT));
-    if deployment.router.proxy == ValidatedProxy::Builtin {
-        args.push(format!("--proxy-port={}", names::PROXY_PORT));
-    } else {
-        args.push(format!("--drain-envoy-admin-port={}", names::PROXY_ADMIN_PORT));
+    match deployment.router.proxy {
+        ValidatedProxy::Builtin => args.push(format!("--proxy-port={}", names::PROXY_PORT)),
+        ValidatedProxy::Envoy { .. } => {
+            args.push(format!("--drain-envoy-admin-port={}", names::PROXY_ADMIN_PORT));
+        }
+        ValidatedProxy::Gateway(_) => {}
     }
     let mut flags = std::collections::BTreeMap::from([
         ("metrics-endpoint-auth".to_owned(), "false".to_owned()),

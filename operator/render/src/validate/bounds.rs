@@ -72,6 +72,9 @@ fn walk(field: &str, value: &Value, schema: &Value, errors: &mut Vec<FieldError>
             }
         }
         Value::Array(items) => {
+            if let Some(least) = bound("minItems").filter(|least| (items.len() as f64) < *least) {
+                refuse(format!("must have at least {least} members"), None);
+            }
             if let Some(most) = bound("maxItems").filter(|most| items.len() as f64 > *most) {
                 refuse(
                     format!("must have at most {most} members, not {}", items.len()),

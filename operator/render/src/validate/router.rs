@@ -1,10 +1,14 @@
 //! The router: the Endpoint Picker's configuration is checked by the Endpoint Picker's own decoder.
 
-use llmd_crds::{FailureMode, LLMDeploymentSpec, ProxyType};
+use llmd_crds::{FailureMode, LLMDeploymentSpec, ProxyType, RouterGateway};
 
+use super::engine::seconds;
 use super::quantity;
 use crate::field_error::{FieldError, Problem};
-use crate::validated::{ValidatedProxy, ValidatedRouter};
+use crate::validated::{ValidatedGateway, ValidatedProxy, ValidatedRouter};
+
+/// Longest answer through a gateway that the resource does not limit (llm-d-router chart).
+const ANSWER_SECONDS: i32 = 300;
 
 pub(crate) fn resolve(
     merged: &LLMDeploymentSpec,
@@ -49,12 +53,28 @@ pub(crate) fn resolve(
         flags: epp.flags.unwrap_or_default(),
         config,
         failure_mode: router.failure_mode.unwrap_or(FailureMode::FailOpen),
-        proxy: match proxy.kind.unwrap_or(ProxyType::Envoy) {
-            ProxyType::Envoy => ValidatedProxy::Envoy {
+        proxy: match (router.gateway, proxy.kind.unwrap_or(ProxyType::Envoy)) {
+            (Some(gateway), _) => ValidatedProxy::Gateway(front(gateway, errors)),
+            (None, ProxyType::Envoy) => ValidatedProxy::Envoy {
                 image: proxy.image,
                 fail_open: proxy.fail_open.unwrap_or(true),
             },
-            ProxyType::Builtin => ValidatedProxy::Builtin,
+            (None, ProxyType::Builtin) => ValidatedProxy::Builtin,
         },
+    }
+}
+
+fn front(gateway: RouterGateway, errors: &mut Vec<FieldError>) -> ValidatedGateway {
+    let timeout_seconds = match gateway.timeout.as_deref() {
+        None => ANSWER_SECONDS,
+        // No limit of ours: the one case in which nothing is allowed.
+        Some("0s") => 0,
+        Some(text) => seconds("spec.router.gateway.timeout", text, errors),
+    };
+    ValidatedGateway {
+        parents: gateway.parent_refs,
+        hostnames: gateway.hostnames.unwrap_or_default(),
+        matches: gateway.matches.unwrap_or_default(),
+        timeout_seconds,
     }
 }

@@ -40,6 +40,8 @@ spec: {resourceName: nvidia.com/gpu, acceleratorsPerNode: 8, nodeSelector: {gpu:
 const CONFIG: &str = "{epp: {config: {inline: {apiVersion: llm-d.ai/v1alpha1, kind: EndpointPickerConfig, \
                       plugins: [{type: queue-scorer}]}}}}";
 
+const GATEWAY: &str = "{MODEL, router: {mode: Gateway, gateway: {parentRefs: [{name: g}]}}}";
+
 const FLIPS: &[Flip] = &[
     flip("path", "{MODEL}", "{MODEL, path: simulated}"),
     flip(
@@ -142,6 +144,37 @@ const FLIPS: &[Flip] = &[
         "router.failureMode",
         "{MODEL}",
         "{MODEL, router: {failureMode: FailClose}}",
+    ),
+    flip("router.mode", "{MODEL}", GATEWAY),
+    flip(
+        "router.gateway.parentRefs[].name",
+        GATEWAY,
+        "{MODEL, router: {mode: Gateway, gateway: {parentRefs: [{name: h}]}}}",
+    ),
+    flip(
+        "router.gateway.parentRefs[].namespace",
+        GATEWAY,
+        "{MODEL, router: {mode: Gateway, gateway: {parentRefs: [{name: g, namespace: n}]}}}",
+    ),
+    flip(
+        "router.gateway.parentRefs[].sectionName",
+        GATEWAY,
+        "{MODEL, router: {mode: Gateway, gateway: {parentRefs: [{name: g, sectionName: s}]}}}",
+    ),
+    flip(
+        "router.gateway.hostnames",
+        GATEWAY,
+        "{MODEL, router: {mode: Gateway, gateway: {parentRefs: [{name: g}], hostnames: [h.example]}}}",
+    ),
+    flip(
+        "router.gateway.match",
+        GATEWAY,
+        "{MODEL, router: {mode: Gateway, gateway: {parentRefs: [{name: g}], match: ModelHeader}}}",
+    ),
+    flip(
+        "router.gateway.timeout",
+        GATEWAY,
+        "{MODEL, router: {mode: Gateway, gateway: {parentRefs: [{name: g}], timeout: 0s}}}",
     ),
     flip(
         "router.proxy.type",

@@ -32,6 +32,16 @@ fn simulated_with_envoy() {
 }
 
 #[test]
+fn simulated_behind_a_gateway() {
+    golden(
+        "simulated-gateway",
+        "{path: simulated, pathVersion: v1, model: {name: Qwen/Qwen3-32B}, router: {mode: Gateway, gateway: \
+         {parentRefs: [{name: inference-gateway, namespace: gateways, sectionName: https}], \
+         hostnames: [models.example.com], match: ModelHeader}}}",
+    );
+}
+
+#[test]
 fn simulated_with_the_built_in_proxy() {
     golden(
         "simulated-builtin",

@@ -30,6 +30,26 @@ const SPECS: &[(&str, &[&str])] = &[
         &["spec.model.uri", "'..'"],
     ),
     (
+        "{model: {uri: 'hf://a/b'}, router: {mode: Gateway}}",
+        &["spec.router.gateway", "parentRefs"],
+    ),
+    (
+        "{model: {uri: 'hf://a/b'}, router: {gateway: {parentRefs: [{name: g}]}}}",
+        &["spec.router.gateway", "goes with mode Gateway"],
+    ),
+    (
+        "{model: {uri: 'hf://a/b'}, router: {mode: Gateway, gateway: {parentRefs: [{name: g}]}, proxy: {type: Envoy}}}",
+        &["spec.router.proxy", "the gateway is the proxy"],
+    ),
+    (
+        "{model: {uri: 'hf://a/b'}, router: {mode: Gateway, gateway: {parentRefs: [{name: g}], timeout: 1w}}}",
+        &["spec.router.gateway.timeout", "\"1w\""],
+    ),
+    (
+        "{model: {uri: 'hf://a/b'}, router: {mode: Gateway, gateway: {parentRefs: []}}}",
+        &["spec.router.gateway.parentRefs"],
+    ),
+    (
         "{model: {uri: 'hf://a/b'}, replicas: -1}",
         &["spec.replicas", "at least 0"],
     ),
