@@ -11,6 +11,7 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::{Layer, Registry};
 
 /// Where spans go.
@@ -154,7 +155,12 @@ pub fn layer(
         }
     };
     let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("llmd"));
-    Ok(Some((Export(provider), Box::new(layer))))
+    Ok(Some((Export(provider), Box::new(layer.with_filter(own_spans())))))
+}
+
+/// Our crates' spans: libraries, HTTP/2 first of all, make dozens for each request.
+fn own_spans() -> Targets {
+    Targets::new().with_target("llmd", LevelFilter::INFO)
 }
 
 /// Makes `span` a child of the W3C trace context (`traceparent`, `tracestate`) that `header` finds.
@@ -218,6 +224,17 @@ mod tests {
         let span = tracing::info_span!("hop");
         follow(&span, |_| None);
         assert_eq!(headers_of(&span).count(), 0);
+    }
+
+    #[test]
+    fn spans_of_libraries_are_not_exported() {
+        use tracing_subscriber::layer::SubscriberExt as _;
+        let settings = read(&[("OTEL_TRACES_SAMPLER_ARG", "0")]).unwrap();
+        let (_export, layer) = layer(&settings).unwrap().unwrap();
+        tracing::subscriber::with_default(Registry::default().with(layer), || {
+            assert!(!tracing::info_span!(target: "llmd_epp::extproc", "gateway.request").is_disabled());
+            assert!(tracing::info_span!(target: "h2::proto::streams", "reserve_capacity").is_disabled());
+        });
     }
 
     #[test]
