@@ -10,11 +10,13 @@ RUN apt-get update && apt-get install --yes --no-install-recommends cmake clang 
 WORKDIR /src
 COPY . .
 RUN cargo build --locked --release --package llmd && strip target/release/llmd
+# KServe starts upstream's picker by its path
+RUN mkdir -p /epp/app /epp/usr/local/bin && cp target/release/llmd /epp/usr/local/bin/llmd-epp && ln -s /usr/local/bin/llmd-epp /epp/app/epp
 
 # a number as user, so that runAsNonRoot can be checked; any other user works as well
 # The name of the program selects the role where upstream's charts pass only arguments.
 FROM gcr.io/distroless/cc-debian12:nonroot AS llmd-epp
-COPY --from=build /src/target/release/llmd /usr/local/bin/llmd-epp
+COPY --from=build /epp /
 USER 65532:65532
 ENTRYPOINT ["/usr/local/bin/llmd-epp"]
 

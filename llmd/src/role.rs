@@ -7,6 +7,9 @@ use std::process::ExitCode;
 use crate::exit::Failure;
 use crate::{cli, serve};
 
+/// Names that select the Endpoint Picker: ours, and upstream's program, which KServe starts by its path `/app/epp`.
+const EPP_NAMES: [&str; 2] = ["llmd-epp", "epp"];
+
 /// Runs the role that `argv` selects.
 pub(crate) fn dispatch(argv: Vec<OsString>) -> Result<ExitCode, Failure> {
     let mut rest = argv.iter().skip(1);
@@ -14,7 +17,7 @@ pub(crate) fn dispatch(argv: Vec<OsString>) -> Result<ExitCode, Failure> {
         Role::Epp => {
             // `llmd-epp epp …` is what a container with our entrypoint and upstream's arguments never says, and
             // `llmd epp …` always does
-            let skip = 1 + usize::from(called_as(&argv) != "llmd-epp");
+            let skip = 1 + usize::from(!EPP_NAMES.contains(&called_as(&argv)));
             serve::epp(argv.into_iter().skip(skip).collect())
         }
         Role::Operator => serve::operator(argv.into_iter().skip(2).collect()),
@@ -40,7 +43,7 @@ enum Role {
 }
 
 fn role(argv: &[OsString]) -> Role {
-    if called_as(argv) == "llmd-epp" {
+    if EPP_NAMES.contains(&called_as(argv)) {
         return Role::Epp;
     }
     match argv.get(1).and_then(|first| first.to_str()) {
@@ -71,6 +74,7 @@ mod tests {
     #[test]
     fn the_name_selects_the_role_and_then_the_first_argument() {
         assert_eq!(role_of(&["/usr/bin/llmd-epp", "-v=2"]), Role::Epp);
+        assert_eq!(role_of(&["/app/epp", "--pool-name=x"]), Role::Epp);
         assert_eq!(role_of(&["./llmd", "epp", "--pool-name=x"]), Role::Epp);
         assert_eq!(role_of(&["llmd", "guard", "--", "vllm"]), Role::Guard);
         assert_eq!(role_of(&["llmd", "operator", "-v=3"]), Role::Operator);

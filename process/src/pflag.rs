@@ -164,7 +164,8 @@ impl FlagSet {
         text
     }
 
-    /// Parses a command line without the program's name.
+    /// Parses a command line without the program's name. Empty words are left out: templates make them of flags that
+    /// they do not set, and pflag takes them for arguments that nobody reads.
     ///
     /// # Errors
     /// The first problem, in pflag's words.
@@ -183,7 +184,7 @@ impl FlagSet {
                 self.long(&word, long, &mut words)?;
             } else if word.len() > 1 && word.starts_with('-') {
                 self.short(&word[1..], &mut words)?;
-            } else {
+            } else if !word.is_empty() {
                 return Err(FlagError::Positional(word));
             }
         }
@@ -378,6 +379,14 @@ mod tests {
         );
         assert!(flags.is_set("tracing") && !flags.is_set("v"));
         assert_eq!(flags.string("config-file"), "");
+    }
+
+    #[test]
+    fn empty_words_are_left_out_but_an_empty_value_is_one() {
+        let words = ["", "--config-file", "", "", "-v=4"];
+        let flags = declared().parse(words.map(OsString::from)).unwrap();
+        assert!(flags.is_set("config-file") && flags.string("config-file").is_empty());
+        assert_eq!(flags.int("v"), 4);
     }
 
     #[test]

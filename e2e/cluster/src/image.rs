@@ -21,7 +21,8 @@ pub const ENVOY: &str = "docker.io/envoyproxy/envoy:distroless-v1.40.0";
 const ROLES: [&str; 2] = ["llmd", "llmd-epp"];
 
 /// Packs an `llmd` binary, debug information left out: one layer, one image per role named
-/// `REPOSITORY/ROLE:TAG`. Returns the archive's facts.
+/// `REPOSITORY/ROLE:TAG`. The Endpoint Picker is also found at `/app/epp`, where KServe starts upstream's. Returns the
+/// archive's facts.
 pub fn pack_llmd(binary: &Path, repository: &str, tag: &str, archive: &Path) -> anyhow::Result<Packed> {
     let stage = Stage::new()?;
     stage.program(binary, "llmd")?;
@@ -29,6 +30,8 @@ pub fn pack_llmd(binary: &Path, repository: &str, tag: &str, archive: &Path) -> 
     for role in ROLES.iter().filter(|role| **role != "llmd") {
         std::os::unix::fs::symlink("llmd", stage.path(role))?;
     }
+    std::fs::create_dir(stage.path("app"))?;
+    std::os::unix::fs::symlink("../llmd", stage.path("app/epp"))?;
     stage.roots()?;
     let variants: Vec<Variant> = ROLES
         .iter()

@@ -3,3 +3,4 @@
 mod operator;
 mod rendered;
 mod support;
+mod swap_in;
