@@ -16,12 +16,10 @@ use xxhash_rust::xxh64::xxh64;
 
 use crate::error::ReconcileError;
 use crate::metrics::Metrics;
-use crate::stores::Stores;
+use crate::stores::{Stores, live_mark};
 
 /// Field manager of the objects that are rendered. Stable for ever: fields are owned by name.
 pub const MANAGER: &str = "llmd-operator";
-/// Annotation that the Deployment controller keeps on Deployments.
-const REVISION: &str = "deployment.kubernetes.io/revision";
 
 /// What was sent last, per object.
 #[derive(Debug, Default)]
@@ -33,7 +31,7 @@ struct Mark {
     /// Of the rendered bytes.
     rendered: u64,
     /// Of what only a change by somebody else can change.
-    live: u64,
+    live: String,
 }
 
 /// What came of applying a set.
@@ -235,19 +233,6 @@ fn is_ours(meta: &ObjectMeta, owner: &OwnerReference) -> bool {
     owners
         .filter(|reference| reference.controller == Some(true))
         .any(|reference| reference.uid == owner.uid)
-}
-
-/// Of all that nobody but us should change. Kinds with a generation change it with their spec; status and the
-/// Deployment controller's own annotation do not count.
-fn live_mark(meta: &ObjectMeta) -> u64 {
-    let mut annotations = meta.annotations.clone().unwrap_or_default();
-    annotations.remove(REVISION);
-    let version = meta.generation.map_or_else(
-        || meta.resource_version.clone().unwrap_or_default(),
-        |generation| generation.to_string(),
-    );
-    let text = json!([meta.uid, version, meta.labels, annotations, meta.owner_references]).to_string();
-    xxh64(text.as_bytes(), 0)
 }
 
 fn key(resource: &ApiResource, namespace: &str, name: &str) -> String {

@@ -24,7 +24,7 @@ use crate::dereference::without_status;
 use crate::error::ReconcileError;
 use crate::observe::{self, Workload, workload};
 use crate::status::{self, Facts, READY, Workloads, compute};
-use crate::stores::belongs;
+use crate::stores::POOL_LABEL;
 
 /// Field manager of the status.
 pub(crate) const STATUS_MANAGER: &str = "llmd-operator-status";
@@ -33,8 +33,8 @@ pub(crate) const CONTROLLER: &str = "llmdeployment";
 
 /// A look at a resource that nothing happened to, against lost events.
 const RESYNC: Duration = Duration::from_secs(600);
-/// A look at one that is on its way: its message says for how long.
-const WAITING: Duration = Duration::from_secs(60);
+/// The caches are not filled yet, or for the last time.
+const NO_CACHE: Duration = Duration::from_secs(60);
 /// How long caches of paths and profiles may take; without them the compiled-in paths serve.
 const REFERENCES: Duration = Duration::from_secs(10);
 
@@ -49,12 +49,13 @@ pub(crate) async fn reconcile(
         return Ok(Action::await_change());
     }
     if context.stores.wait_until_ready().await.is_err() {
-        return Ok(Action::requeue(WAITING));
+        return Ok(Action::requeue(NO_CACHE));
     }
     let (namespace, name) = names(&object);
     let old: LLMDeploymentStatus = serde_json::from_value(object.data["status"].clone()).unwrap_or_default();
     let (facts, applied) = look(&object, &old, &context).await?;
-    let new = compute(&facts, &old, Timestamp::now());
+    let now = Timestamp::now();
+    let new = compute(&facts, &old, now);
     let shared = &context.shared;
     if new != old {
         tokio::time::sleep(shared.status_writes.take(Instant::now())).await;
@@ -76,7 +77,7 @@ pub(crate) async fn reconcile(
     if new != old {
         tracing::info!(namespace, name, ready = is_ready, "reconciled");
     }
-    let pause = if is_ready || is_stalled { RESYNC } else { WAITING };
+    let pause = status::next_change(&facts, now).unwrap_or(RESYNC);
     Ok(Action::requeue(pause.mul_f64(0.9 + 0.2 * fastrand::f64())))
 }
 
@@ -201,29 +202,21 @@ fn workloads(
     name: &str,
     context: &Context,
 ) -> Workloads {
-    let pods: Vec<_> = context.stores.pods.state();
-    let pods: Vec<_> = pods
-        .iter()
-        .filter(|pod| belongs(&***pod, namespace, name))
-        .collect();
+    let pods = context.stores.pods.of(namespace, name);
     let look = |workload_name: &str, object: &str, desired: i32, mine: &dyn Fn(&str) -> bool| -> Workload {
-        let live = context
-            .stores
-            .deployments
-            .get(&ObjectRef::new(object).within(namespace));
+        let live = context.stores.deployments.get(namespace, object);
         let mine: Vec<_> = pods
             .iter()
-            .filter(|pod| mine(pod.labels().get("llmd.dev/pool").map_or("", String::as_str)))
-            .map(|pod| &***pod)
+            .filter(|pod| mine(pod.labels().get(POOL_LABEL).map_or("", String::as_str)))
+            .map(|pod| &**pod)
             .collect();
         workload(workload_name, object, desired, live.as_deref(), &mine)
     };
     let router_object = format!("{name}-epp");
-    let live_router = context
+    let router_replicas = context
         .stores
         .deployments
-        .get(&ObjectRef::new(&router_object).within(namespace));
-    let router_replicas = live_router
+        .get(namespace, &router_object)
         .and_then(|deployment| deployment.spec.as_ref()?.replicas)
         .unwrap_or(1);
     let pools = validated.pools.iter().map(|pool| {

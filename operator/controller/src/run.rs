@@ -15,7 +15,6 @@ use kube::Client;
 use kube::api::{ApiResource, DynamicObject};
 use kube::runtime::controller::{Config, Controller, Error as ControllerError};
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::runtime::watcher;
 use llmd_crds::LLMDeployment;
 use llmd_process::pflag::FlagError;
 use llmd_process::{admin, logging, signals};
@@ -35,7 +34,7 @@ use crate::metrics::Metrics;
 use crate::rbac::LEASE;
 use crate::reconcile::{failed, gone, reconcile};
 use crate::scope::Scope;
-use crate::stores::Stores;
+use crate::stores::{self, Stores};
 use crate::usage;
 
 /// Exit status for a command line that cannot be obeyed, pflag's.
@@ -307,14 +306,14 @@ fn controller(
     let api = scope.dynamic_api::<DynamicObject>(&context.shared.client, &resource);
     let of = resource.clone();
     let config = Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE);
-    let controller = Controller::new_with(api, watcher::Config::default(), resource)
+    let (store, written) = stores::resources(api, &resource);
+    let controller = Controller::for_stream_with(written, store.clone(), resource)
         .with_config(config)
         .reconcile_on(
             triggers.map(move |(namespace, name)| ObjectRef::new_with(&name, of.clone()).within(&namespace)),
         )
         .reconcile_all_on(WatchStream::from_changes(references).map(|_| ()))
         .graceful_shutdown_on(round.cancelled_owned());
-    let store = controller.store();
     let context = Arc::new(context);
     let running = controller
         .run(reconcile, failed, Arc::clone(&context))

@@ -6,6 +6,8 @@
 mod conditions;
 mod message;
 
+use std::time::Duration;
+
 use k8s_openapi::jiff::Timestamp;
 use llmd_crds::{LLMDeploymentStatus, PathStatus, PoolStatus, RouterStatus};
 
@@ -78,6 +80,17 @@ pub struct Workloads {
     pub path: PathStatus,
     /// Accelerators of all wanted engines.
     pub accelerators: i32,
+}
+
+/// In how long the message will say something else though nothing happens; `None`: never.
+pub fn next_change(facts: &Facts, now: Timestamp) -> Option<Duration> {
+    let workloads = facts.workloads.as_ref()?;
+    let all = std::iter::once(&workloads.router).chain(&workloads.pools);
+    let waiting = all.filter(|workload| !workload.is_ready() && workload.causes.is_empty());
+    let since = waiting.filter_map(|workload| workload.phase.as_ref());
+    since
+        .map(|(_, since)| message::until_next_step(now.duration_since(*since).as_secs()))
+        .min()
 }
 
 /// The status that says `facts`; times of conditions that did not change come from `old`.

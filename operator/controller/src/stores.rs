@@ -1,35 +1,45 @@
 //! Reduced copies of what the operator made, kept by watches, and who has to be looked at again.
 
-use std::collections::BTreeMap;
+mod owned;
+mod reduce;
+
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt, stream};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Client, Resource, ResourceExt};
+use kube::{Client, Resource};
 use llmd_crds::{HTTPRoute, InferencePool};
 
 use crate::capabilities::Capabilities;
 use crate::scope::Scope;
 
+use owned::{Index, Owned};
+pub(crate) use reduce::live_mark;
+
 /// Label that names the `LLMDeployment` an object or pod belongs to.
 pub(crate) const DEPLOYMENT_LABEL: &str = "llmd.dev/deployment";
+/// Label that names the pool a pod belongs to.
+pub(crate) const POOL_LABEL: &str = "llmd.dev/pool";
 
 /// Names of resources to reconcile: namespace and name.
 pub(crate) type Triggers = stream::BoxStream<'static, (String, String)>;
 
 /// Copies by kind. What is not needed for drift, causes and status is dropped on arrival.
 pub(crate) struct Stores {
-    pub(crate) deployments: Store<Deployment>,
-    pub(crate) pods: Store<Pod>,
+    pub(crate) deployments: Owned<Deployment>,
+    pub(crate) pods: Owned<Pod>,
     /// Kinds whose status gateways write, by kind: metadata and status.
-    routed: BTreeMap<String, (ApiResource, Store<DynamicObject>)>,
+    routed: BTreeMap<String, (ApiResource, Owned<DynamicObject>)>,
     /// Kinds of which only the metadata is watched, by `apiVersion/kind`.
-    metadata: BTreeMap<String, (ApiResource, Store<PartialObjectMeta<DynamicObject>>)>,
+    metadata: BTreeMap<String, (ApiResource, Owned<PartialObjectMeta<DynamicObject>>)>,
 }
 
 fn kind(group: &str, version: &str, kind: &str) -> ApiResource {
@@ -59,122 +69,111 @@ fn routed_kinds(served: Capabilities) -> Vec<ApiResource> {
     pool.into_iter().chain(route).collect()
 }
 
+/// Watches what carries our label, keeps it reduced, and says whose it is.
+fn watched<K>(
+    api: Api<K>,
+    kind: &<K as Resource>::DynamicType,
+    reduce: fn(&mut K),
+    triggers: &mut Vec<Triggers>,
+) -> Owned<K>
+where
+    K: Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + Sync + 'static,
+    <K as Resource>::DynamicType: Clone + Eq + std::hash::Hash + Send + Sync + std::fmt::Debug,
+{
+    let writer = reflector::store::Writer::new(kind.clone());
+    let store = writer.as_reader();
+    let index = Index::default();
+    let seen = index.clone();
+    let ours = watcher::Config::default().labels(DEPLOYMENT_LABEL);
+    let stream = watcher(api, ours).modify(move |object| {
+        reduce(object);
+        seen.see(object);
+    });
+    triggers.push(owners(stream.default_backoff().reflect(writer).touched_objects()));
+    Owned::new(store, kind.clone(), index)
+}
+
 impl Stores {
     /// Starts all watches of `scope`; the stream yields who has to be reconciled.
     pub(crate) fn watch(client: &Client, scope: &Scope, served: Capabilities) -> (Self, Triggers) {
-        let ours = watcher::Config::default().labels(DEPLOYMENT_LABEL);
         let mut triggers: Vec<Triggers> = Vec::new();
-        let (deployments, writer) = reflector::store();
-        let stream = watcher(scope.api::<Deployment>(client), ours.clone()).modify(reduce_deployment);
-        triggers.push(owners(stream.default_backoff().reflect(writer).touched_objects()));
-        let (pods, writer) = reflector::store();
-        let stream = watcher(scope.api::<Pod>(client), ours.clone()).modify(reduce_pod);
-        triggers.push(owners(stream.default_backoff().reflect(writer).touched_objects()));
-        let mut routed = BTreeMap::new();
-        for resource in routed_kinds(served) {
-            let api: Api<DynamicObject> = scope.dynamic_api(client, &resource);
-            let writer = reflector::store::Writer::new(resource.clone());
-            let store = writer.as_reader();
-            let stream = watcher(api, ours.clone()).modify(reduce_routed);
-            triggers.push(owners(stream.default_backoff().reflect(writer).touched_objects()));
-            routed.insert(resource.kind.clone(), (resource, store));
-        }
-        let mut metadata = BTreeMap::new();
-        for resource in metadata_kinds() {
-            let api: Api<PartialObjectMeta<DynamicObject>> = scope.dynamic_api(client, &resource);
-            let writer = reflector::store::Writer::<PartialObjectMeta<DynamicObject>>::new(resource.clone());
-            let store = writer.as_reader();
-            let stream = watcher(api, ours.clone()).modify(|object| reduce(object.meta_mut()));
-            triggers.push(owners(stream.default_backoff().reflect(writer).touched_objects()));
-            metadata.insert(key(&resource.api_version, &resource.kind), (resource, store));
-        }
         let stores = Self {
-            deployments,
-            pods,
-            routed,
-            metadata,
+            deployments: watched(scope.api(client), &(), reduce::deployment, &mut triggers),
+            pods: watched(scope.api(client), &(), reduce::pod, &mut triggers),
+            routed: routed_kinds(served)
+                .into_iter()
+                .map(|resource| {
+                    let api = scope.dynamic_api(client, &resource);
+                    let owned = watched(api, &resource, reduce::routed, &mut triggers);
+                    (resource.kind.clone(), (resource, owned))
+                })
+                .collect(),
+            metadata: metadata_kinds()
+                .into_iter()
+                .map(|resource| {
+                    let api: Api<PartialObjectMeta<DynamicObject>> = scope.dynamic_api(client, &resource);
+                    let reduce = |object: &mut PartialObjectMeta<_>| reduce::metadata(&mut object.metadata);
+                    let owned = watched(api, &resource, reduce, &mut triggers);
+                    (key(&resource.api_version, &resource.kind), (resource, owned))
+                })
+                .collect(),
         };
         (stores, stream::select_all(triggers).boxed())
     }
 
     /// Waits until every store has been filled once.
     pub(crate) async fn wait_until_ready(&self) -> Result<(), reflector::store::WriterDropped> {
-        self.deployments.wait_until_ready().await?;
-        self.pods.wait_until_ready().await?;
-        for (_, store) in self.routed.values() {
-            store.wait_until_ready().await?;
+        self.deployments.store.wait_until_ready().await?;
+        self.pods.store.wait_until_ready().await?;
+        for (_, owned) in self.routed.values() {
+            owned.store.wait_until_ready().await?;
         }
-        for (_, store) in self.metadata.values() {
-            store.wait_until_ready().await?;
+        for (_, owned) in self.metadata.values() {
+            owned.store.wait_until_ready().await?;
         }
         Ok(())
     }
 
     /// An object that gateways answer to, with its status.
     pub(crate) fn routed(&self, kind: &str, namespace: &str, name: &str) -> Option<Arc<DynamicObject>> {
-        let (resource, store) = self.routed.get(kind)?;
-        store.get(&ObjectRef::new_with(name, resource.clone()).within(namespace))
+        self.routed.get(kind)?.1.get(namespace, name)
     }
 
     /// Metadata of one object, if the operator knows it.
-    pub(crate) fn metadata(
-        &self,
-        resource: &ApiResource,
-        namespace: &str,
-        name: &str,
-    ) -> Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta> {
+    pub(crate) fn metadata(&self, resource: &ApiResource, namespace: &str, name: &str) -> Option<ObjectMeta> {
         if resource.kind == "Deployment" {
-            let object = self.deployments.get(&ObjectRef::new(name).within(namespace))?;
-            return Some(object.metadata.clone());
+            return Some(self.deployments.get(namespace, name)?.metadata.clone());
         }
-        if self.routed.contains_key(&resource.kind) {
-            let object = self.routed(&resource.kind, namespace, name)?;
-            return Some(object.metadata.clone());
+        if let Some((_, owned)) = self.routed.get(&resource.kind) {
+            return Some(owned.get(namespace, name)?.metadata.clone());
         }
-        let (resource, store) = self.metadata.get(&key(&resource.api_version, &resource.kind))?;
-        let reference = ObjectRef::new_with(name, resource.clone()).within(namespace);
-        Some(store.get(&reference)?.metadata.clone())
+        let (_, owned) = self.metadata.get(&key(&resource.api_version, &resource.kind))?;
+        Some(owned.get(namespace, name)?.metadata.clone())
     }
 
     /// Every object labelled as one of the named resource, with its kind.
-    pub(crate) fn of(
-        &self,
-        namespace: &str,
-        name: &str,
-    ) -> Vec<(
-        ApiResource,
-        k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
-    )> {
+    pub(crate) fn of(&self, namespace: &str, name: &str) -> Vec<(ApiResource, ObjectMeta)> {
         let deployment = ApiResource::erase::<Deployment>(&());
-        let deployments = self.deployments.state().into_iter();
+        let deployments = self.deployments.of(namespace, name).into_iter();
         let mut found: Vec<_> = deployments
-            .filter(|object| belongs(&**object, namespace, name))
             .map(|object| (deployment.clone(), object.metadata.clone()))
             .collect();
-        for (resource, store) in self.routed.values() {
-            let objects = store.state().into_iter();
-            found.extend(
-                objects
-                    .filter(|object| belongs(&**object, namespace, name))
-                    .map(|object| (resource.clone(), object.metadata.clone())),
-            );
+        for (resource, owned) in self.routed.values() {
+            let objects = owned.of(namespace, name).into_iter();
+            found.extend(objects.map(|object| (resource.clone(), object.metadata.clone())));
         }
-        for (resource, store) in self.metadata.values() {
-            let objects = store.state().into_iter();
-            found.extend(
-                objects
-                    .filter(|object| belongs(&**object, namespace, name))
-                    .map(|object| (resource.clone(), object.metadata.clone())),
-            );
+        for (resource, owned) in self.metadata.values() {
+            let objects = owned.of(namespace, name).into_iter();
+            found.extend(objects.map(|object| (resource.clone(), object.metadata.clone())));
         }
         found
     }
 }
 
-/// Whether an object carries the label of the named resource.
-pub(crate) fn belongs<K: Resource>(object: &K, namespace: &str, name: &str) -> bool {
-    object.meta().namespace.as_deref() == Some(namespace)
-        && object.labels().get(DEPLOYMENT_LABEL).map(String::as_str) == Some(name)
+/// Namespace and name of the resource that an object belongs to, by its label.
+fn owner_of<K: Resource>(object: &K) -> Option<(String, String)> {
+    let name = object.meta().labels.as_ref()?.get(DEPLOYMENT_LABEL)?.clone();
+    Some((object.meta().namespace.clone()?, name))
 }
 
 fn key(api_version: &str, kind: &str) -> String {
@@ -187,10 +186,7 @@ fn owners<K: Resource + Send + 'static>(
     objects
         .filter_map(|object| async move {
             match object {
-                Ok(object) => {
-                    let name = object.labels().get(DEPLOYMENT_LABEL)?.clone();
-                    Some((object.meta().namespace.clone()?, name))
-                }
+                Ok(object) => owner_of(&object),
                 Err(error) => {
                     // The watch goes on by itself, with back-off.
                     tracing::warn!(%error, "a watch broke off");
@@ -201,31 +197,42 @@ fn owners<K: Resource + Send + 'static>(
         .boxed()
 }
 
-fn reduce(meta: &mut k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) {
-    meta.managed_fields = None;
-}
-
-fn reduce_deployment(deployment: &mut Deployment) {
-    reduce(&mut deployment.metadata);
-    if let Some(spec) = &mut deployment.spec {
-        spec.template = k8s_openapi::api::core::v1::PodTemplateSpec::default();
-    }
-}
-
-/// Keeps the metadata and the status.
-fn reduce_routed(object: &mut DynamicObject) {
-    reduce(&mut object.metadata);
-    object.data = serde_json::json!({"status": object.data["status"].take()});
-}
-
-/// Keeps the metadata, the node and the status of a pod.
-fn reduce_pod(pod: &mut Pod) {
-    reduce(&mut pod.metadata);
-    pod.metadata.annotations = None;
-    if let Some(spec) = &mut pod.spec {
-        *spec = k8s_openapi::api::core::v1::PodSpec {
-            node_name: spec.node_name.take(),
-            ..k8s_openapi::api::core::v1::PodSpec::default()
+/// The resources themselves: a store of all, and a stream of those that were written by somebody else than us. Our
+/// own writes of the status do not count.
+pub(crate) fn resources(
+    api: Api<DynamicObject>,
+    resource: &ApiResource,
+) -> (
+    Store<DynamicObject>,
+    impl Stream<Item = Result<DynamicObject, watcher::Error>> + Send + 'static,
+) {
+    let writer = reflector::store::Writer::new(resource.clone());
+    let store = writer.as_reader();
+    let stream =
+        watcher(api, watcher::Config::default()).modify(|object| object.metadata.managed_fields = None);
+    let of = resource.clone();
+    let mut marks: HashMap<ObjectRef<DynamicObject>, String> = HashMap::new();
+    let written = stream.default_backoff().reflect(writer).filter_map(move |event| {
+        let object = match event {
+            Ok(Event::Apply(object) | Event::InitApply(object)) => {
+                let reference = ObjectRef::from_obj_with(&object, of.clone());
+                let mark = format!(
+                    "{} {:?}",
+                    live_mark(&object.metadata),
+                    object.metadata.deletion_timestamp
+                );
+                let is_new = marks.get(&reference) != Some(&mark);
+                marks.insert(reference, mark);
+                is_new.then_some(Ok(object))
+            }
+            Ok(Event::Delete(object)) => {
+                marks.remove(&ObjectRef::from_obj_with(&object, of.clone()));
+                Some(Ok(object))
+            }
+            Ok(Event::Init | Event::InitDone) => None,
+            Err(error) => Some(Err(error)),
         };
-    }
+        std::future::ready(object)
+    });
+    (store, written)
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 
@@ -148,9 +149,21 @@ fn listed(lines: &[String]) -> String {
 
 /// Minutes, in steps of five after ten: a status must not change with every look.
 fn coarse(seconds: i64) -> String {
-    match seconds.max(0) / 60 {
+    let step = step(seconds);
+    match seconds.max(0) / step * step / 60 {
         0 => "less than a minute".to_owned(),
-        minutes @ 1..=9 => format!("{minutes} min"),
-        minutes => format!("{} min", minutes / 5 * 5),
+        minutes => format!("{minutes} min"),
     }
+}
+
+/// In how long [`coarse`] says something else.
+pub(super) fn until_next_step(seconds: i64) -> Duration {
+    let seconds = seconds.max(0);
+    let step = step(seconds);
+    Duration::from_secs((step - seconds % step).unsigned_abs())
+}
+
+/// In seconds.
+fn step(seconds: i64) -> i64 {
+    if seconds < 600 { 60 } else { 300 }
 }

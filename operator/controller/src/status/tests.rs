@@ -193,3 +193,23 @@ fn a_gateway_that_has_not_answered_is_waited_for_and_one_that_refuses_is_named()
     assert_eq!(ready(&status).0, "True");
     assert_eq!(condition(&status, ROUTE).unwrap().status, "True");
 }
+
+#[test]
+fn a_look_is_due_when_the_duration_in_the_message_changes() {
+    let mut pool = workload("decode", 0, 2);
+    pool.phase = Some((Phase::Loading, start()));
+    let due = |pool: &Workload, after: i64| {
+        next_change(
+            &facts(vec![pool.clone()]),
+            start() + SignedDuration::from_secs(after),
+        )
+        .map(|pause| pause.as_secs())
+    };
+    assert_eq!(due(&pool, 0), Some(60));
+    assert_eq!(due(&pool, 130), Some(50));
+    assert_eq!(due(&pool, 700), Some(200));
+    // A cause has no duration, and what is ready none either.
+    pool.causes = vec![(Cause::passing("Unschedulable", "no node"), 2)];
+    assert_eq!(due(&pool, 130), None);
+    assert_eq!(due(&workload("decode", 2, 2), 130), None);
+}
