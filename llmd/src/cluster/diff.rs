@@ -11,7 +11,7 @@ use llmd_render::{Object, RenderOptions};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::installation::Installation;
+use super::installation;
 use super::{ClusterArgs, Session, api_failure, is_missing, kinds};
 use crate::documents::Documents;
 use crate::exit::{self, Failure};
@@ -164,14 +164,7 @@ async fn pin(session: &Session, deployment: &mut LLMDeployment, wanted: Option<&
 
 /// What the operator of the cluster renders with.
 async fn options(session: &Session, args: &DiffArgs) -> Result<RenderOptions, Failure> {
-    let mut options = RenderOptions {
-        namespace: session.namespace.clone(),
-        inference_pool: serves(session, "inference.networking.k8s.io", "v1", "InferencePool").await?,
-        ..RenderOptions::default()
-    };
-    if let Some(installed) = Installation::find(session).await {
-        installed.apply_to(&mut options);
-    }
+    let mut options = installation::render_options(session).await?;
     if let Some(repository) = &args.image_repository {
         options.image_repository.clone_from(repository);
     }

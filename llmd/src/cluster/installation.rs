@@ -6,6 +6,8 @@ use llmd_render::RenderOptions;
 use serde::Serialize;
 
 use super::Session;
+use super::diff::serves;
+use crate::exit::Failure;
 
 /// Label of the operator's Deployment in our chart.
 const SELECTOR: &str = "app.kubernetes.io/name=llmd-operator";
@@ -68,18 +70,23 @@ impl Installation {
             .is_none_or(|list| list.is_empty() || list.split(',').any(|one| one == namespace))
     }
 
-    /// What the operator passes to the renderer, where its flags say so.
-    pub(crate) fn apply_to(&self, options: &mut RenderOptions) {
-        if let Some(repository) = self.flag("image-registry") {
-            repository.clone_into(&mut options.image_repository);
-        }
-        if let Some(tag) = self.flag("image-tag") {
-            tag.clone_into(&mut options.image_tag);
-        }
-        if let Some(user) = self.flag("run-as-user") {
-            options.run_as_user = user.parse().ok();
-        }
+    /// What the operator passes to the renderer.
+    pub(crate) fn render_options(&self) -> RenderOptions {
+        llmd_operator::render_options(|name| self.flag(name).map(str::to_owned))
     }
+}
+
+/// What the operator of the session's namespace renders with; the defaults where there is none.
+///
+/// # Errors
+/// When the API server does not say what it serves.
+pub(crate) async fn render_options(session: &Session) -> Result<RenderOptions, Failure> {
+    let installed = Installation::find(session).await;
+    Ok(RenderOptions {
+        namespace: session.namespace.clone(),
+        inference_pool: serves(session, "inference.networking.k8s.io", "v1", "InferencePool").await?,
+        ..installed.map_or_else(RenderOptions::default, |one| one.render_options())
+    })
 }
 
 #[cfg(test)]
@@ -96,14 +103,10 @@ mod tests {
         };
         assert!(one.watches("b") && !one.watches("c"));
         assert!(Installation::default().watches("c"));
-        let mut options = RenderOptions::default();
-        assert!(options.run_as_user.is_some());
-        let repository = options.image_repository.clone();
-        one.apply_to(&mut options);
-        assert_eq!(options.run_as_user, None);
-        assert_eq!(
-            (options.image_tag.as_str(), options.image_repository),
-            ("v9", repository)
-        );
+        let defaults = RenderOptions::default();
+        let options = one.render_options();
+        assert!(defaults.run_as_user.is_some() && options.run_as_user.is_none());
+        assert_eq!(options.image_tag, "v9");
+        assert_eq!(options.image_repository, defaults.image_repository);
     }
 }

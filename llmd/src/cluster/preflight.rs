@@ -11,10 +11,11 @@ use std::process::ExitCode;
 use anstyle::{AnsiColor, Style};
 use clap::Args;
 use k8s_openapi::api::apps::v1::Deployment;
-use llmd_render::{Object, RenderOptions};
+use llmd_render::Object;
 use serde::Serialize;
 
-use super::diff::{serves, supply};
+use super::diff::supply;
+use super::installation;
 use super::{ClusterArgs, Session};
 use crate::documents::Documents;
 use crate::exit::{self, Failure};
@@ -124,11 +125,7 @@ pub(crate) async fn preflight(args: &PreflightArgs) -> Result<ExitCode, Failure>
             .map_err(|errors| {
                 Failure::input(errors.iter().map(|error| format!("{source}: {error}")).collect())
             })?;
-        let options = RenderOptions {
-            namespace: session.namespace.clone(),
-            inference_pool: serves(&session, "inference.networking.k8s.io", "v1", "InferencePool").await?,
-            ..RenderOptions::default()
-        };
+        let options = installation::render_options(&session).await?;
         let objects = llmd_render::render(&validated.deployment, &options).objects;
         reports.push(Report {
             source: source.clone(),

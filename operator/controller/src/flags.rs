@@ -1,10 +1,15 @@
 //! The command line of `llmd operator`.
 
+mod installation;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
 
 use llmd_process::logging::{Format, Logging, level_of_verbosity};
 use llmd_process::pflag::{FlagError, FlagSet};
+use llmd_render::RenderOptions;
+
+pub use installation::render_options;
 
 /// Why a command line cannot be obeyed.
 #[derive(Debug, thiserror::Error)]
@@ -37,12 +42,9 @@ pub struct Options {
     pub metrics: SocketAddr,
     /// `--health-probe-bind-address`.
     pub health: SocketAddr,
-    /// `--image-registry`; `None` is the built-in one.
-    pub image_registry: Option<String>,
-    /// `--image-tag`; `None` is this version's.
-    pub image_tag: Option<String>,
-    /// `--run-as-user`; `None` leaves users to the cluster.
-    pub run_as_user: Option<i64>,
+    /// What the renderer is told: `--image-registry`, `--image-tag`, `--image-mirror`, `--run-as-user` and the flags
+    /// of the engines' way out.
+    pub render: RenderOptions,
     /// `-v`, `--log-format`.
     pub logging: Logging,
 }
@@ -86,6 +88,24 @@ pub fn flag_set() -> FlagSet {
             "65532",
             "user and group of all rendered pods; empty where the cluster assigns them (OpenShift)",
         )
+        .string(
+            "image-mirror",
+            "",
+            "registry that the default images of Envoy and the engines come from instead of their own",
+        )
+        .string("engine-http-proxy", "", "HTTP_PROXY of engines that load models over the network")
+        .string("engine-https-proxy", "", "HTTPS_PROXY of such engines")
+        .string(
+            "engine-no-proxy",
+            "",
+            "hosts that engines reach without a proxy, with commas; those of the cluster are added",
+        )
+        .string(
+            "engine-ca-bundle",
+            "",
+            "NAME or NAME/KEY of a ConfigMap in the namespaces of the deployments, with all certificate authorities \
+             that their engines trust; the key is ca-bundle.crt otherwise",
+        )
         .int("v", 2, "log verbosity; 3 logs decisions")
         .shorthand("v", 'v')
         .string("log-format", "json", "json or text")
@@ -112,16 +132,23 @@ impl Options {
                 fix: "give ADDRESS:PORT or :PORT",
             })
         };
-        let run_as_user = optional("run-as-user")
-            .map(|user| match user.parse::<i64>() {
-                Ok(user) if user > 0 => Ok(user),
-                _ => Err(OptionError::Value {
-                    flag: "run-as-user",
-                    value: user,
-                    fix: "give a number above 0 (root is not allowed), or nothing",
-                }),
-            })
-            .transpose()?;
+        if let Some(user) = optional("run-as-user")
+            && !user.parse::<i64>().is_ok_and(|user| user > 0)
+        {
+            return Err(OptionError::Value {
+                flag: "run-as-user",
+                value: user,
+                fix: "give a number above 0 (root is not allowed), or nothing",
+            });
+        }
+        for flag in ["engine-http-proxy", "engine-https-proxy"] {
+            if let Some(value) = optional(flag)
+                && !value.contains("://")
+            {
+                let fix = "give a URL, such as http://proxy.example:3128";
+                return Err(OptionError::Value { flag, value, fix });
+            }
+        }
         let format = match flags.string("log-format").as_str() {
             "json" => Format::Json,
             "text" => Format::Text,
@@ -144,9 +171,7 @@ impl Options {
             lease_namespace: optional("lease-namespace"),
             metrics: address("metrics-bind-address")?,
             health: address("health-probe-bind-address")?,
-            image_registry: optional("image-registry"),
-            image_tag: optional("image-tag"),
-            run_as_user,
+            render: render_options(|name| Some(flags.string(name))),
             logging: Logging {
                 format,
                 level: level_of_verbosity(flags.int("v")),
@@ -189,7 +214,15 @@ mod tests {
         );
         let error = parse(&["--run-as-user=0"]).unwrap_err().to_string();
         assert!(error.contains("--run-as-user"), "{error}");
-        assert_eq!(parse(&["--run-as-user="]).unwrap().run_as_user, None);
+        assert_eq!(parse(&["--run-as-user="]).unwrap().render.run_as_user, None);
+        assert_eq!(parse(&[]).unwrap().render, RenderOptions::default());
+        let error = parse(&["--engine-https-proxy=proxy:3128"])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("--engine-https-proxy") && error.contains("http://"),
+            "{error}"
+        );
         let error = parse(&["--log-format=xml"]).unwrap_err().to_string();
         assert!(error.contains("--log-format"), "{error}");
     }

@@ -31,5 +31,5 @@ mod stores;
 mod throttle;
 mod usage;
 
-pub use flags::{Options, flag_set};
+pub use flags::{Options, flag_set, render_options};
 pub use run::{RunError, run, serve};

@@ -18,7 +18,6 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use llmd_crds::LLMDeployment;
 use llmd_process::pflag::FlagError;
 use llmd_process::{admin, logging, signals};
-use llmd_render::RenderOptions;
 use prometheus::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -130,16 +129,6 @@ pub async fn serve(
 
     let identity =
         std::env::var("POD_NAME").unwrap_or_else(|_| format!("llmd-operator-{}", std::process::id()));
-    let defaults = RenderOptions::default();
-    let render = RenderOptions {
-        image_repository: options
-            .image_registry
-            .clone()
-            .unwrap_or(defaults.image_repository.clone()),
-        image_tag: options.image_tag.clone().unwrap_or(defaults.image_tag.clone()),
-        run_as_user: options.run_as_user,
-        ..defaults
-    };
     // A replica that waits for the Lease is as ready as it can be.
     let version = tokio::time::timeout(FIRST_ANSWER, client.apiserver_version()).await;
     if let Ok(Ok(version)) = version {
@@ -158,7 +147,7 @@ pub async fn serve(
         }
     }
     metrics.leader.set(1);
-    let shared = Arc::new(Shared::new(client, render, metrics, &identity));
+    let shared = Arc::new(Shared::new(client, options.render.clone(), metrics, &identity));
     let outcome = tokio::select! {
         () = act(&shared, options, &stop) => Ok(()),
         () = lost(leadership.as_ref()) => Err(RunError::LeaseLost),

@@ -27,7 +27,7 @@ pub use decode::{DecodeError, Document, decode, decode_value};
 pub use field_error::{FieldError, Problem};
 pub use object::{Object, Rendered};
 pub use objects::render;
-pub use options::RenderOptions;
+pub use options::{CaBundle, Egress, RenderOptions};
 pub use paths::{builtin_paths, find as find_path};
 pub use validate::{Inputs, Validated, validate};
 pub use validated::{

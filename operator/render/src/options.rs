@@ -15,6 +15,33 @@ pub struct RenderOptions {
     /// User and group of all pods; images whose own user is root need one. `None` leaves them out, for clusters
     /// that assign users themselves (`OpenShift`).
     pub run_as_user: Option<i64>,
+    /// Registry, with a path or not, that the default images of Envoy and the engines come from in place of the one
+    /// in their names. An image that a resource names is taken as it is.
+    pub mirror: Option<String>,
+    /// How engines reach what is outside of the cluster.
+    pub egress: Egress,
+}
+
+/// How engines reach what is outside of the cluster: model hubs, mostly. Routers reach only what is inside.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Egress {
+    /// URL of the proxy for `http://`.
+    pub http_proxy: Option<String>,
+    /// URL of the proxy for `https://`.
+    pub https_proxy: Option<String>,
+    /// Hosts that are reached without a proxy, with commas; those of the cluster are added.
+    pub no_proxy: Option<String>,
+    /// Certificate authorities in place of the image's own.
+    pub ca_bundle: Option<CaBundle>,
+}
+
+/// A ConfigMap with certificate authorities (PEM), in the namespace of each deployment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaBundle {
+    /// Name of the ConfigMap.
+    pub config_map: String,
+    /// Key in it.
+    pub key: String,
 }
 
 impl Default for RenderOptions {
@@ -26,13 +53,58 @@ impl Default for RenderOptions {
             inference_pool: true,
             // The one of distroless images.
             run_as_user: Some(65_532),
+            mirror: None,
+            egress: Egress::default(),
         }
     }
 }
 
 impl RenderOptions {
+    /// A default image of somebody else, from the mirror where there is one.
+    pub(crate) fn mirrored(&self, image: &str) -> String {
+        let Some(mirror) = &self.mirror else {
+            return image.to_owned();
+        };
+        let path = match image.split_once('/') {
+            // As container runtimes tell a registry from a folder of Docker Hub.
+            Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => path,
+            _ => image,
+        };
+        format!("{}/{path}", mirror.trim_end_matches('/'))
+    }
+
     /// Reference of one of our images.
     pub(crate) fn image(&self, name: &str) -> String {
         format!("{}/{name}:{}", self.image_repository, self.image_tag)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mirror_takes_the_place_of_the_registry() {
+        let options = RenderOptions {
+            mirror: Some("mirror.example:5000/cache/".to_owned()),
+            ..RenderOptions::default()
+        };
+        for (image, expected) in [
+            (
+                "docker.io/vllm/vllm-openai:v1",
+                "mirror.example:5000/cache/vllm/vllm-openai:v1",
+            ),
+            (
+                "vllm/vllm-tpu@sha256:1",
+                "mirror.example:5000/cache/vllm/vllm-tpu@sha256:1",
+            ),
+            ("localhost/x:1", "mirror.example:5000/cache/x:1"),
+        ] {
+            assert_eq!(options.mirrored(image), expected);
+        }
+        assert_eq!(
+            RenderOptions::default().mirrored("docker.io/a/b"),
+            "docker.io/a/b"
+        );
     }
 }

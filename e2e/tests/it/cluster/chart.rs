@@ -61,10 +61,25 @@ fn the_operator_takes_the_arguments_that_the_chart_gives() {
         "logFormat=text",
         "logLevel=4",
         "assignedUsers=true",
+        "global.imageRegistry=mirror.example",
+        "engines.proxy.https=http://proxy.example:3128",
+        "engines.proxy.noProxy=10.0.0.0/8",
+        "engines.caBundle.configMap=trust",
     ])
     .unwrap();
     let arguments = operator_arguments(&objects);
     assert_eq!(arguments[0], "operator");
+    for expected in [
+        "--image-mirror=mirror.example",
+        "--engine-https-proxy=http://proxy.example:3128",
+        "--engine-no-proxy=10.0.0.0/8",
+        "--engine-ca-bundle=trust/ca-bundle.crt",
+    ] {
+        assert!(
+            arguments.iter().any(|argument| argument == expected),
+            "{arguments:?}"
+        );
+    }
     assert!(
         arguments.contains(&"--namespaces=a,b".to_owned()),
         "{arguments:?}"

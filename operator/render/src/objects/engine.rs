@@ -1,6 +1,7 @@
 //! Engine pods: one Deployment per pool.
 
 mod command;
+mod egress;
 
 use std::collections::BTreeMap;
 
@@ -118,7 +119,7 @@ fn pod_labels(deployment: &ValidatedDeployment, pool: &ValidatedPool) -> BTreeMa
 fn pod(deployment: &ValidatedDeployment, pool: &ValidatedPool, options: &RenderOptions) -> PodSpec {
     let scheduling = &pool.scheduling;
     let tolerations: Vec<Toleration> = scheduling.tolerations.iter().flatten().map(toleration).collect();
-    let (volumes, mounts) = volumes(deployment, pool);
+    let (volumes, mounts) = volumes(deployment, pool, options);
     PodSpec {
         containers: vec![container(deployment, pool, mounts, options)],
         service_account_name: Some(account_name(deployment)),
@@ -201,7 +202,7 @@ fn container(
         image_pull_policy: engine.image_pull_policy.map(|policy| format!("{policy:?}")),
         command,
         args: Some(args),
-        env: Some(environment(deployment, pool)),
+        env: Some(environment(deployment, pool, options)),
         ports: Some(vec![port("modelserver", names::ENGINE_PORT)]),
         resources: Some(k8s_openapi::api::core::v1::ResourceRequirements {
             requests: quantities(&requests),
@@ -227,7 +228,11 @@ fn container(
     }
 }
 
-fn environment(deployment: &ValidatedDeployment, pool: &ValidatedPool) -> Vec<EnvVar> {
+fn environment(
+    deployment: &ValidatedDeployment,
+    pool: &ValidatedPool,
+    options: &RenderOptions,
+) -> Vec<EnvVar> {
     let mut variables = vec![
         env_field("POD_NAME", "metadata.name"),
         env_field("POD_NAMESPACE", "metadata.namespace"),
@@ -237,6 +242,7 @@ fn environment(deployment: &ValidatedDeployment, pool: &ValidatedPool) -> Vec<En
         // An arbitrary user has no entry in the image, and torch looks its name up (vllm#44548). Its home
         // directory is `/`, as container runtimes have it, which is where the caches are mounted.
         variables.extend([env("USER", "llm-d"), env("DO_NOT_TRACK", "1")]);
+        variables.extend(egress::variables(&options.egress));
         if let ModelSource::Claim { .. } = deployment.model.source {
             variables.push(env("HF_HUB_OFFLINE", "1"));
         }
@@ -264,7 +270,11 @@ fn environment(deployment: &ValidatedDeployment, pool: &ValidatedPool) -> Vec<En
 }
 
 /// Writable directories of a read-only root, and the model's claim.
-fn volumes(deployment: &ValidatedDeployment, pool: &ValidatedPool) -> (Vec<Volume>, Vec<VolumeMount>) {
+fn volumes(
+    deployment: &ValidatedDeployment,
+    pool: &ValidatedPool,
+    options: &RenderOptions,
+) -> (Vec<Volume>, Vec<VolumeMount>) {
     let mut volumes = vec![empty_dir("tmp", None)];
     let mut mounts = vec![mount("tmp", "/tmp", false)];
     if pool.engine.kind == EngineType::Vllm {
@@ -277,6 +287,10 @@ fn volumes(deployment: &ValidatedDeployment, pool: &ValidatedPool) -> (Vec<Volum
         ] {
             volumes.push(empty_dir(name, None));
             mounts.push(mount(name, path, false));
+        }
+        if let Some((volume, mount)) = egress::bundle(&options.egress) {
+            volumes.push(volume);
+            mounts.push(mount);
         }
         if let ModelSource::Claim { claim, .. } = &deployment.model.source {
             let source = PersistentVolumeClaimVolumeSource {

@@ -10,6 +10,7 @@ use super::images;
 use super::meta::{map, metadata};
 use super::pod::{LAST_WORDS, Timing, container_security, http_probe, mount, port, resources};
 use crate::names;
+use crate::options::RenderOptions;
 use crate::validated::{ValidatedDeployment, ValidatedProxy};
 
 /// Headers that only the Endpoint Picker may set. They are removed before it sees the request, so
@@ -53,13 +54,13 @@ pub(super) fn bootstrap_text(deployment: &ValidatedDeployment) -> Option<&'stati
 }
 
 /// Starts before the Endpoint Picker and ends after it (Kubernetes 1.29+).
-pub(super) fn sidecar(image: Option<&str>) -> Container {
+pub(super) fn sidecar(image: Option<&str>, options: &RenderOptions) -> Container {
     let text = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     Container {
         name: "proxy".to_owned(),
         restart_policy: Some("Always".to_owned()),
         termination_message_policy: Some(LAST_WORDS.to_owned()),
-        image: Some(image.unwrap_or(images::ENVOY).to_owned()),
+        image: Some(image.map_or_else(|| options.mirrored(images::ENVOY), str::to_owned)),
         command: Some(text(&["envoy"])),
         args: Some(text(&[
             "--log-level",

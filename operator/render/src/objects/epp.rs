@@ -124,7 +124,7 @@ pub(super) fn deployment(deployment: &ValidatedDeployment, options: &RenderOptio
     // A sidecar ends after the Endpoint Picker, which ends when its streams have: Envoy would cut them at SIGTERM.
     let mut sidecars = Vec::new();
     if let ValidatedProxy::Envoy { image, .. } = &deployment.router.proxy {
-        sidecars.push(envoy::sidecar(image.as_deref()));
+        sidecars.push(envoy::sidecar(image.as_deref(), options));
         volumes.push(config_volume("proxy-config", envoy::config_map_name(deployment)));
     }
     Deployment {

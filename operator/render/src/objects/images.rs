@@ -8,11 +8,12 @@ use crate::options::RenderOptions;
 pub(super) const ENVOY: &str = "docker.io/envoyproxy/envoy:distroless-v1.40.0";
 
 pub(super) fn engine(kind: EngineType, vendor: Vendor, options: &RenderOptions) -> String {
-    match (kind, vendor) {
-        (EngineType::Simulator, _) => options.image("llmd"),
-        (EngineType::Vllm, Vendor::Nvidia) => "docker.io/vllm/vllm-openai:v0.23.0".to_owned(),
-        (EngineType::Vllm, Vendor::Amd) => "ghcr.io/llm-d/llm-d-rocm:v0.7.0".to_owned(),
-        (EngineType::Vllm, Vendor::Google) => "docker.io/vllm/vllm-tpu:v0.22.0".to_owned(),
-        (EngineType::Vllm, Vendor::Cpu | Vendor::None) => "ghcr.io/llm-d/llm-d-cpu:v0.7.0".to_owned(),
-    }
+    let image = match (kind, vendor) {
+        (EngineType::Simulator, _) => return options.image("llmd"),
+        (EngineType::Vllm, Vendor::Nvidia) => "docker.io/vllm/vllm-openai:v0.23.0",
+        (EngineType::Vllm, Vendor::Amd) => "ghcr.io/llm-d/llm-d-rocm:v0.7.0",
+        (EngineType::Vllm, Vendor::Google) => "docker.io/vllm/vllm-tpu:v0.22.0",
+        (EngineType::Vllm, Vendor::Cpu | Vendor::None) => "ghcr.io/llm-d/llm-d-cpu:v0.7.0",
+    };
+    options.mirrored(image)
 }
