@@ -10,8 +10,10 @@ use crate::output::{self, Format};
 
 /// The rules by scope, in the form that the chart reads.
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Rules {
     watched: Vec<&'static Rule>,
+    engine_logs: Vec<&'static Rule>,
     cluster: Vec<&'static Rule>,
     own: Vec<&'static Rule>,
 }
@@ -21,6 +23,7 @@ pub(crate) fn print(format: Format) -> Result<(), Failure> {
     let of = |scope| rules(scope).collect::<Vec<_>>();
     let all = Rules {
         watched: of(Scope::Watched),
+        engine_logs: of(Scope::EngineLogs),
         cluster: of(Scope::Cluster),
         own: of(Scope::Own),
     };
@@ -34,6 +37,7 @@ pub(crate) fn print(format: Format) -> Result<(), Failure> {
     ];
     for (scope, rules) in [
         ("watched namespaces", all.watched),
+        ("watched namespaces, with readEngineLogs", all.engine_logs),
         ("cluster", all.cluster),
         ("own namespace", all.own),
     ] {

@@ -7,14 +7,19 @@
 mod containers;
 mod engine;
 mod phase;
+mod progress;
 mod scheduling;
 mod workload;
 
 use k8s_openapi::api::core::v1::Pod;
 
-pub use engine::engine_failure;
+pub use engine::{engine_failure, engine_failure_in_log};
 pub use phase::{Phase, phase};
+pub use progress::progress;
 pub use workload::of_workload;
+
+/// Reason of a crash that nothing explains so far.
+pub(crate) const CRASH_LOOP: &str = "CrashLoop";
 
 /// One thing that keeps a deployment from being ready.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

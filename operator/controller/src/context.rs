@@ -10,7 +10,9 @@ use crate::apply::Sent;
 use crate::backoff::Backoff;
 use crate::capabilities::Capabilities;
 use crate::dereference::References;
+use crate::engine_logs::EngineLogs;
 use crate::events::Events;
+use crate::flags::Options;
 use crate::metrics::Metrics;
 use crate::stores::Stores;
 use crate::throttle::Throttle;
@@ -23,17 +25,19 @@ pub(crate) struct Shared {
     pub(crate) events: Events,
     pub(crate) backoff: Backoff,
     pub(crate) sent: Sent,
+    pub(crate) engine_logs: EngineLogs,
     pub(crate) status_writes: Throttle,
     /// Told when resources that refer to others were reconciled.
     pub(crate) usage: tokio::sync::Notify,
 }
 
 impl Shared {
-    pub(crate) fn new(client: Client, render: RenderOptions, metrics: Metrics, identity: &str) -> Self {
+    pub(crate) fn new(client: Client, options: &Options, metrics: Metrics, identity: &str) -> Self {
         Self {
             events: Events::new(client.clone(), identity.to_owned()),
+            engine_logs: EngineLogs::new(options.read_engine_logs.then(|| client.clone())),
             client,
-            render,
+            render: options.render.clone(),
             metrics,
             backoff: Backoff::default(),
             sent: Sent::default(),

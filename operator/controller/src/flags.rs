@@ -45,6 +45,8 @@ pub struct Options {
     /// What the renderer is told: `--image-registry`, `--image-tag`, `--image-mirror`, `--run-as-user` and the flags
     /// of the engines' way out.
     pub render: RenderOptions,
+    /// `--read-engine-logs`.
+    pub read_engine_logs: bool,
     /// `-v`, `--log-format`.
     pub logging: Logging,
 }
@@ -105,6 +107,11 @@ pub fn flag_set() -> FlagSet {
             "",
             "NAME or NAME/KEY of a ConfigMap in the namespaces of the deployments, with all certificate authorities \
              that their engines trust; the key is ca-bundle.crt otherwise",
+        )
+        .bool(
+            "read-engine-logs",
+            true,
+            "look up phases and failures in the last lines of engines' logs, where RBAC allows it; nothing is quoted",
         )
         .int("v", 2, "log verbosity; 3 logs decisions")
         .shorthand("v", 'v')
@@ -172,6 +179,7 @@ impl Options {
             metrics: address("metrics-bind-address")?,
             health: address("health-probe-bind-address")?,
             render: render_options(|name| Some(flags.string(name))),
+            read_engine_logs: flags.bool("read-engine-logs"),
             logging: Logging {
                 format,
                 level: level_of_verbosity(flags.int("v")),
@@ -191,7 +199,7 @@ mod tests {
     #[test]
     fn defaults_and_values_are_read() {
         let options = parse(&[]).unwrap();
-        assert!(options.namespaces.is_empty() && options.leader_elect);
+        assert!(options.namespaces.is_empty() && options.leader_elect && options.read_engine_logs);
         assert_eq!(options.metrics.port(), 8080);
         let options = parse(&[
             "--namespaces=b, a,b",

@@ -17,6 +17,7 @@ mod capabilities;
 pub mod causes;
 mod context;
 mod dereference;
+mod engine_logs;
 mod error;
 mod events;
 mod flags;

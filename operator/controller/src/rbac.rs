@@ -17,6 +17,8 @@ pub enum Scope {
     Watched,
     /// For kinds without a namespace. Without these permissions the built-in paths serve.
     Cluster,
+    /// As [`Scope::Watched`], but only where the operator may read engines' logs (`readEngineLogs` of the chart).
+    EngineLogs,
     /// In the namespace that the operator runs in.
     Own,
 }
@@ -99,6 +101,8 @@ pub const RULES: &[Rule] = &[
     ),
     // causes: why a pod does not run
     rule(Scope::Watched, &[""], &["pods"], READ),
+    // phases and failures of engines, looked up in a table
+    rule(Scope::EngineLogs, &[""], &["pods/log"], &["get"]),
     // granted to Endpoint Pickers, so held
     rule(
         Scope::Watched,
@@ -207,12 +211,13 @@ mod tests {
                 "{rule:?}"
             );
             assert!(
-                !rule
-                    .resources
-                    .iter()
-                    .any(|name| name.starts_with("clusterrole") || name.starts_with("pods/")),
+                !rule.resources.iter().any(|name| name.starts_with("clusterrole")
+                    || name.starts_with("pods/") && *name != "pods/log"),
                 "{rule:?}"
             );
+            let reads_logs = rule.resources.contains(&"pods/log");
+            assert_eq!(reads_logs, rule.scope == Scope::EngineLogs, "{rule:?}");
+            assert!(!reads_logs || rule.verbs == ["get"], "{rule:?}");
         }
     }
 

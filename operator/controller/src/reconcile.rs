@@ -78,7 +78,10 @@ pub(crate) async fn reconcile(
         tracing::info!(namespace, name, ready = is_ready, "reconciled");
     }
     let pause = status::next_change(&facts, now).unwrap_or(RESYNC);
-    Ok(Action::requeue(pause.mul_f64(0.9 + 0.2 * fastrand::f64())))
+    let pause = pause.mul_f64(0.9 + 0.2 * fastrand::f64());
+    Ok(Action::requeue(
+        facts.again.map_or(pause, |again| again.min(pause)),
+    ))
 }
 
 /// A failed reconcile comes back with back-off.
@@ -167,7 +170,9 @@ async fn look(
     )
     .await?;
     facts.refused.clone_from(&applied.refused);
-    facts.workloads = Some(workloads(&validated, &deployment, &namespace, &name, context));
+    let (workloads, again) = workloads(&validated, &deployment, &namespace, &name, context);
+    facts.workloads = Some(workloads);
+    facts.again = again;
     Ok((facts, applied))
 }
 
@@ -201,16 +206,18 @@ fn workloads(
     namespace: &str,
     name: &str,
     context: &Context,
-) -> Workloads {
+) -> (Workloads, Option<Duration>) {
     let pods = context.stores.pods.of(namespace, name);
-    let look = |workload_name: &str, object: &str, desired: i32, mine: &dyn Fn(&str) -> bool| -> Workload {
+    let look = |workload_name: &str, object: &str, desired: i32, mine: &dyn Fn(&str) -> bool| {
         let live = context.stores.deployments.get(namespace, object);
         let mine: Vec<_> = pods
             .iter()
             .filter(|pod| mine(pod.labels().get(POOL_LABEL).map_or("", String::as_str)))
             .map(|pod| &**pod)
             .collect();
-        workload(workload_name, object, desired, live.as_deref(), &mine)
+        let mut seen = workload(workload_name, object, desired, live.as_deref(), &mine);
+        let again = context.shared.engine_logs.refine(&mut seen, &mine);
+        (seen, again)
     };
     let router_object = format!("{name}-epp");
     let router_replicas = context
@@ -223,6 +230,8 @@ fn workloads(
         let object = format!("{name}-{}", pool.name);
         look(&pool.name, &object, pool.replicas, &|label| label == pool.name)
     });
+    let (pools, again): (Vec<Workload>, Vec<_>) = pools.unzip();
+    let (router, _) = look("router", &router_object, router_replicas, &str::is_empty);
     let stopped = deployment.spec.stopped == Some(true);
     let accelerators = validated.pools.iter();
     let accelerators = accelerators
@@ -240,9 +249,9 @@ fn workloads(
             pool.as_deref(),
         )
     });
-    Workloads {
-        router: look("router", &router_object, router_replicas, &str::is_empty),
-        pools: pools.collect(),
+    let workloads = Workloads {
+        router,
+        pools,
         units: if stopped {
             0
         } else {
@@ -266,7 +275,8 @@ fn workloads(
             },
         },
         accelerators,
-    }
+    };
+    (workloads, again.into_iter().flatten().min())
 }
 
 /// Where clients reach the model: as a URL where it is known, and for people.

@@ -147,7 +147,7 @@ pub async fn serve(
         }
     }
     metrics.leader.set(1);
-    let shared = Arc::new(Shared::new(client, options.render.clone(), metrics, &identity));
+    let shared = Arc::new(Shared::new(client, options, metrics, &identity));
     let outcome = tokio::select! {
         () = act(&shared, options, &stop) => Ok(()),
         () = lost(leadership.as_ref()) => Err(RunError::LeaseLost),

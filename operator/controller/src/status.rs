@@ -53,6 +53,8 @@ pub struct Facts {
     pub missing: Vec<String>,
     /// Objects that the API server did not take, with the reason.
     pub refused: Vec<String>,
+    /// When an engine's log may tell more.
+    pub again: Option<std::time::Duration>,
     /// What is known of the workloads; `None` while nothing could be rendered.
     pub workloads: Option<Workloads>,
 }

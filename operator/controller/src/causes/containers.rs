@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
 
 use super::scheduling::between;
-use super::{Cause, engine_failure};
+use super::{CRASH_LOOP, Cause, engine_failure};
 
 /// The first container, in the pod's order, that has a trouble of its own.
 pub(super) fn of(pod: &Pod, status: &PodStatus) -> Option<Cause> {
@@ -123,5 +123,5 @@ fn crash(pod: &Pod, container: &ContainerStatus, ended: &ContainerStateTerminate
         "container {} ends with exit code {}: see `kubectl logs {name} -c {} --previous`",
         container.name, ended.exit_code, container.name
     );
-    Cause::stalled("CrashLoop", message)
+    Cause::stalled(CRASH_LOOP, message)
 }

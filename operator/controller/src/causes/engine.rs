@@ -94,7 +94,7 @@ const TABLE: [Row; 9] = [
             "failed to resolve",
             "max retries exceeded",
             "network is unreachable",
-            "couldn't connect to 'https://huggingface.co'",
+            "couldn't connect to '",
             "localentrynotfounderror",
             "offlinemodeisenabled",
             "connecttimeout",
@@ -103,6 +103,18 @@ const TABLE: [Row; 9] = [
         message: "the engine cannot reach the model hub: allow egress, set a proxy, or put the weights on a claim (pvc://)",
     },
 ];
+
+/// The failure that the last lines of an engine's log tell of. Notes and warnings do not count: engines warn of much
+/// that does not end them.
+pub fn engine_failure_in_log(log: &str) -> Option<Cause> {
+    let is_note = |line: &str| {
+        [" INFO ", " WARNING ", " DEBUG "]
+            .iter()
+            .any(|level| line.contains(level))
+    };
+    let lines: Vec<&str> = log.lines().filter(|line| !is_note(line)).collect();
+    engine_failure(&lines.join("\n"))
+}
 
 /// The failure that the last lines of an engine's output tell of.
 pub fn engine_failure(output: &str) -> Option<Cause> {

@@ -12,8 +12,16 @@ pub enum Phase {
     Scheduling,
     /// On a node: image and volumes.
     PullingImage,
-    /// The process runs and does not answer yet.
+    /// The process runs and does not answer yet. The phases below are parts of this one, known from its log only.
     Loading,
+    /// Weights come from the model hub.
+    Downloading,
+    /// Weights go into the accelerators' memory.
+    LoadingWeights,
+    /// Kernels and graphs are compiled.
+    Compiling,
+    /// Memory is measured, graphs are captured, first requests are tried.
+    WarmingUp,
 }
 
 impl fmt::Display for Phase {
@@ -22,6 +30,10 @@ impl fmt::Display for Phase {
             Self::Scheduling => "waiting for a node",
             Self::PullingImage => "pulling the image",
             Self::Loading => "loading the model",
+            Self::Downloading => "downloading the model",
+            Self::LoadingWeights => "loading the weights",
+            Self::Compiling => "compiling",
+            Self::WarmingUp => "warming up",
         })
     }
 }

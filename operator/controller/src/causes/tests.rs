@@ -143,6 +143,60 @@ fn each_fault_is_named_with_its_fix_and_without_a_word_of_the_log() {
     named(&lost, "NodeNotReady", "n1");
 }
 
+/// vLLM 0.32.0 as it ended: the cause stands far above the last 2,048 bytes that a termination message holds.
+#[test]
+fn a_root_cause_above_the_last_words_is_found_in_the_log_but_no_warning_is() {
+    let above = [
+        "(Worker pid=7) ERROR 11-23 06:20:33 [multiproc_executor.py:1009] torch.OutOfMemoryError: CUDA out of memory.",
+        "(EngineCore pid=4) ERROR 11-23 06:20:33 [core.py:1510]     self._init_executor()",
+    ];
+    let below = [
+        "Process EngineCore:",
+        "Traceback (most recent call last):",
+        "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {'EngineCore': 1}",
+    ];
+    assert_eq!(engine_failure(&below.join("\n")), None);
+    let cause = engine_failure_in_log(&[&above[..], &below].concat().join("\n")).unwrap();
+    assert_eq!(cause.reason, "AcceleratorOutOfMemory");
+    let warning = "(Worker pid=7) WARNING 11-23 06:20:01 [fa.py:1] FlashAttention 3 is not supported on this GPU, using 2";
+    let noted = [&[warning], &below[..]].concat().join("\n");
+    assert_eq!(engine_failure_in_log(&noted), None);
+}
+
+/// Each as the CPU build of vLLM 0.32.0 printed it, shortened at its ends.
+#[test]
+fn recorded_failures_of_vllm_are_named() {
+    for (output, reason) in [
+        (
+            "vllm: error: unrecognized arguments: --max-modle-len 5",
+            "BadEngineFlag",
+        ),
+        (
+            "vllm serve: error: argument --tensor-parallel-size/-tp: invalid int value: 'two'",
+            "BadEngineFlag",
+        ),
+        (
+            "  Value error, Model architectures ['FooForCausalLM'] are not supported for now. Supported architectures: dict_keys([",
+            "UnsupportedModel",
+        ),
+        (
+            "  Value error, The checkpoint you are trying to load has model type `foo9` but Transformers does not recognize this architecture.",
+            "UnsupportedModel",
+        ),
+        (
+            "OSError: We couldn't connect to 'http://hub.invalid' to load the files, and couldn't find them in the cached files.",
+            "NoEgress",
+        ),
+        (
+            "    sock.bind(addr)\nOSError: [Errno 98] Address already in use",
+            "PortInUse",
+        ),
+    ] {
+        assert_eq!(engine_failure(output).unwrap().reason, reason, "{output}");
+        assert_eq!(engine_failure_in_log(output).unwrap().reason, reason, "{output}");
+    }
+}
+
 #[test]
 fn pods_that_are_ready_new_or_leaving_have_no_cause() {
     let ready = pod(json!({"conditions": [{"type": "Ready", "status": "True"}],
