@@ -56,6 +56,32 @@ pub fn pack_envoy(binary: &Path, name: &str, archive: &Path) -> anyhow::Result<P
     archive::write(stage.folder.path(), &[variant], archive)
 }
 
+/// Packs a shell script under a program's name, with the shell, `sleep`, and an `llmd` binary at `/llmd` that it may
+/// hand over to.
+pub(crate) fn pack_script(
+    binary: &Path,
+    program: &str,
+    script: &str,
+    name: &str,
+    archive: &Path,
+) -> anyhow::Result<Packed> {
+    let stage = Stage::new()?;
+    stage.program(binary, "llmd")?;
+    strip(&stage.path("llmd"))?;
+    stage.program(Path::new("/bin/sh"), "bin/sh")?;
+    stage.program(Path::new("/bin/sleep"), "bin/sleep")?;
+    let path = stage.path("usr/bin").join(program);
+    std::fs::create_dir_all(stage.path("usr/bin"))?;
+    std::fs::write(&path, script)?;
+    run(Command::new("chmod").arg("755").arg(&path))?;
+    stage.roots()?;
+    let variant = Variant {
+        name: name.to_owned(),
+        entrypoint: vec![format!("/usr/bin/{program}")],
+    };
+    archive::write(stage.folder.path(), &[variant], archive)
+}
+
 /// Packs the program that every pod's sandbox runs.
 pub(crate) fn pack_pause(archive: &Path) -> anyhow::Result<Packed> {
     let stage = Stage::new()?;

@@ -89,6 +89,18 @@ impl Cluster {
             .await
     }
 
+    /// Makes an image on every real node whose `program` is a shell script, for what a real one says and does. The
+    /// script may go on as `/llmd`. Returns its name.
+    pub async fn install_script(&self, program: &str, script: &str) -> anyhow::Result<String> {
+        let name = format!("e2e.local/{program}:script");
+        let binary = binary()?;
+        self.import_once(&name, |archive| {
+            image::pack_script(&binary, program, script, &name, archive)
+        })
+        .await?;
+        Ok(name)
+    }
+
     /// Packs and imports unless that was done under this name.
     async fn import_once(
         &self,

@@ -1,5 +1,6 @@
 //! Journeys on a Kubernetes with real nodes: real pods of our image, the real Envoy, the official client.
 
+mod faults;
 mod operator;
 mod rendered;
 mod support;

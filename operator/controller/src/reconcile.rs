@@ -377,6 +377,9 @@ async fn announce(
         Some((_, reason, message)) if holds(new, status::STALLED) => {
             events.warning(&on, &reason, "Reconcile", message).await;
         }
+        Some((_, reason, message)) if !status::ON_THE_WAY.contains(&reason.as_str()) => {
+            events.normal(&on, &reason, "Reconcile", message).await;
+        }
         _ => {}
     }
 }

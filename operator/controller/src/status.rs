@@ -42,6 +42,9 @@ pub const ROUTER: &str = "RouterAvailable";
 /// The gateways lead to the engines; absent without gateways.
 pub const ROUTE: &str = "RouteAccepted";
 
+/// Reasons of a deployment that nothing is wrong with: no news.
+pub const ON_THE_WAY: [&str; 3] = ["ApplyingResources", "WaitingForPods", "RollingOut"];
+
 /// What a reconcile found out.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {

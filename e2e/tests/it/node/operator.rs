@@ -33,12 +33,16 @@ impl Operated {
     /// The cluster, its operator available.
     async fn get(&'static self) -> &'static Cluster {
         let cluster = self.cluster.get().await.unwrap();
-        self.installed.get_or_try_init(|| install(cluster)).await.unwrap();
+        self.installed
+            .get_or_try_init(|| install(cluster, &[]))
+            .await
+            .unwrap();
         cluster
     }
 }
 
-async fn install(cluster: &Cluster) -> anyhow::Result<()> {
+/// Installs the chart with further values for helm.
+pub(super) async fn install(cluster: &Cluster, further: &[&str]) -> anyhow::Result<()> {
     let images = cluster.install_llmd().await?;
     cluster.install_envoy(ENVOY).await?;
     let chart = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("charts/llmd");
@@ -56,7 +60,10 @@ async fn install(cluster: &Cluster) -> anyhow::Result<()> {
         "--create-namespace",
     ];
     let values = ["--set", &repository, "--set", &tag, "--wait", "--timeout=60s"];
-    cluster.helm(release.into_iter().chain(values)).await.map(|_| ())
+    cluster
+        .helm(release.into_iter().chain(values).chain(further.iter().copied()))
+        .await
+        .map(|_| ())
 }
 
 /// The deployment of the file that the documentation applies.
