@@ -21,6 +21,34 @@ pub use workload::of_workload;
 /// Reason of a crash that nothing explains so far.
 pub(crate) const CRASH_LOOP: &str = "CrashLoop";
 
+/// Every reason of a [`Cause`]. A new one gets its row in docs/kubernetes/status.md.
+pub const REASONS: [&str; 24] = [
+    "AcceleratorOutOfMemory",
+    "AdmissionDenied",
+    "BadEngineFlag",
+    "ClaimNotBound",
+    "ContainerCannotStart",
+    CRASH_LOOP,
+    "DiskFull",
+    "DriverTooOld",
+    "Evicted",
+    "ImagePullFailed",
+    "MissingClaim",
+    "MissingConfigMap",
+    "MissingKey",
+    "MissingSecret",
+    "ModelAccessDenied",
+    "NoEgress",
+    "NodeNotReady",
+    "OutOfMemory",
+    "PortInUse",
+    "QuotaExceeded",
+    "ServiceAccountMissing",
+    "Unschedulable",
+    "UnsupportedAccelerator",
+    "UnsupportedModel",
+];
+
 /// One thing that keeps a deployment from being ready.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cause {
@@ -35,6 +63,7 @@ pub struct Cause {
 impl Cause {
     /// A cause that lasts until somebody acts.
     pub(crate) fn stalled(reason: &'static str, message: impl Into<String>) -> Self {
+        debug_assert!(REASONS.contains(&reason), "{reason} is not in REASONS");
         Self {
             reason,
             message: message.into(),

@@ -239,3 +239,55 @@ fn named(workload: &mut Workload, cause: &Cause) {
     });
     workload.causes.insert(0, (cause.clone(), count));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIFE: Life = Life {
+        restarts: 0,
+        has_ended: false,
+    };
+
+    fn told(known: &Known) -> String {
+        match known.found.as_ref().unwrap() {
+            Found::Progress(phase, since) => format!("{phase} since {since}"),
+            Found::Failure(cause) => cause.reason.to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_phase_keeps_its_beginning_when_the_line_has_left_the_tail() {
+        let mut known = Known::new(LIFE, Instant::now());
+        known.learn("2026-01-01T00:00:01Z Starting to load model org/model...");
+        assert_eq!(told(&known), "downloading the model since 2026-01-01T00:00:01Z");
+        known.learn("2026-01-01T00:09:00Z model-00002.safetensors:  40%|####");
+        assert_eq!(told(&known), "downloading the model since 2026-01-01T00:00:01Z");
+        known.learn("2026-01-01T00:09:09Z nothing known");
+        assert_eq!(told(&known), "downloading the model since 2026-01-01T00:00:01Z");
+        known.learn("2026-01-01T00:10:00Z Loading safetensors checkpoint shards:   0%");
+        assert_eq!(told(&known), "loading the weights since 2026-01-01T00:10:00Z");
+    }
+
+    #[test]
+    fn the_log_of_a_run_that_ended_is_read_once() {
+        let life = Life {
+            restarts: 1,
+            has_ended: true,
+        };
+        let mut known = Known::new(life, Instant::now());
+        known.learn("2026-01-01T00:00:01Z OSError: [Errno 28] No space left on device");
+        assert_eq!((told(&known).as_str(), known.next), ("DiskFull", None));
+    }
+
+    #[test]
+    fn a_cause_takes_the_place_of_crashes_without_a_name() {
+        let crash = |pod: &str| (Cause::stalled(causes::CRASH_LOOP, pod), 1);
+        let other = (Cause::passing("Unschedulable", "no node"), 4);
+        let mut workload = crate::observe::workload("decode", "a-decode", 6, None, &[]);
+        workload.causes = vec![crash("a"), crash("b"), other.clone()];
+        let cause = Cause::stalled("DiskFull", "full");
+        named(&mut workload, &cause);
+        assert_eq!(workload.causes, [(cause, 2), other]);
+    }
+}

@@ -42,6 +42,18 @@ pub const ROUTER: &str = "RouterAvailable";
 /// The gateways lead to the engines; absent without gateways.
 pub const ROUTE: &str = "RouteAccepted";
 
+/// Reasons of `Ready` beside those of causes.
+pub const REASONS: [&str; 9] = [
+    "Serving",
+    "Stopped",
+    ON_THE_WAY[0],
+    ON_THE_WAY[1],
+    ON_THE_WAY[2],
+    "WaitingForGateway",
+    "InvalidSpec",
+    "DependencyMissing",
+    "ApplyFailed",
+];
 /// Reasons of a deployment that nothing is wrong with: no news.
 pub const ON_THE_WAY: [&str; 3] = ["ApplyingResources", "WaitingForPods", "RollingOut"];
 

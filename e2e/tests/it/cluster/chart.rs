@@ -97,6 +97,19 @@ fn the_operator_takes_the_arguments_that_the_chart_gives() {
 }
 
 #[test]
+fn logs_are_read_only_where_the_values_say_so() {
+    for (value, reads) in [("readEngineLogs=true", true), ("readEngineLogs=false", false)] {
+        for namespaces in ["namespaces={a,b}", "namespaces="] {
+            let objects = template(&[value, namespaces]).unwrap();
+            let flag = format!("--read-engine-logs={reads}");
+            assert!(operator_arguments(&objects).contains(&flag), "{value}");
+            let all = serde_json::to_string(&objects).unwrap();
+            assert_eq!(all.contains("pods/log"), reads, "{value} {namespaces}");
+        }
+    }
+}
+
+#[test]
 fn a_typo_and_an_empty_repository_are_refused() {
     let typo = template(&["replicacount=3"]).unwrap_err();
     assert!(typo.contains("replicacount"), "{typo}");

@@ -256,3 +256,19 @@ fn the_way_to_ready_has_phases() {
         Some(("loading the model".to_owned(), "2026-01-01T00:00:09Z".to_owned()))
     );
 }
+
+#[test]
+fn every_reason_has_its_row_in_the_documentation_and_no_other() {
+    let text = include_str!("../../../../docs/kubernetes/status.md");
+    let (_, causes) = text.split_once("## Causes").unwrap();
+    let (causes, _) = causes.split_once("\n## ").unwrap();
+    let rows = causes.lines().filter(|line| line.starts_with("| `"));
+    let mut documented: Vec<&str> = rows
+        .filter_map(|row| row.split('|').nth(1))
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .collect();
+    let mut known = [&REASONS[..], &crate::status::REASONS].concat();
+    documented.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(documented, known);
+}

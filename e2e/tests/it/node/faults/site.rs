@@ -3,7 +3,7 @@
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::runtime::wait::await_condition;
 use llmd_crds::LLMDeployment;
-use llmd_e2e_cluster::{Cluster, DEADLINE, Namespace, Shared};
+use llmd_e2e_cluster::{Cluster, DEADLINE, Namespace, Shared, poll_until};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
@@ -102,14 +102,18 @@ impl Site {
         }
     }
 
-    /// Whether there is an event of this type and reason on the deployment.
-    pub async fn event(&self, kind: &str, reason: &str) -> bool {
+    /// Waits for an event of this type and reason on the deployment: it follows the status.
+    pub async fn event(&self, kind: &str, reason: &str) {
         let about = format!("--field-selector=reason={reason}");
         let types = "jsonpath={.items[?(@.regarding.kind=='LLMDeployment')].type}";
-        let found = self
-            .kubectl(&["get", "events.events.k8s.io", &about, "-o", types])
-            .await;
-        found.split(' ').any(|found| found == kind)
+        poll_until(&format!("{kind} event {reason}"), || async {
+            let found = self
+                .kubectl(&["get", "events.events.k8s.io", &about, "-o", types])
+                .await;
+            found.split(' ').any(|found| found == kind).then_some(())
+        })
+        .await
+        .unwrap();
     }
 }
 
@@ -129,11 +133,12 @@ pub fn pool(change: &Value) -> Value {
     pool
 }
 
-/// Objects member by member, everything else as a whole.
+/// A JSON merge patch: objects member by member, null takes a member away, everything else as a whole.
 fn merge(into: &mut Value, change: &Value) {
     match (into, change) {
         (Value::Object(into), Value::Object(change)) => {
-            for (name, change) in change {
+            into.retain(|name, _| !change.get(name).is_some_and(Value::is_null));
+            for (name, change) in change.iter().filter(|(_, change)| !change.is_null()) {
                 merge(into.entry(name.clone()).or_insert(Value::Null), change);
             }
         }
