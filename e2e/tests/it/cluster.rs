@@ -2,4 +2,5 @@
 
 mod chart;
 mod gitops;
+mod kills;
 mod verbs;

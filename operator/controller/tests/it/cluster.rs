@@ -4,5 +4,6 @@ mod faults;
 mod gateway;
 mod leader;
 mod lifecycle;
+mod outage;
 mod rig;
 mod usage;
