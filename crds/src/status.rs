@@ -90,6 +90,19 @@ pub struct PathStatus {
     /// `Builtin` or `Resource`.
     #[schemars(length(max = 63))]
     pub source: String,
+    /// Tag of llmd's own images in engines' pods: of the operator that used this version of the path first. An upgrade
+    /// of the operator leaves it; another path or version moves it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub release: Option<String>,
+}
+
+impl PathStatus {
+    /// The release that stays in use, as long as path and version do.
+    pub fn release_of(&self, name: &str, version: &str) -> Option<&str> {
+        let same = self.name == name && self.version == version;
+        self.release.as_deref().filter(|_| same)
+    }
 }
 
 /// State of a WellLitPath or an AcceleratorProfile, written by the operator.

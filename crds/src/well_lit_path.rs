@@ -39,6 +39,11 @@ pub struct WellLitPathSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub hardware: Option<String>,
+    /// Table of default images of engines that name none, such as `v1`, which it is where this is absent. A table
+    /// never changes: an upgrade of the operator moves no image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub images: Option<String>,
     /// The partial spec.
     pub template: LLMDeploymentSpec,
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 
-use crate::cargo::{command, llmd, output, root};
+use crate::cargo::{cargo, command, llmd, output, root};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -14,6 +14,9 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    if !arguments.check {
+        record_release()?;
+    }
     let stale: Vec<String> = files()?
         .into_iter()
         .filter(|(path, content)| std::fs::read_to_string(root().join(path)).ok().as_ref() != Some(content))
@@ -37,6 +40,26 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     for path in stale {
         println!("wrote {path}");
     }
+    Ok(())
+}
+
+/// The pod templates of this version's engines, once: what a release rendered is never written again. The tests of the
+/// renderer check them, and say so when the file is missing.
+fn record_release() -> anyhow::Result<()> {
+    let path = format!("operator/render/releases/v{}.json", env!("CARGO_PKG_VERSION"));
+    if root().join(&path).exists() {
+        return Ok(());
+    }
+    let mut record = cargo(&[
+        "test",
+        "--quiet",
+        "--package=llmd-render",
+        "--test=it",
+        "releases::",
+    ]);
+    record.env("LLMD_RECORD_RELEASE", "1");
+    output(record)?;
+    println!("wrote {path}");
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams};
-use llmd_crds::{AcceleratorProfile, LLMDeployment, WellLitPath};
+use llmd_crds::{AcceleratorProfile, LLMDeployment, PathStatus, WellLitPath};
 use llmd_render::{Object, RenderOptions};
 use serde::Serialize;
 use serde_json::Value;
@@ -86,13 +86,16 @@ pub(crate) async fn diff(args: &DiffArgs) -> Result<ExitCode, Failure> {
             client: session.client.clone(),
             namespace: namespace.unwrap_or_else(|| session.namespace.clone()),
         };
-        pin(&session, &mut deployment, args.to_path_version.as_deref()).await?;
-        let options = options(&session, args).await?;
+        let used = pin(&session, &mut deployment, args.to_path_version.as_deref()).await?;
+        let mut options = options(&session, args).await?;
         let validated = documents
             .validate(&deployment, &session.namespace)
             .map_err(|errors| {
                 Failure::input(errors.iter().map(|error| format!("{source}: {error}")).collect())
             })?;
+        let path = &validated.deployment.path;
+        options.engine_image_tag =
+            used.and_then(|used| used.release_of(&path.name, &path.version).map(str::to_owned));
         let rendered = llmd_render::render(&validated.deployment, &options);
         let name = deployment.metadata.name.clone().unwrap_or_default();
         changes.extend(compare(&session, &name, &rendered.objects).await?);
@@ -143,23 +146,35 @@ pub(crate) async fn supply(session: &Session, documents: &mut Documents) -> Resu
     Ok(())
 }
 
-/// Renders with the version that the operator pinned, unless the resource or the user names one.
-async fn pin(session: &Session, deployment: &mut LLMDeployment, wanted: Option<&str>) -> Result<(), Failure> {
+/// Renders with the version that the operator pinned, unless the resource or the user names one; gives what is pinned.
+async fn pin(
+    session: &Session,
+    deployment: &mut LLMDeployment,
+    wanted: Option<&str>,
+) -> Result<Option<PathStatus>, Failure> {
+    let name = deployment.metadata.name.as_deref().unwrap_or_default();
+    let resource = kinds::ours("LLMDeployment");
+    let api: Api<DynamicObject> = Api::namespaced_with(session.client.clone(), &session.namespace, &resource);
+    // without the definitions there is nothing that could be pinned
+    let live = match api.get_opt(name).await {
+        Err(error) if !is_missing(&error) => {
+            return Err(api_failure("cannot read the LLMDeployment", &error));
+        }
+        live => live.ok().flatten(),
+    };
+    let used: Option<PathStatus> =
+        live.and_then(|live| serde_json::from_value(live.data["status"]["path"].clone()).ok());
+    let spec = &mut deployment.spec;
     if wanted.is_some() {
-        deployment.spec.path_version = wanted.map(str::to_owned);
-    } else if deployment.spec.path_version.is_none() {
-        let name = deployment.metadata.name.as_deref().unwrap_or_default();
-        let resource = kinds::ours("LLMDeployment");
-        let api: Api<DynamicObject> =
-            Api::namespaced_with(session.client.clone(), &session.namespace, &resource);
-        let live = api
-            .get_opt(name)
-            .await
-            .map_err(|error| api_failure("cannot read the LLMDeployment", &error))?;
-        deployment.spec.path_version =
-            live.and_then(|live| live.data["status"]["path"]["version"].as_str().map(str::to_owned));
+        spec.path_version = wanted.map(str::to_owned);
+    } else if spec.path_version.is_none()
+        && let Some(used) = &used
+        && spec.path.as_ref().is_none_or(|path| *path == used.name)
+    {
+        spec.path = Some(used.name.clone());
+        spec.path_version = Some(used.version.clone());
     }
-    Ok(())
+    Ok(used)
 }
 
 /// What the operator of the cluster renders with.

@@ -23,6 +23,7 @@ mod events;
 mod flags;
 mod metrics;
 pub mod observe;
+mod pin;
 pub mod rbac;
 mod reconcile;
 mod run;

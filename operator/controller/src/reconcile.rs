@@ -12,8 +12,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 use llmd_crds::{HTTPRoute, InferencePool, LLMDeployment, LLMDeploymentStatus, PathStatus};
 use llmd_render::{
-    Document, Inputs, PathSource, RenderOptions, ValidatedDeployment, ValidatedGateway, decode_value, render,
-    validate,
+    Document, Inputs, RenderOptions, ValidatedDeployment, ValidatedGateway, decode_value, render, validate,
 };
 use serde_json::json;
 
@@ -23,6 +22,7 @@ use crate::context::Context;
 use crate::dereference::without_status;
 use crate::error::ReconcileError;
 use crate::observe::{self, Workload, workload};
+use crate::pin::{pin, pinned};
 use crate::status::{self, Facts, READY, Workloads, compute};
 use crate::stores::POOL_LABEL;
 
@@ -148,8 +148,10 @@ async fn look(
             return Ok((facts, Applied::default()));
         }
     }
+    let path = pinned(&validated.path, old, &context.shared.render.image_tag);
     let options = RenderOptions {
         namespace: namespace.clone(),
+        engine_image_tag: path.release.clone(),
         inference_pool: context.served.inference_pool,
         ..context.shared.render.clone()
     };
@@ -170,7 +172,7 @@ async fn look(
     )
     .await?;
     facts.refused.clone_from(&applied.refused);
-    let (workloads, again) = workloads(&validated, &deployment, &namespace, &name, context);
+    let (workloads, again) = workloads(&validated, &deployment, path, &namespace, &name, context);
     facts.workloads = Some(workloads);
     facts.again = again;
     Ok((facts, applied))
@@ -189,20 +191,10 @@ fn missing(served: Capabilities) -> Vec<String> {
     pool.into_iter().chain(route).map(str::to_owned).collect()
 }
 
-/// A version that was used once stays in use until the spec says otherwise.
-fn pin(deployment: &mut LLMDeployment, old: &LLMDeploymentStatus) {
-    let Some(used) = &old.path else { return };
-    let spec = &mut deployment.spec;
-    let same = spec.path.as_ref().is_none_or(|path| *path == used.name);
-    if same && spec.path_version.is_none() {
-        spec.path = Some(used.name.clone());
-        spec.path_version = Some(used.version.clone());
-    }
-}
-
 fn workloads(
     validated: &ValidatedDeployment,
     deployment: &LLMDeployment,
+    path: PathStatus,
     namespace: &str,
     name: &str,
     context: &Context,
@@ -266,14 +258,7 @@ fn workloads(
         } else {
             "EndpointSelector"
         },
-        path: PathStatus {
-            name: validated.path.name.clone(),
-            version: validated.path.version.clone(),
-            source: match validated.path.source {
-                PathSource::Builtin => "Builtin".to_owned(),
-                PathSource::Resource => "Resource".to_owned(),
-            },
-        },
+        path,
         accelerators,
     };
     (workloads, again.into_iter().flatten().min())

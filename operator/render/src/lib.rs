@@ -13,6 +13,7 @@
 //! The controller, `llmd render`, `llmd validate` and `llmd up` call these same functions.
 
 mod decode;
+mod engine_images;
 mod field_error;
 mod merge;
 mod names;
@@ -24,6 +25,7 @@ mod validate;
 mod validated;
 
 pub use decode::{DecodeError, Document, decode, decode_value};
+pub use engine_images::EngineImages;
 pub use field_error::{FieldError, Problem};
 pub use object::{Object, Rendered};
 pub use objects::render;

@@ -9,6 +9,9 @@ pub struct RenderOptions {
     pub image_repository: String,
     /// Tag of our own images.
     pub image_tag: String,
+    /// Tag of our own images in the pods of engines, where it is not [`image_tag`](Self::image_tag): that of the
+    /// release that rendered them first, because an upgrade restarts no engine.
+    pub engine_image_tag: Option<String>,
     /// Whether to write an InferencePool. Without it the Endpoint Picker selects pods by label, and
     /// no foreign CRD is needed.
     pub inference_pool: bool,
@@ -50,6 +53,7 @@ impl Default for RenderOptions {
             namespace: "default".to_owned(),
             image_repository: "ghcr.io/llmd-dev".to_owned(),
             image_tag: format!("v{}", env!("CARGO_PKG_VERSION")),
+            engine_image_tag: None,
             inference_pool: true,
             // The one of distroless images.
             run_as_user: Some(65_532),
@@ -76,6 +80,12 @@ impl RenderOptions {
     /// Reference of one of our images.
     pub(crate) fn image(&self, name: &str) -> String {
         format!("{}/{name}:{}", self.image_repository, self.image_tag)
+    }
+
+    /// Reference of one of our images in the pod of an engine.
+    pub(crate) fn engine_image(&self, name: &str) -> String {
+        let tag = self.engine_image_tag.as_ref().unwrap_or(&self.image_tag);
+        format!("{}/{name}:{tag}", self.image_repository)
     }
 }
 

@@ -6,10 +6,11 @@ use llmd_crds::WellLitPath;
 
 use crate::field_error::{FieldError, Problem};
 
-/// Every released version stays here: an upgrade of the operator restarts no engine.
+/// Every released version stays here as it was, because an upgrade of the operator restarts no engine; a change is
+/// a new version.
 const SOURCES: [&str; 2] = [
-    include_str!("../paths/optimized-baseline.yaml"),
-    include_str!("../paths/simulated.yaml"),
+    include_str!("../paths/optimized-baseline/v1.yaml"),
+    include_str!("../paths/simulated/v1.yaml"),
 ];
 
 static BUILTIN: LazyLock<Vec<WellLitPath>> = LazyLock::new(|| {
@@ -32,48 +33,57 @@ pub(crate) fn name(path: &WellLitPath) -> &str {
     path.metadata.name.as_deref().unwrap_or_default()
 }
 
-/// Finds a path by name and version; a supplied one overrides a built-in one of its name.
+/// Finds a path by name and version. Without a version a supplied one overrides a built-in one of its name; a pinned
+/// version that only the built-in one has is still that one, so that an override moves nothing that runs.
 ///
 /// # Errors
-/// `PathNotFound`: names what exists and what is nearest.
+/// `PathNotFound`, or no such version: names what exists and what is nearest.
 pub fn find<'a>(
     wanted: Option<&str>,
     version: Option<&str>,
     supplied: &'a [WellLitPath],
 ) -> Result<(&'a WellLitPath, bool), FieldError> {
     let wanted = wanted.unwrap_or(DEFAULT);
-    let from = |paths: &'a [WellLitPath]| {
-        paths
-            .iter()
-            .filter(|path| name(path) == wanted)
-            .collect::<Vec<_>>()
-    };
-    let (found, builtin) = match from(supplied) {
-        found if !found.is_empty() => (found, false),
-        _ => (from(builtin_paths()), true),
-    };
-    if found.is_empty() {
+    let named = |path: &&'a WellLitPath| name(path) == wanted;
+    let own: Vec<&WellLitPath> = supplied.iter().filter(named).collect();
+    let builtin: Vec<&WellLitPath> = builtin_paths().iter().filter(named).collect();
+    let Some(newest) = newest(&own)
+        .map(|path| (path, false))
+        .or_else(|| newest(&builtin).map(|path| (path, true)))
+    else {
         let known: Vec<&str> = builtin_paths().iter().chain(supplied).map(name).collect();
         let message = format!("PathNotFound: no such well-lit path; known: {}", known.join(", "));
         return Err(FieldError::new("spec.path", Problem::NotFound, message)
             .value(wanted)
             .nearest(wanted, known));
-    }
-    let chosen = match version {
-        Some(version) => found.iter().find(|path| path.spec.version == version),
-        // Versions are `v1`, `v2`, …: the longest, then greatest, is the newest.
-        None => found
-            .iter()
-            .max_by_key(|path| (path.spec.version.len(), path.spec.version.clone())),
     };
-    chosen.map(|path| (*path, builtin)).ok_or_else(|| {
-        let known: Vec<&str> = found.iter().map(|path| path.spec.version.as_str()).collect();
-        let given = version.unwrap_or_default();
-        let message = format!("path {wanted} has no such version; known: {}", known.join(", "));
-        FieldError::new("spec.pathVersion", Problem::NotFound, message)
-            .value(given)
-            .nearest(given, known)
-    })
+    let Some(version) = version else {
+        return Ok(newest);
+    };
+    let of = |paths: &[&'a WellLitPath]| paths.iter().copied().find(|path| path.spec.version == version);
+    let found = of(&own).map(|path| (path, false));
+    found
+        .or_else(|| of(&builtin).map(|path| (path, true)))
+        .ok_or_else(|| {
+            let mut known: Vec<&str> = own
+                .iter()
+                .chain(&builtin)
+                .map(|path| path.spec.version.as_str())
+                .collect();
+            known.sort_unstable();
+            known.dedup();
+            let message = format!("path {wanted} has no such version; known: {}", known.join(", "));
+            FieldError::new("spec.pathVersion", Problem::NotFound, message)
+                .value(version)
+                .nearest(version, known)
+        })
+}
+
+/// Versions are `v1`, `v2`, …: the longest, then greatest, is the newest.
+fn newest<'a>(paths: &[&'a WellLitPath]) -> Option<&'a WellLitPath> {
+    let mut paths = paths.to_vec();
+    paths.sort_by_key(|path| (path.spec.version.len(), path.spec.version.clone()));
+    paths.pop()
 }
 
 #[cfg(test)]
@@ -108,7 +118,14 @@ mod tests {
         let mut newer = own.clone();
         newer.spec.version = "v10".into();
         let supplied = [own, newer];
-        let (found, builtin) = find(Some("simulated"), None, &supplied).unwrap();
-        assert_eq!((found.spec.version.as_str(), builtin), ("v10", false));
+        let found = |version| {
+            let (found, builtin) = find(Some("simulated"), version, &supplied).unwrap();
+            (found.spec.version.as_str(), builtin)
+        };
+        assert_eq!(found(None), ("v10", false));
+        // what was pinned before the override stays
+        assert_eq!(found(Some("v1")), ("v1", true));
+        let error = find(Some("simulated"), Some("v2"), &supplied).unwrap_err();
+        assert!(error.to_string().contains("known: v1, v10, v9"), "{error}");
     }
 }

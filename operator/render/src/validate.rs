@@ -9,6 +9,7 @@ use llmd_crds::{
     AcceleratorProfile, EngineType, LLMDeployment, LLMDeploymentSpec, Model, Pool, Vendor, WellLitPath,
 };
 
+use crate::engine_images::EngineImages;
 use crate::field_error::{FieldError, Problem};
 use crate::merge::overlay;
 use crate::paths;
@@ -87,7 +88,9 @@ pub fn validate(inputs: Inputs<'_>) -> Result<Validated, Vec<FieldError>> {
             resolved.name, resolved.version, resolved.version
         ));
     }
-    let validated = resolver.resolve(resolved);
+    let field = format!("WellLitPath {}: spec.images", resolved.name);
+    let images = EngineImages::find(path.spec.images.as_deref(), &field).map_err(|error| vec![error])?;
+    let validated = resolver.resolve(resolved, images);
     let Resolver {
         mut errors, notes, ..
     } = resolver;
@@ -161,7 +164,7 @@ impl<'a> Resolver<'a> {
 }
 
 impl Resolver<'_> {
-    fn resolve(&mut self, path: ResolvedPath) -> ValidatedDeployment {
+    fn resolve(&mut self, path: ResolvedPath, images: &'static EngineImages) -> ValidatedDeployment {
         let metadata = &self.inputs.deployment.metadata;
         let name = metadata.name.clone().unwrap_or_default();
         if !is_dns_label(&name) {
@@ -180,6 +183,7 @@ impl Resolver<'_> {
         ValidatedDeployment {
             namespace,
             path,
+            images,
             router: router::resolve(&merged, &mut self.errors, &mut self.notes),
             image_pull_secrets: merged
                 .security

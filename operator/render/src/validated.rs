@@ -7,6 +7,8 @@ use llmd_crds::{
     EngineType, EnvVar, FailureMode, GatewayMatch, GatewayRef, ImagePullPolicy, Scheduling, Vendor,
 };
 
+use crate::engine_images::EngineImages;
+
 /// What [`crate::render`] takes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ValidatedDeployment {
@@ -16,6 +18,8 @@ pub struct ValidatedDeployment {
     pub namespace: String,
     /// Where defaults came from.
     pub path: ResolvedPath,
+    /// Images of engines that name none.
+    pub images: &'static EngineImages,
     /// What is served.
     pub model: ValidatedModel,
     /// At least one.

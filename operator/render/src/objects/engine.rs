@@ -172,7 +172,7 @@ fn container(
     let image = engine
         .image
         .clone()
-        .unwrap_or_else(|| images::engine(engine.kind, pool.vendor, options));
+        .unwrap_or_else(|| images::engine(deployment, pool, options));
     let (command, args) = command::line(deployment, pool, MODEL_DIRECTORY);
     let simulated = engine.kind == EngineType::Simulator;
     let live = Timing {

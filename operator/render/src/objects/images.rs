@@ -1,19 +1,21 @@
-//! Images of others, one table. Source: llm-d guides v0.8, `recipes/modelserver/components/images`.
+//! Which image a container runs when the resource names none.
 
-use llmd_crds::{EngineType, Vendor};
+use llmd_crds::EngineType;
 
 use crate::options::RenderOptions;
+use crate::validated::{ValidatedDeployment, ValidatedPool};
 
 /// Envoy that the end-to-end tests run.
 pub(super) const ENVOY: &str = "docker.io/envoyproxy/envoy:distroless-v1.40.0";
 
-pub(super) fn engine(kind: EngineType, vendor: Vendor, options: &RenderOptions) -> String {
-    let image = match (kind, vendor) {
-        (EngineType::Simulator, _) => return options.image("llmd"),
-        (EngineType::Vllm, Vendor::Nvidia) => "docker.io/vllm/vllm-openai:v0.23.0",
-        (EngineType::Vllm, Vendor::Amd) => "ghcr.io/llm-d/llm-d-rocm:v0.7.0",
-        (EngineType::Vllm, Vendor::Google) => "docker.io/vllm/vllm-tpu:v0.22.0",
-        (EngineType::Vllm, Vendor::Cpu | Vendor::None) => "ghcr.io/llm-d/llm-d-cpu:v0.7.0",
-    };
-    options.mirrored(image)
+/// The path's table, or our own image of the pinned release.
+pub(super) fn engine(
+    deployment: &ValidatedDeployment,
+    pool: &ValidatedPool,
+    options: &RenderOptions,
+) -> String {
+    match pool.engine.kind {
+        EngineType::Simulator => options.engine_image("llmd"),
+        EngineType::Vllm => options.mirrored(deployment.images.vllm(pool.vendor)),
+    }
 }

@@ -8,7 +8,7 @@ fn directory() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../examples")
 }
 
-fn examples() -> Vec<(String, String)> {
+pub(crate) fn examples() -> Vec<(String, String)> {
     let mut files: Vec<(String, String)> = std::fs::read_dir(directory())
         .unwrap()
         .map(|entry| entry.unwrap().path())

@@ -9,4 +9,5 @@ mod guide;
 mod installation;
 mod mistakes;
 mod properties;
+mod releases;
 mod support;

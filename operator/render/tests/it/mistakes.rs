@@ -229,6 +229,7 @@ fn a_supplied_path_is_checked_like_a_deployment() {
             "WellLitPath own: spec.template.engine.args",
         ),
         ("{path: simulated}", "a path cannot name a path"),
+        ("{}, images: v9", "WellLitPath own: spec.images"),
     ] {
         let text = format!(
             "{}\n---\n{{apiVersion: llmd.dev/v1alpha1, kind: WellLitPath, metadata: {{name: own}}, \

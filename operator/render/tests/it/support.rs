@@ -37,10 +37,14 @@ impl Documents {
     }
 
     pub(crate) fn render(&self, index: usize) -> Rendered {
+        self.render_with(index, &RenderOptions::default())
+    }
+
+    pub(crate) fn render_with(&self, index: usize, options: &RenderOptions) -> Rendered {
         let validated = self
             .validate(index)
             .unwrap_or_else(|errors| panic!("{}", lines(&errors)));
-        render(&validated.deployment, &RenderOptions::default())
+        render(&validated.deployment, options)
     }
 }
 
