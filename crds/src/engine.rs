@@ -6,6 +6,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::env::EnvVar;
+
 /// How an engine runs. Flags that the operator sets itself are refused in `args`: a value from the
 /// user would contradict ports and selectors.
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -67,16 +69,4 @@ pub enum ImagePullPolicy {
     IfNotPresent,
     /// The node must have it.
     Never,
-}
-
-/// One environment variable.
-#[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct EnvVar {
-    /// Name.
-    #[schemars(length(min = 1, max = 253))]
-    pub name: String,
-    /// Value.
-    #[schemars(length(max = 32768))]
-    pub value: String,
 }

@@ -19,6 +19,7 @@ mod accelerator_profile;
 mod definitions;
 mod deployment;
 mod engine;
+mod env;
 pub mod foreign;
 mod gateway;
 mod http_route;
@@ -37,7 +38,8 @@ mod well_lit_path;
 pub use accelerator_profile::{AcceleratorProfile, AcceleratorProfileSpec};
 pub use definitions::{all, yaml};
 pub use deployment::{CommonMetadata, LLMDeployment, LLMDeploymentSpec, Rollout, Security};
-pub use engine::{Engine, EngineType, EnvVar, ImagePullPolicy};
+pub use engine::{Engine, EngineType, ImagePullPolicy};
+pub use env::{EnvVar, EnvVarSource, FieldRef, KeyRef};
 pub use gateway::{GatewayMatch, GatewayRef, RouterGateway};
 pub use http_route::{
     BackendRef, HTTPRoute, HTTPRouteMatch, HTTPRouteRule, HTTPRouteSpec, HTTPRouteTimeouts, HeaderMatch,

@@ -39,6 +39,20 @@ const SPEC_CASES: &[Case] = &[
         says: "hf://org/name or pvc://claim/path",
     },
     Case {
+        right: "{MODEL, engine: {env: [{name: A, valueFrom: {fieldRef: {fieldPath: status.podIP}}}]}}",
+        wrong: "{MODEL, engine: {env: [{name: A, value: v, valueFrom: {fieldRef: {fieldPath: status.podIP}}}]}}",
+        field: "spec.engine.env[0].value",
+        reason: Some("FieldValueInvalid"),
+        says: "either value or valueFrom",
+    },
+    Case {
+        right: "{MODEL, engine: {env: [{name: A, valueFrom: {secretKeyRef: {name: s, key: k}}}]}}",
+        wrong: "{MODEL, engine: {env: [{name: A, valueFrom: {secretKeyRef: {name: s, key: k}, configMapKeyRef: {name: s, key: k}}}]}}",
+        field: "spec.engine.env[0].valueFrom",
+        reason: Some("FieldValueInvalid"),
+        says: "exactly one of",
+    },
+    Case {
         right: "{MODEL, router: {mode: Gateway, gateway: {parentRefs: [{name: g}]}}}",
         wrong: "{MODEL, router: {mode: Gateway}}",
         field: "spec.router.gateway",

@@ -47,6 +47,8 @@ fn lay(base: &mut Value, over: Value, key: &str) {
                     .iter_mut()
                     .find(|member| member.get("name") == value.get("name"))
                 {
+                    // A variable has one source: mixing two makes none.
+                    Some(slot) if key == "env" => *slot = value,
                     Some(slot) => lay(slot, value, ""),
                     None => base.push(value),
                 }
@@ -75,6 +77,14 @@ mod tests {
             merged(&base, &over),
             json!({"pools": [{"name": "a", "replicas": 2, "x": 1}, {"name": "b"}], "list": [3], "args": {"k": "9", "l": "2"}})
         );
+    }
+
+    #[test]
+    fn a_variable_replaces_the_paths_as_a_whole() {
+        let base = json!({"env": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}]});
+        let over = json!({"env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}]});
+        let both = json!({"env": [over["env"][0], base["env"][1]]});
+        assert_eq!(merged(&base, &over), both);
     }
 
     #[test]

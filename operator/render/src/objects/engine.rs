@@ -2,6 +2,7 @@
 
 mod command;
 mod egress;
+mod env;
 
 use std::collections::BTreeMap;
 
@@ -17,8 +18,8 @@ use super::disruption::spread;
 use super::images;
 use super::meta::{labels, map, metadata};
 use super::pod::{
-    LAST_WORDS, Timing, container_security, empty_dir, env, env_field, http_probe, mount, pod_security, port,
-    pull_secrets, quantities,
+    self, LAST_WORDS, Timing, container_security, empty_dir, env_field, http_probe, mount, pod_security,
+    port, pull_secrets, quantities,
 };
 use crate::names;
 use crate::options::RenderOptions;
@@ -241,10 +242,10 @@ fn environment(
     if pool.engine.kind == EngineType::Vllm {
         // An arbitrary user has no entry in the image, and torch looks its name up (vllm#44548). Its home
         // directory is `/`, as container runtimes have it, which is where the caches are mounted.
-        variables.extend([env("USER", "llm-d"), env("DO_NOT_TRACK", "1")]);
+        variables.extend([pod::env("USER", "llm-d"), pod::env("DO_NOT_TRACK", "1")]);
         variables.extend(egress::variables(&options.egress));
         if let ModelSource::Claim { .. } = deployment.model.source {
-            variables.push(env("HF_HUB_OFFLINE", "1"));
+            variables.push(pod::env("HF_HUB_OFFLINE", "1"));
         }
         if let Some((name, key)) = &deployment.model.token {
             let selector = SecretKeySelector {
@@ -264,7 +265,7 @@ fn environment(
     }
     for variable in &pool.engine.env {
         variables.retain(|earlier| earlier.name != variable.name);
-        variables.push(env(&variable.name, &variable.value));
+        variables.push(env::variable(variable));
     }
     variables
 }

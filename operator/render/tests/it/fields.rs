@@ -236,6 +236,41 @@ const ENGINE_FLIPS: &[Flip] = &[
         "{env: [{name: A, value: v}]}",
         "{env: [{name: A, value: w}]}",
     ),
+    flip(
+        "env[].valueFrom.secretKeyRef.name",
+        "{env: [{name: A, valueFrom: {secretKeyRef: {name: s, key: k}}}]}",
+        "{env: [{name: A, valueFrom: {secretKeyRef: {name: t, key: k}}}]}",
+    ),
+    flip(
+        "env[].valueFrom.secretKeyRef.key",
+        "{env: [{name: A, valueFrom: {secretKeyRef: {name: s, key: k}}}]}",
+        "{env: [{name: A, valueFrom: {secretKeyRef: {name: s, key: l}}}]}",
+    ),
+    flip(
+        "env[].valueFrom.secretKeyRef.optional",
+        "{env: [{name: A, valueFrom: {secretKeyRef: {name: s, key: k}}}]}",
+        "{env: [{name: A, valueFrom: {secretKeyRef: {name: s, key: k, optional: true}}}]}",
+    ),
+    flip(
+        "env[].valueFrom.configMapKeyRef.name",
+        "{env: [{name: A, valueFrom: {configMapKeyRef: {name: s, key: k}}}]}",
+        "{env: [{name: A, valueFrom: {configMapKeyRef: {name: t, key: k}}}]}",
+    ),
+    flip(
+        "env[].valueFrom.configMapKeyRef.key",
+        "{env: [{name: A, valueFrom: {configMapKeyRef: {name: s, key: k}}}]}",
+        "{env: [{name: A, valueFrom: {configMapKeyRef: {name: s, key: l}}}]}",
+    ),
+    flip(
+        "env[].valueFrom.configMapKeyRef.optional",
+        "{env: [{name: A, valueFrom: {configMapKeyRef: {name: s, key: k}}}]}",
+        "{env: [{name: A, valueFrom: {configMapKeyRef: {name: s, key: k, optional: true}}}]}",
+    ),
+    flip(
+        "env[].valueFrom.fieldRef.fieldPath",
+        "{env: [{name: A, valueFrom: {fieldRef: {fieldPath: status.podIP}}}]}",
+        "{env: [{name: A, valueFrom: {fieldRef: {fieldPath: status.hostIP}}}]}",
+    ),
     flip("startupTimeout", "{}", "{startupTimeout: 30m}"),
 ];
 

@@ -30,6 +30,21 @@ const SPECS: &[(&str, &[&str])] = &[
         &["spec.model.uri", "'..'"],
     ),
     (
+        "{model: {uri: 'hf://a/b'}, engine: {env: [{name: A}]}}",
+        &["spec.engine.env[0].value", "either value or valueFrom"],
+    ),
+    (
+        "{model: {uri: 'hf://a/b'}, engine: {env: [{name: A, valueFrom: {fieldRef: {fieldPath: spec.hostNetwork}}}]}}",
+        &[
+            "spec.engine.env[0].valueFrom.fieldRef.fieldPath",
+            "\"spec.hostNetwork\"",
+        ],
+    ),
+    (
+        "{model: {uri: 'hf://a/b'}, engine: {env: [{name: A, valueFrom: {secretKeyRef: {name: ../other/s, key: k}}}]}}",
+        &["spec.engine.env[0].valueFrom.secretKeyRef.name"],
+    ),
+    (
         "{model: {uri: 'hf://a/b'}, router: {mode: Gateway}}",
         &["spec.router.gateway", "parentRefs"],
     ),

@@ -97,7 +97,7 @@ async fn pass(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
     let body = body
         .collect()
         .await
-        .map(|body| body.to_bytes())
+        .map(http_body_util::Collected::to_bytes)
         .unwrap_or_default();
     let number = match head.method {
         Method::GET | Method::HEAD => 0,
