@@ -34,7 +34,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let binary = llmd(false)?;
     let cluster = binary.with_file_name("llmd-cluster");
     let mut left_out = None;
-    if tiers.contains(&Tier::Node) {
+    let given_cluster = std::env::var_os("LLMD_E2E_KUBECONFIG").is_some();
+    if tiers.contains(&Tier::Node) && !given_cluster {
         run_command(cluster_build(&["packages"])).or_else(|error| missing_is_fatal(&asked, error))?;
         left_out = missing_for_nodes(&cluster)?;
         if let Some(missing) = &left_out {
@@ -53,6 +54,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
     let selection = Selection {
         node: doctor::has_node(),
+        given_cluster,
         tiers,
         filter: arguments.filter.clone(),
     };
@@ -88,13 +90,17 @@ struct Selection {
     tiers: BTreeSet<Tier>,
     /// Also those whose name says that they use the Node client.
     node: bool,
+    /// Tier 4 runs on the cluster of `LLMD_E2E_KUBECONFIG`: not those about nodes that we make.
+    given_cluster: bool,
     /// A part of the names.
     filter: Option<String>,
 }
 
 impl Selection {
-    fn wants(&self, tier: Tier, name: &str) -> bool {
+    fn wants(&self, package: &str, tier: Tier, name: &str) -> bool {
+        let about_nodes = tier == Tier::Node && package == "llmd-e2e-cluster";
         self.tiers.contains(&tier)
+            && !(self.given_cluster && about_nodes)
             && (self.node || !name.contains("node_client"))
             && self.filter.as_ref().is_none_or(|filter| name.contains(filter))
     }
@@ -172,15 +178,30 @@ mod tests {
         let mut selection = Selection {
             tiers: [Tier::Processes].into(),
             node: false,
+            given_cluster: false,
             filter: None,
         };
-        assert!(selection.wants(Tier::Processes, "sim::the_python_client_parses"));
-        assert!(!selection.wants(Tier::Processes, "sim::the_node_client_parses"));
-        assert!(!selection.wants(Tier::Crates, "sim::x"));
+        assert!(selection.wants("llmd-e2e", Tier::Processes, "sim::the_python_client_parses"));
+        assert!(!selection.wants("llmd-e2e", Tier::Processes, "sim::the_node_client_parses"));
+        assert!(!selection.wants("llmd-e2e", Tier::Crates, "sim::x"));
         selection.node = true;
         selection.filter = Some("parses".to_owned());
-        assert!(selection.wants(Tier::Processes, "sim::the_node_client_parses"));
-        assert!(!selection.wants(Tier::Processes, "sim::x"));
+        assert!(selection.wants("llmd-e2e", Tier::Processes, "sim::the_node_client_parses"));
+        assert!(!selection.wants("llmd-e2e", Tier::Processes, "sim::x"));
+    }
+
+    #[test]
+    fn a_given_cluster_is_for_journeys_and_not_for_tests_of_our_nodes() {
+        let mut selection = Selection {
+            tiers: [Tier::Node].into(),
+            node: true,
+            given_cluster: false,
+            filter: None,
+        };
+        assert!(selection.wants("llmd-e2e-cluster", Tier::Node, "node::pods::x"));
+        selection.given_cluster = true;
+        assert!(!selection.wants("llmd-e2e-cluster", Tier::Node, "node::pods::x"));
+        assert!(selection.wants("llmd-e2e", Tier::Node, "node::operator::x"));
     }
 
     #[test]

@@ -86,7 +86,7 @@ impl Builder {
         if self.tier == Tier::Node
             && let Some(kubeconfig) = std::env::var_os("LLMD_E2E_KUBECONFIG")
         {
-            return existing(kube, kubeconfig.into());
+            return existing(kube, kubeconfig.into(), &self.foreign).await;
         }
         let folders = self
             .foreign
@@ -271,10 +271,18 @@ impl Starting {
     }
 }
 
+/// The API group by which a cluster is seen to serve definitions of `crds.txt`.
+const FOREIGN_GROUPS: [(&str, &str); 4] = [
+    ("gateway", "gateway.networking.k8s.io"),
+    ("gaie", "inference.networking.k8s.io"),
+    ("lws", "leaderworkerset.x-k8s.io"),
+    ("keda", "keda.sh"),
+];
+
 /// A cluster that somebody else runs; we only get a folder for helm's files.
-fn existing(kube: PathBuf, kubeconfig: PathBuf) -> anyhow::Result<Cluster> {
+async fn existing(kube: PathBuf, kubeconfig: PathBuf, foreign: &[&str]) -> anyhow::Result<Cluster> {
     let starting = Starting::new(kube, None)?;
-    Ok(Cluster::new(Inner {
+    let cluster = Cluster::new(Inner {
         kube: starting.kube,
         tier: Tier::Node,
         kubeconfig,
@@ -283,7 +291,21 @@ fn existing(kube: PathBuf, kubeconfig: PathBuf) -> anyhow::Result<Cluster> {
         images: tokio::sync::Mutex::default(),
         components: starting.components,
         dir: starting.dir,
-    }))
+    });
+    let served = cluster.client().await?.list_api_groups().await?;
+    let missing: Vec<&str> = FOREIGN_GROUPS
+        .into_iter()
+        .filter(|(name, group)| foreign.contains(name) && served.groups.iter().all(|one| one.name != *group))
+        .map(|(_, group)| group)
+        .collect();
+    if !missing.is_empty() {
+        bail!(
+            "the cluster of LLMD_E2E_KUBECONFIG does not serve {}: install their definitions, or leave out the tests \
+             with foreign kinds",
+            missing.join(", ")
+        );
+    }
+    Ok(cluster)
 }
 
 /// Starts a cluster from nothing, gives it the foreign definitions and saves it.

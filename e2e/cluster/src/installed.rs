@@ -43,22 +43,35 @@ fn binary() -> anyhow::Result<PathBuf> {
     built.context("no llmd binary: run `cargo build -p llmd` or `cargo xtask test`")
 }
 
+fn variable(name: &str) -> anyhow::Result<String> {
+    std::env::var(name).with_context(|| {
+        format!("{name} is not set: where the cluster of LLMD_E2E_KUBECONFIG finds our images")
+    })
+}
+
 impl Cluster {
     /// Packs the `llmd` binary under test into images on every real node. On a foreign cluster the images are those of
     /// `LLMD_E2E_IMAGE_REPOSITORY` and `LLMD_E2E_IMAGE_TAG`.
     pub async fn install_llmd(&self) -> anyhow::Result<Images> {
         if self.is_foreign() {
-            let variable = |name: &str| {
-                std::env::var(name).with_context(|| {
-                    format!("{name} is not set: where the cluster of LLMD_E2E_KUBECONFIG finds our images")
-                })
-            };
             return Ok(Images {
                 repository: variable("LLMD_E2E_IMAGE_REPOSITORY")?,
                 tag: variable("LLMD_E2E_IMAGE_TAG")?,
             });
         }
         self.install_llmd_as(&binary()?, "e2e").await
+    }
+
+    /// The same binary under another tag, for an image that changes. On a foreign cluster the tag is that of
+    /// `LLMD_E2E_IMAGE_NEXT_TAG`.
+    pub async fn install_llmd_again(&self) -> anyhow::Result<Images> {
+        if self.is_foreign() {
+            return Ok(Images {
+                repository: variable("LLMD_E2E_IMAGE_REPOSITORY")?,
+                tag: variable("LLMD_E2E_IMAGE_NEXT_TAG")?,
+            });
+        }
+        self.install_llmd_as(&binary()?, "next").await
     }
 
     /// The same for any binary and tag, as for an upgrade from one to the other. A tag is packed once.
@@ -129,43 +142,23 @@ impl Cluster {
 
 impl Namespace {
     /// A local address that leads to a TCP port of a Service whose pods wait for the client to speak first, as HTTP
-    /// servers do. Waits until the first of them is behind it. Connections are spread over its pods, but on a foreign
-    /// cluster they all go to one of them, chosen now.
+    /// servers do. Connections are spread over its pods. Waits until the first of them is behind it.
     pub async fn service(&self, name: &str, port: u16) -> anyhow::Result<SocketAddr> {
-        if self.cluster().is_foreign() {
-            return self.port_forward(name, port).await;
-        }
         let services: Api<Service> = Api::default_namespaced(self.client().await?);
         let address = services.get(name).await?.spec.and_then(|spec| spec.cluster_ip);
         let address = address.with_context(|| format!("the Service {name} has no address"))?;
         let address: IpAddr = address
             .parse()
             .with_context(|| format!("the Service {name} is headless"))?;
-        let address = self.cluster().forward(address, port)?;
+        let address = if self.cluster().is_foreign() {
+            self.gate(SocketAddr::new(address, port)).await?
+        } else {
+            self.cluster().forward(address, port)?
+        };
         poll_until(&format!("pods behind the Service {name}"), || {
             relay::leads_somewhere(address)
         })
         .await?;
         Ok(address)
-    }
-
-    /// `kubectl port-forward`, which listens on a free port and says which.
-    async fn port_forward(&self, service: &str, port: u16) -> anyhow::Result<SocketAddr> {
-        let components = &self.cluster().inner.components;
-        let name = format!("port-forward-{}-{service}-{port}", self.name());
-        let mut command = self.command().into_std();
-        command.args(["port-forward", &format!("service/{service}"), &format!(":{port}")]);
-        components.start_once(&name, command)?;
-        let log = components.log_file(&name);
-        poll_until(&name, || async {
-            if let Err(ended) = components.check(&name) {
-                components.print_logs();
-                return Some(Err(ended));
-            }
-            let said = std::fs::read_to_string(&log).ok()?;
-            let (_, rest) = said.split_once("Forwarding from ")?;
-            rest.split_once(' ')?.0.parse().ok().map(Ok)
-        })
-        .await?
     }
 }

@@ -24,6 +24,7 @@ mod control_plane;
 mod definitions;
 mod dns;
 mod fake_nodes;
+mod gate;
 mod golden;
 mod http_probe;
 pub mod image;

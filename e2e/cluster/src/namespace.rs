@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1 as core;
 use kube::api::PostParams;
 use kube::{Api, Client};
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
 use crate::builder::Tier;
 use crate::cluster::Cluster;
@@ -18,6 +19,8 @@ use crate::tool;
 pub struct Namespace {
     cluster: Cluster,
     name: String,
+    /// For pods of ours that its tests must not see.
+    beside: OnceCell<Box<Self>>,
 }
 
 impl Namespace {
@@ -40,7 +43,14 @@ impl Namespace {
         Ok(Self {
             cluster: cluster.clone(),
             name,
+            beside: OnceCell::new(),
         })
+    }
+
+    /// A second namespace that ends with this one.
+    pub(crate) async fn beside(&self) -> anyhow::Result<&Self> {
+        let create = async || Box::pin(Self::create(&self.cluster)).await.map(Box::new);
+        self.beside.get_or_try_init(create).await.map(Box::as_ref)
     }
 
     /// Its name.

@@ -105,7 +105,7 @@ impl Binary {
         let wanted: Vec<&str> = names
             .iter()
             .copied()
-            .filter(|name| selection.wants(Tier::of(&self.package, self.clusters, name), name))
+            .filter(|name| selection.wants(&self.package, Tier::of(&self.package, self.clusters, name), name))
             .collect();
         if wanted.is_empty() {
             return Ok(None);

@@ -3,11 +3,10 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use llmd_e2e::process::llmd_bin;
 use llmd_e2e::tools;
 use llmd_e2e_cluster::image::ENVOY;
 use llmd_e2e_cluster::{Cluster, DEADLINE, Namespace, Shared, poll_until, poll_within};
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 use super::support::{Load, PYTHON};
 
@@ -41,8 +40,19 @@ impl Operated {
     }
 }
 
+/// What to hold while a release is installed or a node drained on a cluster that is given: all tests share both.
+async fn alone(cluster: &Cluster) -> Option<MutexGuard<'static, ()>> {
+    static ALONE: Mutex<()> = Mutex::const_new(());
+    if cluster.is_foreign() {
+        Some(ALONE.lock().await)
+    } else {
+        None
+    }
+}
+
 /// Installs the chart with further values for helm.
 pub(super) async fn install(cluster: &Cluster, further: &[&str]) -> anyhow::Result<()> {
+    let _alone = alone(cluster).await;
     let images = cluster.install_llmd().await?;
     cluster.install_envoy(ENVOY).await?;
     let chart = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("charts/llmd");
@@ -217,7 +227,7 @@ async fn changes_fail_no_request(operated: &'static Operated, name: &'static str
     journey.kubectl(&["delete", "pod", &router]).await;
 
     let cluster = journey.namespace.cluster();
-    let next = cluster.install_llmd_as(&llmd_bin(), "next").await.unwrap();
+    let next = cluster.install_llmd_again().await.unwrap();
     let image = format!("{}/llmd:{}", next.repository, next.tag);
     let engine = format!("image: '{image}'");
     journey.apply("", &engine).await;
@@ -229,6 +239,7 @@ async fn changes_fail_no_request(operated: &'static Operated, name: &'static str
     journey.apply("v: '3'", &engine).await;
     journey.rolled("epp", "epp", |text| text.contains("--v=3")).await;
 
+    let alone = alone(cluster).await;
     let router = journey.pods("epp").await.pop().unwrap();
     let node = ["get", "pod", &router, "-o", "jsonpath={.spec.nodeName}"];
     let node = journey.kubectl(&node).await;
@@ -243,6 +254,7 @@ async fn changes_fail_no_request(operated: &'static Operated, name: &'static str
     ];
     journey.kubectl(&drain).await;
     journey.kubectl(&["uncordon", &node]).await;
+    drop(alone);
     let sent = load.sent();
     poll_until("traffic after the drain", || async {
         (load.sent() > sent + 50).then_some(())

@@ -140,6 +140,8 @@ pub(crate) async fn hold(up: &Up) -> anyhow::Result<()> {
     if nodes == Nodes::Real {
         let images = cluster.install_llmd_as(&up.binary, "dev").await?;
         println!("image on every node: {}", images.reference("llmd"));
+        let next = cluster.install_llmd_as(&up.binary, "next").await?;
+        println!("the same, to change to: {}", next.reference("llmd"));
         match cluster.install_envoy(image::ENVOY).await {
             Ok(()) => println!("image on every node: {}", image::ENVOY),
             Err(error) => println!("no Envoy on the nodes: {error:#}"),
