@@ -30,10 +30,11 @@ pub struct Site {
 pub async fn cluster() -> (&'static Cluster, &'static str) {
     let cluster = CLUSTER.get().await.unwrap();
     let prepare = || async {
-        operator::install(cluster, &["--set", "logLevel=4"]).await?;
+        // before the operator comes: the loss of its leader is another test's affair
         cluster
             .kubectl(["taint", "node", "n3", "to-be-lost=:NoSchedule"])
             .await?;
+        operator::install(cluster, &["--set", "logLevel=4"]).await?;
         cluster.install_script("vllm", include_str!("vllm.sh")).await
     };
     (cluster, IMAGE.get_or_try_init(prepare).await.unwrap())
