@@ -1,11 +1,16 @@
 //! Kubernetes events: on a change, never per reconcile.
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 
 /// Longest note that the API takes, in bytes.
 const LONGEST_NOTE: usize = 1024;
+
+/// How long a reconcile waits for an event.
+const DEADLINE: Duration = Duration::from_secs(2);
 
 /// Publishes events in the operator's name.
 #[derive(Clone)]
@@ -42,9 +47,12 @@ impl Events {
             action: action.to_owned(),
             secondary: None,
         };
-        // An event is news, not state: a lost one is not worth a failed reconcile.
-        if let Err(error) = self.0.publish(&event, on).await {
-            tracing::debug!(%error, reason, "event not published");
+        // An event is news, not state: a lost one is not worth a failed reconcile, nor one that waits for the client's
+        // repetitions against a busy API server.
+        match tokio::time::timeout(DEADLINE, self.0.publish(&event, on)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, reason, "event not published"),
+            Err(_) => tracing::debug!(reason, "event not published in time"),
         }
     }
 }
