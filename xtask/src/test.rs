@@ -90,7 +90,7 @@ struct Selection {
     tiers: BTreeSet<Tier>,
     /// Also those whose name says that they use the Node client.
     node: bool,
-    /// Tier 4 runs on the cluster of `LLMD_E2E_KUBECONFIG`: not those about nodes that we make.
+    /// Tier 4 runs on the cluster of `LLMD_E2E_KUBECONFIG`: without the tests that need nodes of our own.
     given_cluster: bool,
     /// A part of the names.
     filter: Option<String>,
@@ -98,12 +98,16 @@ struct Selection {
 
 impl Selection {
     fn wants(&self, package: &str, tier: Tier, name: &str) -> bool {
-        let about_nodes = tier == Tier::Node && package == "llmd-e2e-cluster";
         self.tiers.contains(&tier)
-            && !(self.given_cluster && about_nodes)
+            && !(self.given_cluster && tier == Tier::Node && needs_own_nodes(package, name))
             && (self.node || !name.contains("node_client"))
             && self.filter.as_ref().is_none_or(|filter| name.contains(filter))
     }
+}
+
+/// Whether a test of tier 4 is about nodes that we make, or puts images and faults on them.
+fn needs_own_nodes(package: &str, name: &str) -> bool {
+    package == "llmd-e2e-cluster" || name.starts_with("node::faults::")
 }
 
 /// `e2e/cluster/build.sh` with parts.
@@ -201,6 +205,7 @@ mod tests {
         assert!(selection.wants("llmd-e2e-cluster", Tier::Node, "node::pods::x"));
         selection.given_cluster = true;
         assert!(!selection.wants("llmd-e2e-cluster", Tier::Node, "node::pods::x"));
+        assert!(!selection.wants("llmd-e2e", Tier::Node, "node::faults::x"));
         assert!(selection.wants("llmd-e2e", Tier::Node, "node::operator::x"));
     }
 
