@@ -48,7 +48,11 @@ pub enum RouterMode {
 /// The Endpoint Picker.
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[x_kube(cel, validation = Rule::new("!has(self.flags) || self.flags.all(k, !(k in ['pool-name', 'pool-namespace', 'pool-group', 'endpoint-selector', 'endpoint-target-ports', 'config-file', 'config-text', 'grpc-port', 'grpc-health-port', 'metrics-port', 'proxy-port', 'proxy-bind-address', 'proxy-api-key-file', 'drain-envoy-admin-port', 'kubeconfig', 'ha-enable-leader-election']))").message("flags: this flag is set by the operator").field_path(".flags").reason(Reason::FieldValueForbidden))]
+#[x_kube(
+    cel,
+    validation = Rule::new("!has(self.flags) || self.flags.all(k, !(k in ['pool-name', 'pool-namespace', 'pool-group', 'endpoint-selector', 'endpoint-target-ports', 'config-file', 'config-text', 'grpc-port', 'grpc-health-port', 'metrics-port', 'proxy-port', 'proxy-bind-address', 'proxy-api-key-file', 'drain-envoy-admin-port', 'kubeconfig', 'ha-enable-leader-election']))").message("flags: this flag is set by the operator").field_path(".flags").reason(Reason::FieldValueForbidden),
+    validation = Rule::new("!has(self.flags) || self.flags.all(k, k.matches('^[A-Za-z0-9][A-Za-z0-9_-]*$'))").message("flags: write the flag without its leading dashes, and its value after the colon").field_path(".flags").reason(Reason::FieldValueInvalid)
+)]
 pub struct Epp {
     /// Container image in place of the operator's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -6,9 +6,10 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Where pods may run.
+/// Where pods may run. Classes of the system evict what the cluster itself runs on, so none is taken.
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(cel, validation = Rule::new("!has(self.priorityClassName) || !self.priorityClassName.startsWith('system-')").message("priorityClassName: classes of the system are for what the cluster itself needs; name another PriorityClass").field_path(".priorityClassName").reason(Reason::FieldValueForbidden))]
 pub struct Scheduling {
     /// Labels a node must have.
     #[serde(default, skip_serializing_if = "Option::is_none")]

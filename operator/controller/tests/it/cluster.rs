@@ -5,5 +5,7 @@ mod gateway;
 mod leader;
 mod lifecycle;
 mod outage;
+mod privilege;
 mod rig;
+mod schema;
 mod usage;
