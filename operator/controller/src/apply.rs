@@ -156,7 +156,8 @@ async fn one(
     } else {
         parameters
     };
-    match api.patch(name, &parameters, &Patch::Apply(value)).await {
+    // Only the metadata comes back: the rest is what was sent, and a thousand resources answer at a start.
+    match api.patch_metadata(name, &parameters, &Patch::Apply(value)).await {
         Ok(object) => {
             let before = live.as_ref().and_then(|live| live.resource_version.clone());
             // The first apply after a start finds most objects as they should be.

@@ -40,6 +40,8 @@ use crate::usage;
 const USAGE: u8 = 2;
 /// Reconciles at a time.
 const CONCURRENCY: u16 = 16;
+/// The API server is the slower side; each thread has a heap of its own.
+const THREADS: usize = 2;
 /// Events of one resource within this time make one reconcile.
 const DEBOUNCE: Duration = Duration::from_millis(20);
 /// How often the served kinds are asked for.
@@ -101,7 +103,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn start(options: &Options) -> Result<(), RunError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         logging::init(options.logging, None);
         let shutdown = signals::shutdown_token()?;

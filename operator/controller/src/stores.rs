@@ -29,6 +29,9 @@ pub(crate) const DEPLOYMENT_LABEL: &str = "llmd.dev/deployment";
 /// Label that names the pool a pod belongs to.
 pub(crate) const POOL_LABEL: &str = "llmd.dev/pool";
 
+/// Objects of one answer when a watch begins: whole objects arrive, and a fraction of each is kept.
+const PAGE: u32 = 50;
+
 /// Names of resources to reconcile: namespace and name.
 pub(crate) type Triggers = stream::BoxStream<'static, (String, String)>;
 
@@ -208,8 +211,8 @@ pub(crate) fn resources(
 ) {
     let writer = reflector::store::Writer::new(resource.clone());
     let store = writer.as_reader();
-    let stream =
-        watcher(api, watcher::Config::default()).modify(|object| object.metadata.managed_fields = None);
+    let stream = watcher(api, watcher::Config::default().page_size(PAGE))
+        .modify(|object| object.metadata.managed_fields = None);
     let of = resource.clone();
     let mut marks: HashMap<ObjectRef<DynamicObject>, String> = HashMap::new();
     let written = stream.default_backoff().reflect(writer).filter_map(move |event| {
