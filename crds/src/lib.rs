@@ -55,7 +55,7 @@ pub use inference_objective::{
 pub use inference_pool::{
     EndpointPickerRef, InferencePool, InferencePoolSpec, PickerPort, PoolSelector, TargetPort,
 };
-pub use model::{Model, SecretKeyRef};
+pub use model::{Model, ModelStorage, SecretKeyRef};
 pub use pool::{Accelerator, Parallelism, Pool, Resources, Vendor};
 pub use router::{Epp, EppConfig, FailureMode, Proxy, ProxyType, Router, RouterMode};
 pub use rules::broken_rules;

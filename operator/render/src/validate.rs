@@ -240,6 +240,10 @@ impl Resolver<'_> {
             source,
             token,
             trust_remote_code: model.trust_remote_code.unwrap_or(false),
+            downloads: model
+                .storage
+                .as_ref()
+                .map(|storage| (storage.claim_name.clone(), storage.read_only.unwrap_or(false))),
         }
     }
 

@@ -67,6 +67,8 @@ pub struct ValidatedModel {
     pub token: Option<(String, String)>,
     /// Let the engine run the model's own code.
     pub trust_remote_code: bool,
+    /// Claim that keeps downloads, and whether it is only read.
+    pub downloads: Option<(String, bool)>,
 }
 
 impl ValidatedModel {

@@ -3,13 +3,14 @@
 mod command;
 mod egress;
 mod env;
+mod storage;
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::{
-    Container, EnvVar, EnvVarSource, Lifecycle, LifecycleHandler, PersistentVolumeClaimVolumeSource, PodSpec,
-    PodTemplateSpec, SecretKeySelector, ServiceAccount, SleepAction, Toleration, Volume, VolumeMount,
+    Container, EnvVar, EnvVarSource, Lifecycle, LifecycleHandler, PodSpec, PodTemplateSpec,
+    SecretKeySelector, ServiceAccount, SleepAction, Toleration, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use llmd_crds::{EngineType, Vendor};
@@ -23,10 +24,8 @@ use super::pod::{
 };
 use crate::names;
 use crate::options::RenderOptions;
-use crate::validated::{ModelSource, ValidatedDeployment, ValidatedPool};
+use crate::validated::{ValidatedDeployment, ValidatedPool};
 
-/// Where a claim is mounted.
-const MODEL_DIRECTORY: &str = "/model-cache";
 /// Pause before SIGTERM, so that routers stop sending first (guides: `preStop` of 15 s).
 const PRE_STOP_SECONDS: i64 = 15;
 /// Time between the end of the drain and SIGKILL (guides: grace ≥ preStop + timeout + 15).
@@ -174,7 +173,7 @@ fn container(
         .image
         .clone()
         .unwrap_or_else(|| images::engine(deployment, pool, options));
-    let (command, args) = command::line(deployment, pool, MODEL_DIRECTORY);
+    let (command, args) = command::line(deployment, pool, storage::DIRECTORY);
     let simulated = engine.kind == EngineType::Simulator;
     let live = Timing {
         initial: 0,
@@ -244,9 +243,7 @@ fn environment(
         // directory is `/`, as container runtimes have it, which is where the caches are mounted.
         variables.extend([pod::env("USER", "llm-d"), pod::env("DO_NOT_TRACK", "1")]);
         variables.extend(egress::variables(&options.egress));
-        if let ModelSource::Claim { .. } = deployment.model.source {
-            variables.push(pod::env("HF_HUB_OFFLINE", "1"));
-        }
+        variables.extend(storage::variables(&deployment.model));
         if let Some((name, key)) = &deployment.model.token {
             let selector = SecretKeySelector {
                 name: name.clone(),
@@ -293,17 +290,9 @@ fn volumes(
             volumes.push(volume);
             mounts.push(mount);
         }
-        if let ModelSource::Claim { claim, .. } = &deployment.model.source {
-            let source = PersistentVolumeClaimVolumeSource {
-                claim_name: claim.clone(),
-                read_only: Some(true),
-            };
-            volumes.push(Volume {
-                name: "model".to_owned(),
-                persistent_volume_claim: Some(source),
-                ..Volume::default()
-            });
-            mounts.push(mount("model", MODEL_DIRECTORY, true));
+        if let Some((volume, mount)) = storage::volume(&deployment.model) {
+            volumes.push(volume);
+            mounts.push(mount);
         }
     }
     (volumes, mounts)

@@ -79,6 +79,16 @@ const FLIPS: &[Flip] = &[
         "{model: {uri: 'hf://a/b', tokenSecretRef: {name: s}}}",
     ),
     flip(
+        "model.storage.claimName",
+        "{model: {uri: 'hf://a/b', storage: {claimName: one}}}",
+        "{model: {uri: 'hf://a/b', storage: {claimName: two}}}",
+    ),
+    flip(
+        "model.storage.readOnly",
+        "{model: {uri: 'hf://a/b', storage: {claimName: one}}}",
+        "{model: {uri: 'hf://a/b', storage: {claimName: one, readOnly: true}}}",
+    ),
+    flip(
         "model.tokenSecretRef.key",
         "{model: {uri: 'hf://a/b', tokenSecretRef: {name: s}}}",
         "{model: {uri: 'hf://a/b', tokenSecretRef: {name: s, key: k}}}",

@@ -10,4 +10,5 @@ mod installation;
 mod mistakes;
 mod properties;
 mod releases;
+mod storage;
 mod support;

@@ -24,7 +24,9 @@ const ABSENT: &[&str] = &[
     "/scheduling/nodeName",
     "/scheduling/runtimeClassName",
     "/scheduling/schedulerName",
-    "/model/storage",
+    "/model/storage/hostPath",
+    "/model/storage/namespace",
+    "/model/storage/subPath",
     "/model/tokenSecretRef/namespace",
     "/engine/command",
     "/engine/volumes",
@@ -67,6 +69,7 @@ const FREE: &[&str] = &[
     "/model/aliases/0",
     "/model/uri",
     "/model/revision",
+    "/model/storage/claimName",
     "/model/tokenSecretRef/name",
     "/model/tokenSecretRef/key",
     "/engine/image",
@@ -161,6 +164,7 @@ async fn fields_that_would_give_privilege_are_not_stored() {
     for pointer in ABSENT {
         let mut spec = base();
         spec["model"]["tokenSecretRef"] = json!({"name": "s"});
+        spec["model"]["storage"] = json!({"claimName": "c"});
         if pointer.contains("secretKeyRef") {
             spec["engine"] =
                 json!({"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]});

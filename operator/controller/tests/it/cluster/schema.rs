@@ -110,7 +110,7 @@ const RESOURCES: &str = "{requests: {cpu: 1}, limits: {memory: 1Gi}}";
 fn everything() -> [Value; 2] {
     let common = format!(
         "pathVersion: v1, replicas: 2, stopped: true,
-        model: {{uri: 'hf://a/b', name: n, aliases: [m], revision: main, tokenSecretRef: {{name: s, key: k}}, trustRemoteCode: true}},
+        model: {{uri: 'hf://a/b', name: n, aliases: [m], revision: main, tokenSecretRef: {{name: s, key: k}}, trustRemoteCode: true, storage: {{claimName: c, readOnly: true}}}},
         engine: {ENGINE}, scheduling: {SCHEDULING}, security: {{imagePullSecrets: [s]}},
         pools: [{{name: p, replicas: 3, parallelism: {{tensor: 2}}, accelerator: {{vendor: Nvidia, count: 2, profile: h100}},
                  resources: {RESOURCES}, engine: {ENGINE}, scheduling: {SCHEDULING}}}],
