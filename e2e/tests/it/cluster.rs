@@ -3,4 +3,5 @@
 mod chart;
 mod gitops;
 mod kills;
+mod upgrade;
 mod verbs;
