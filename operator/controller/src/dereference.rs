@@ -11,10 +11,13 @@ use llmd_crds::{AcceleratorProfile, WellLitPath};
 use llmd_render::{Document, decode_value};
 use serde_json::Value;
 
+use crate::gate::Gate;
+
 /// The cluster's WellLitPaths and AcceleratorProfiles.
 pub(crate) struct References {
     pub(crate) paths: Store<DynamicObject>,
     pub(crate) accelerators: Store<DynamicObject>,
+    ready: Gate,
 }
 
 impl References {
@@ -22,11 +25,20 @@ impl References {
     pub(crate) fn watch(client: &Client) -> (Self, impl Stream<Item = ()> + Send + 'static) {
         let (paths, path_changes) = watched(client, &ApiResource::erase::<WellLitPath>(&()));
         let (accelerators, profile_changes) = watched(client, &ApiResource::erase::<AcceleratorProfile>(&()));
-        let references = Self { paths, accelerators };
+        let references = Self {
+            paths,
+            accelerators,
+            ready: Gate::default(),
+        };
         (
             references,
             futures_util::stream::select(path_changes, profile_changes),
         )
+    }
+
+    /// Waits until the paths have been read once.
+    pub(crate) async fn wait_until_ready(&self) -> Result<(), reflector::store::WriterDropped> {
+        self.ready.pass(self.paths.wait_until_ready()).await
     }
 
     /// Those that can be read; an unreadable one is reported in its own status.

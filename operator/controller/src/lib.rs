@@ -21,6 +21,7 @@ mod engine_logs;
 mod error;
 mod events;
 mod flags;
+mod gate;
 mod metrics;
 pub mod observe;
 mod pin;

@@ -127,7 +127,7 @@ async fn look(
         }
     };
     pin(&mut deployment, old);
-    let _ = tokio::time::timeout(REFERENCES, context.references.paths.wait_until_ready()).await;
+    let _ = tokio::time::timeout(REFERENCES, context.references.wait_until_ready()).await;
     let inputs = Inputs {
         deployment: &deployment,
         paths: &context.references.paths(),

@@ -19,6 +19,7 @@ use kube::{Client, Resource};
 use llmd_crds::{HTTPRoute, InferencePool};
 
 use crate::capabilities::Capabilities;
+use crate::gate::Gate;
 use crate::scope::Scope;
 
 use owned::{Index, Owned};
@@ -43,6 +44,7 @@ pub(crate) struct Stores {
     routed: BTreeMap<String, (ApiResource, Owned<DynamicObject>)>,
     /// Kinds of which only the metadata is watched, by `apiVersion/kind`.
     metadata: BTreeMap<String, (ApiResource, Owned<PartialObjectMeta<DynamicObject>>)>,
+    ready: Gate,
 }
 
 fn kind(group: &str, version: &str, kind: &str) -> ApiResource {
@@ -101,6 +103,7 @@ impl Stores {
     pub(crate) fn watch(client: &Client, scope: &Scope, served: Capabilities) -> (Self, Triggers) {
         let mut triggers: Vec<Triggers> = Vec::new();
         let stores = Self {
+            ready: Gate::default(),
             deployments: watched(scope.api(client), &(), reduce::deployment, &mut triggers),
             pods: watched(scope.api(client), &(), reduce::pod, &mut triggers),
             routed: routed_kinds(served)
@@ -126,6 +129,10 @@ impl Stores {
 
     /// Waits until every store has been filled once.
     pub(crate) async fn wait_until_ready(&self) -> Result<(), reflector::store::WriterDropped> {
+        self.ready.pass(self.all_ready()).await
+    }
+
+    async fn all_ready(&self) -> Result<(), reflector::store::WriterDropped> {
         self.deployments.store.wait_until_ready().await?;
         self.pods.store.wait_until_ready().await?;
         for (_, owned) in self.routed.values() {
