@@ -15,6 +15,9 @@ pub(crate) enum ReconcileError {
         /// The answer.
         source: Box<kube::Error>,
     },
+    /// One look took too long.
+    #[error("the API server did not answer in time")]
+    Deadline,
 }
 
 impl ReconcileError {
@@ -34,7 +37,9 @@ impl ReconcileError {
 
     /// Label of the error metric.
     pub(crate) fn reason(&self) -> &'static str {
-        let Self::Api { source, .. } = self;
+        let Self::Api { source, .. } = self else {
+            return "unreachable";
+        };
         match &**source {
             kube::Error::Api(status) if status.is_forbidden() => "forbidden",
             kube::Error::Api(status) if status.is_conflict() => "conflict",

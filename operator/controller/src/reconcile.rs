@@ -35,14 +35,22 @@ pub(crate) const CONTROLLER: &str = "llmdeployment";
 const RESYNC: Duration = Duration::from_secs(600);
 /// The caches are not filled yet, or for the last time.
 const NO_CACHE: Duration = Duration::from_secs(60);
+/// How long one look may take, its turn to write included: an API server that never answers must not hold a place
+/// for ever.
+const DEADLINE: Duration = Duration::from_secs(120);
 /// How long caches of paths and profiles may take; without them the compiled-in paths serve.
 const REFERENCES: Duration = Duration::from_secs(10);
 
-/// Reconciles one resource.
+/// Reconciles one resource, within [`DEADLINE`].
 pub(crate) async fn reconcile(
     object: Arc<DynamicObject>,
     context: Arc<Context>,
 ) -> Result<Action, ReconcileError> {
+    let work = tokio::time::timeout(DEADLINE, look_and_tell(object, context));
+    work.await.unwrap_or(Err(ReconcileError::Deadline))
+}
+
+async fn look_and_tell(object: Arc<DynamicObject>, context: Arc<Context>) -> Result<Action, ReconcileError> {
     let started = Instant::now();
     if object.metadata.deletion_timestamp.is_some() {
         // Everything is owned by the resource: the garbage collector takes it away.

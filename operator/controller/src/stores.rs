@@ -2,8 +2,9 @@
 
 mod owned;
 mod reduce;
+mod visible;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt, stream};
@@ -12,8 +13,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::core::PartialObjectMeta;
-use kube::runtime::reflector::{self, ObjectRef, Store};
-use kube::runtime::watcher::Event;
+use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Resource};
 use llmd_crds::{HTTPRoute, InferencePool};
@@ -24,6 +24,7 @@ use crate::scope::Scope;
 
 use owned::{Index, Owned};
 pub(crate) use reduce::live_mark;
+use visible::{Seen, visible};
 
 /// Label that names the `LLMDeployment` an object or pod belongs to.
 pub(crate) const DEPLOYMENT_LABEL: &str = "llmd.dev/deployment";
@@ -88,13 +89,17 @@ where
     let writer = reflector::store::Writer::new(kind.clone());
     let store = writer.as_reader();
     let index = Index::default();
-    let seen = index.clone();
-    let ours = watcher::Config::default().labels(DEPLOYMENT_LABEL);
+    let (seen, names) = (index.clone(), index.clone());
+    let ours = watcher::Config::default()
+        .labels(DEPLOYMENT_LABEL)
+        .page_size(PAGE);
     let stream = watcher(api, ours).modify(move |object| {
         reduce(object);
         seen.see(object);
     });
-    triggers.push(owners(stream.default_backoff().reflect(writer).touched_objects()));
+    let version = |object: &K| object.meta().resource_version.clone().unwrap_or_default();
+    let changes = visible(stream.default_backoff().reflect(writer), version);
+    triggers.push(owners(changes, names));
     Owned::new(store, kind.clone(), index)
 }
 
@@ -191,18 +196,21 @@ fn key(api_version: &str, kind: &str) -> String {
 }
 
 fn owners<K: Resource + Send + 'static>(
-    objects: impl Stream<Item = Result<K, watcher::Error>> + Send + 'static,
+    changes: impl Stream<Item = Result<Seen<K>, watcher::Error>> + Send + 'static,
+    names: Index,
 ) -> Triggers {
-    objects
-        .filter_map(|object| async move {
-            match object {
-                Ok(object) => owner_of(&object),
+    changes
+        .filter_map(move |change| {
+            let owner = match change {
+                Ok(Seen::There(object) | Seen::Gone(Some(object), _)) => owner_of(&object),
+                Ok(Seen::Gone(None, (namespace, name))) => names.owner_of(&namespace, &name),
                 Err(error) => {
                     // The watch goes on by itself, with back-off.
                     tracing::warn!(%error, "a watch broke off");
                     None
                 }
-            }
+            };
+            std::future::ready(owner)
         })
         .boxed()
 }
@@ -220,29 +228,16 @@ pub(crate) fn resources(
     let store = writer.as_reader();
     let stream = watcher(api, watcher::Config::default().page_size(PAGE))
         .modify(|object| object.metadata.managed_fields = None);
+    let mark = |object: &DynamicObject| {
+        let leaving = object.metadata.deletion_timestamp.is_some();
+        format!("{} {leaving}", live_mark(&object.metadata))
+    };
     let of = resource.clone();
-    let mut marks: HashMap<ObjectRef<DynamicObject>, String> = HashMap::new();
-    let written = stream.default_backoff().reflect(writer).filter_map(move |event| {
-        let object = match event {
-            Ok(Event::Apply(object) | Event::InitApply(object)) => {
-                let reference = ObjectRef::from_obj_with(&object, of.clone());
-                let mark = format!(
-                    "{} {:?}",
-                    live_mark(&object.metadata),
-                    object.metadata.deletion_timestamp
-                );
-                let is_new = marks.get(&reference) != Some(&mark);
-                marks.insert(reference, mark);
-                is_new.then_some(Ok(object))
-            }
-            Ok(Event::Delete(object)) => {
-                marks.remove(&ObjectRef::from_obj_with(&object, of.clone()));
-                Some(Ok(object))
-            }
-            Ok(Event::Init | Event::InitDone) => None,
-            Err(error) => Some(Err(error)),
-        };
-        std::future::ready(object)
+    let written = visible(stream.default_backoff().reflect(writer), mark).map(move |change| {
+        Ok(match change? {
+            Seen::There(object) | Seen::Gone(Some(object), _) => object,
+            Seen::Gone(None, (namespace, name)) => DynamicObject::new(&name, &of).within(&namespace),
+        })
     });
     (store, written)
 }

@@ -34,6 +34,15 @@ impl Index {
         }
     }
 
+    /// Whose an object was when it was seen.
+    pub(super) fn owner_of(&self, namespace: &str, name: &str) -> Option<(String, String)> {
+        let all = self.names();
+        let mut owners = all
+            .iter()
+            .filter(|((of, _), names)| of == namespace && names.contains(name));
+        owners.next().map(|(owner, _)| owner.clone())
+    }
+
     fn names(&self) -> MutexGuard<'_, Names> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
