@@ -47,8 +47,8 @@ impl Events {
             action: action.to_owned(),
             secondary: None,
         };
-        // An event is news, not state: a lost one is not worth a failed reconcile, nor one that waits for the client's
-        // repetitions against a busy API server.
+        // An event is news, not state: a lost one is not worth a failed reconcile, nor one that waits while
+        // the client repeats what a busy API server puts off.
         match tokio::time::timeout(DEADLINE, self.0.publish(&event, on)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(%error, reason, "event not published"),
