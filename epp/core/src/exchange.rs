@@ -13,6 +13,7 @@ mod activity;
 mod intake;
 mod names;
 mod response;
+mod routed;
 mod select;
 mod subset;
 
@@ -24,7 +25,7 @@ use bytes::Bytes;
 use llmd_epp_api::{
     Endpoint, ErrorCode, Headers, InferenceRequest, Objective, RejectReason, Rejection, Snapshot,
 };
-use llmd_openai::{BodyKind, Limits, Span, header};
+use llmd_openai::{BodyKind, Limits, header};
 
 use crate::parsers::Parsers;
 use crate::request_metrics::{RequestLabels, RequestMetrics, RequestRecorder};
@@ -33,6 +34,7 @@ pub use activity::Activity;
 use activity::{Counts, Open};
 use intake::Intake;
 use response::Response;
+pub use routed::Routed;
 pub use select::{HeaderChange, Held, Select, Selection};
 pub use subset::Subset;
 
@@ -116,21 +118,6 @@ impl std::fmt::Debug for Epp {
 pub struct Hints {
     /// The endpoints the proxy allows; `None` allows the whole pool.
     pub subset: Option<Subset>,
-}
-
-/// Where a request goes and what changes on its way.
-#[derive(Clone, Debug)]
-pub struct Routed {
-    /// Chosen endpoints in order of preference; never empty.
-    pub endpoints: Vec<Arc<Endpoint>>,
-    /// Their targets joined by commas: the value of `x-gateway-destination-endpoint`.
-    pub destination: Arc<str>,
-    /// Headers to set beside the destination.
-    pub set_headers: Vec<HeaderChange>,
-    /// Client headers that must not reach the engine (lower case).
-    pub remove_headers: Vec<Box<str>>,
-    /// Where the body's model name is and what takes its place; `None` leaves the body as it is.
-    pub model_splice: Option<(Span, Arc<str>)>,
 }
 
 /// Why an exchange ended.
@@ -402,7 +389,7 @@ impl Exchange {
             .epp
             .scheduler
             .select(now, request, snapshot, candidates.as_deref())?;
-        let routed = routed(request, &selection)?;
+        let routed = Routed::of(request, &selection)?;
         if let Some(running) = &mut self.routed {
             running.held = selection.held;
             running.response.moved();
@@ -468,40 +455,6 @@ fn path_of(headers: &Headers) -> &str {
         .find_map(|name| headers.get(name))
         .unwrap_or(crate::parsers::DEFAULT_PATH);
     path.split('?').next().unwrap_or(path)
-}
-
-fn routed(request: &InferenceRequest, selection: &Selection) -> Result<Routed, Rejection> {
-    let destination: Arc<str> = match &selection.endpoints[..] {
-        [] => {
-            return Err(Rejection::new(
-                ErrorCode::Internal,
-                "results must be greater than zero",
-            ));
-        }
-        [only] => Arc::clone(only.target()),
-        several => {
-            let targets: Vec<&str> = several.iter().map(|endpoint| &**endpoint.target()).collect();
-            targets.join(",").into()
-        }
-    };
-    let is_set = |name: &str| {
-        name == header::DESTINATION || selection.set_headers.iter().any(|change| &*change.name == name)
-    };
-    let remove_headers = request.headers.iter().map(|(name, _)| name);
-    let remove_headers = remove_headers.filter(|name| header::is_routing_output(name) && !is_set(name));
-    let model_splice = request
-        .facts
-        .model
-        .as_ref()
-        .filter(|model| !request.target_model.is_empty() && model.value != *request.target_model)
-        .map(|model| (model.span, Arc::clone(&request.target_model)));
-    Ok(Routed {
-        endpoints: selection.endpoints.clone(),
-        destination,
-        set_headers: selection.set_headers.clone(),
-        remove_headers: remove_headers.map(Into::into).collect(),
-        model_splice,
-    })
 }
 
 #[cfg(test)]

@@ -113,7 +113,7 @@ fn of_pods() -> Vec<Fault> {
     ]
 }
 
-/// Of engines, most in words recorded from vLLM 0.32.
+/// Of engines: flag, port, architecture and egress in words recorded from vLLM 0.32, the others in those of the table.
 fn of_engines() -> Vec<Fault> {
     vec![
         engine(("CrashLoop", "ends with exit code 3"), "crash"),

@@ -1,0 +1,60 @@
+//! A decision in the terms of a transport.
+
+use std::sync::Arc;
+
+use llmd_epp_api::{Endpoint, ErrorCode, InferenceRequest, Rejection};
+use llmd_openai::{Span, header};
+
+use super::select::{HeaderChange, Selection};
+
+/// Where a request goes and what changes on its way.
+#[derive(Clone, Debug)]
+pub struct Routed {
+    /// Chosen endpoints in order of preference; never empty.
+    pub endpoints: Vec<Arc<Endpoint>>,
+    /// Their targets joined by commas: the value of `x-gateway-destination-endpoint`.
+    pub destination: Arc<str>,
+    /// Headers to set beside the destination.
+    pub set_headers: Vec<HeaderChange>,
+    /// Client headers that must not reach the engine (lower case).
+    pub remove_headers: Vec<Box<str>>,
+    /// Where the body's model name is and what takes its place; `None` leaves the body as it is.
+    pub model_splice: Option<(Span, Arc<str>)>,
+}
+
+impl Routed {
+    /// What `selection` means for `request`.
+    pub(super) fn of(request: &InferenceRequest, selection: &Selection) -> Result<Self, Rejection> {
+        let destination: Arc<str> = match &selection.endpoints[..] {
+            [] => {
+                return Err(Rejection::new(
+                    ErrorCode::Internal,
+                    "results must be greater than zero",
+                ));
+            }
+            [only] => Arc::clone(only.target()),
+            several => {
+                let targets: Vec<&str> = several.iter().map(|endpoint| &**endpoint.target()).collect();
+                targets.join(",").into()
+            }
+        };
+        let is_set = |name: &str| {
+            name == header::DESTINATION || selection.set_headers.iter().any(|change| &*change.name == name)
+        };
+        let remove_headers = request.headers.iter().map(|(name, _)| name);
+        let remove_headers = remove_headers.filter(|name| header::is_routing_output(name) && !is_set(name));
+        let model_splice = request
+            .facts
+            .model
+            .as_ref()
+            .filter(|model| !request.target_model.is_empty() && model.value != *request.target_model)
+            .map(|model| (model.span, Arc::clone(&request.target_model)));
+        Ok(Self {
+            endpoints: selection.endpoints.clone(),
+            destination,
+            set_headers: selection.set_headers.clone(),
+            remove_headers: remove_headers.map(Into::into).collect(),
+            model_splice,
+        })
+    }
+}
