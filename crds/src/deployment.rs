@@ -40,7 +40,7 @@ use crate::status::LLMDeploymentStatus;
     printcolumn = r#"{"name":"Pools","type":"string","jsonPath":".status.summary"}"#,
     printcolumn = r#"{"name":"URL","type":"string","jsonPath":".status.url"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
-    printcolumn = r#"{"name":"Model","type":"string","jsonPath":".spec.model.uri","priority":1}"#,
+    printcolumn = r#"{"name":"Model","type":"string","jsonPath":".status.model","priority":1}"#,
     printcolumn = r#"{"name":"GPUs","type":"integer","jsonPath":".status.accelerators","priority":1}"#,
     printcolumn = r#"{"name":"Message","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].message","priority":1}"#
 )]

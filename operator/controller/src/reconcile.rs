@@ -65,8 +65,10 @@ async fn look_and_tell(object: Arc<DynamicObject>, context: Arc<Context>) -> Res
     let now = Timestamp::now();
     let new = compute(&facts, &old, now);
     let shared = &context.shared;
+    let mut turn = Duration::ZERO;
     if new != old {
-        tokio::time::sleep(shared.status_writes.take(Instant::now())).await;
+        turn = shared.status_writes.take(Instant::now());
+        tokio::time::sleep(turn).await;
         write_status(&object, &new, &context).await?;
     }
     announce(&object, &old, &new, &applied, &context).await;
@@ -79,9 +81,11 @@ async fn look_and_tell(object: Arc<DynamicObject>, context: Arc<Context>) -> Res
     let is_ready = holds(&new, READY);
     let is_stalled = holds(&new, status::STALLED);
     let result = if is_stalled { "stalled" } else { "success" };
-    shared
-        .metrics
-        .reconciled(CONTROLLER, result, started.elapsed().as_secs_f64());
+    shared.metrics.reconciled(
+        CONTROLLER,
+        result,
+        started.elapsed().saturating_sub(turn).as_secs_f64(),
+    );
     if new != old {
         tracing::info!(namespace, name, ready = is_ready, "reconciled");
     }
@@ -257,6 +261,7 @@ fn workloads(
         } else {
             deployment.spec.replicas.unwrap_or(1)
         },
+        model: validated.model.name().to_owned(),
         url,
         place,
         route,

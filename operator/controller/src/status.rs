@@ -83,6 +83,8 @@ pub struct Workloads {
     pub pools: Vec<Workload>,
     /// Wanted complete units: `spec.replicas`, 0 when stopped.
     pub units: i32,
+    /// Name that clients send.
+    pub model: String,
     /// Where clients reach the model; `None` where only the gateway knows.
     pub url: Option<String>,
     /// The same, for people.
@@ -159,6 +161,7 @@ pub fn compute(facts: &Facts, old: &LLMDeploymentStatus, now: Timestamp) -> LLMD
     LLMDeploymentStatus {
         observed_generation: Some(facts.generation),
         conditions: conditions.finish(),
+        model: Some(workloads.model.clone()),
         url: workloads.url.clone(),
         summary: Some(message::summary(&workloads.pools)),
         replicas: i32::try_from(replicas).ok(),

@@ -29,6 +29,7 @@ fn facts(pools: Vec<Workload>) -> Facts {
             router: workload("router", 1, 1),
             pools,
             units,
+            model: "org/model".to_owned(),
             url: Some("http://a-epp.ns.svc/v1".to_owned()),
             place: "http://a-epp.ns.svc/v1".to_owned(),
             route: None,

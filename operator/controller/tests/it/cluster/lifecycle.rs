@@ -10,6 +10,9 @@ async fn a_resource_becomes_owned_objects_and_ready_scales_stops_and_leaves_noth
     namespace.apply(SIMULATED).await.unwrap();
     let ready = wait_for(&namespace, "demo", "True", "Serving").await;
     assert_eq!(ready["status"]["summary"], "decode 2/2");
+    let wide = ["get", "llmd", "demo", "-o", "wide", "--no-headers"];
+    let wide = namespace.kubectl(wide).await.unwrap();
+    assert!(wide.contains("test/model"), "{wide}");
     assert_eq!(ready["status"]["path"]["name"], "simulated");
     assert_eq!(
         ready["status"]["url"],
