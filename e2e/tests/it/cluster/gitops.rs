@@ -1,5 +1,7 @@
 //! What Argo CD and Flux read: the health script in the Lua that Argo CD runs, and examples that refer to what exists.
 
+mod live;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
