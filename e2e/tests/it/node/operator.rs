@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Command;
 
+use llmd_e2e::process::llmd_bin;
 use llmd_e2e::tools;
 use llmd_e2e_cluster::image::ENVOY;
 use llmd_e2e_cluster::{Cluster, DEADLINE, Namespace, Shared, poll_until, poll_within};
@@ -210,7 +212,44 @@ async fn answers_scales_and_goes(operated: &'static Operated, name: &'static str
     journey.kubectl(&["scale", &resource, "--replicas=2"]).await;
     traffic_to(&load, 4).await;
     load.finish().await;
+    tokio::task::block_in_place(|| bundled(&journey));
     journey.end().await;
+}
+
+/// A bug report has the picker's log, and nothing that a client has said.
+fn bundled(journey: &Journey) {
+    let folder = tempfile::tempdir().unwrap();
+    let archive = folder.path().join("out.tar.gz");
+    let mut bundle = Command::new(llmd_bin());
+    bundle.env("KUBECONFIG", journey.namespace.cluster().kubeconfig());
+    bundle.args([
+        "bundle",
+        journey.name,
+        "--namespace",
+        journey.namespace.name(),
+        "--file",
+    ]);
+    let done = bundle.arg(&archive).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let tar = |flag: &str, more: &[&str]| {
+        let done = Command::new("tar")
+            .arg(flag)
+            .arg(&archive)
+            .args(more)
+            .output()
+            .unwrap();
+        String::from_utf8(done.stdout).unwrap()
+    };
+    let names = tar("-tzf", &[]);
+    let log = names
+        .lines()
+        .find(|name| name.ends_with(".epp.log"))
+        .unwrap_or_else(|| panic!("no log in {names}"));
+    assert!(tar("-xzOf", &[log]).contains("\"level\""), "{log} is no log");
+    assert!(
+        !tar("-xzOf", &[]).contains("number 1"),
+        "a prompt got into the archive"
+    );
 }
 
 /// Pods that go, images and flags that change, a node that is drained: nobody notices.
