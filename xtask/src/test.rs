@@ -60,12 +60,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let mut total = Total::default();
     for test in binaries::build()? {
-        let Some(mut run) = test.command(&selection)? else {
-            continue;
-        };
-        run.env("LLMD_BIN", &binary);
-        println!("\n     Running {} of {}", test.target, test.package);
-        total.add(run, &format!("{} of {}", test.target, test.package))?;
+        for part in selection.parts() {
+            let Some(mut run) = test.command(&part)? else {
+                continue;
+            };
+            run.env("LLMD_BIN", &binary);
+            println!("\n     Running {} of {}", test.target, test.package);
+            total.add(run, &format!("{} of {}", test.target, test.package))?;
+        }
     }
     if selection.tiers.contains(&Tier::Crates) {
         let mut documentation = cargo(&["test", "--locked", "--workspace", "--doc", "--no-fail-fast"]);
@@ -86,6 +88,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 /// Which tests to run.
+#[derive(Clone)]
 struct Selection {
     tiers: BTreeSet<Tier>,
     /// Also those whose name says that they use the Node client.
@@ -97,6 +100,16 @@ struct Selection {
 }
 
 impl Selection {
+    /// Nodes after everything else: clusters live as long as the run of their tests, and all of them together are more
+    /// than a machine allows (inotify instances, memory).
+    fn parts(&self) -> impl Iterator<Item = Self> {
+        let part = |is_part: fn(&Tier) -> bool| Self {
+            tiers: self.tiers.iter().copied().filter(is_part).collect(),
+            ..self.clone()
+        };
+        [part(|tier| *tier != Tier::Node), part(|tier| *tier == Tier::Node)].into_iter()
+    }
+
     fn wants(&self, package: &str, tier: Tier, name: &str) -> bool {
         self.tiers.contains(&tier)
             && !(self.given_cluster && tier == Tier::Node && needs_own_nodes(package, name))

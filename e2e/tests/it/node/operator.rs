@@ -10,23 +10,21 @@ use llmd_e2e_cluster::image::ENVOY;
 use llmd_e2e_cluster::{Cluster, DEADLINE, Namespace, Shared, poll_until, poll_within};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
-use super::support::{Load, PYTHON};
+use super::support::{self, Load, PYTHON};
 
 /// A cluster with the chart installed from this repository, which brings our definitions.
 struct Operated {
-    cluster: Shared,
+    cluster: &'static Shared,
     installed: OnceCell<()>,
 }
 
-/// No kinds but Kubernetes' own and ours.
-static BARE: Operated = Operated::new(|| Cluster::node(2).without_our_crds());
-/// With Gateway API, InferencePool, LeaderWorkerSet and KEDA.
-static FOREIGN: Operated = Operated::new(|| Cluster::node(2).without_our_crds().with_foreign_crds());
+static BARE: Operated = Operated::on(&support::BARE);
+static FOREIGN: Operated = Operated::on(&support::FOREIGN);
 
 impl Operated {
-    const fn new(cluster: fn() -> llmd_e2e_cluster::Builder) -> Self {
+    const fn on(cluster: &'static Shared) -> Self {
         Self {
-            cluster: Shared::new(cluster),
+            cluster,
             installed: OnceCell::const_new(),
         }
     }
