@@ -94,7 +94,7 @@ pub(crate) async fn measure(namespace: &Namespace) {
     times.sort_unstable_by(f64::total_cmp);
     let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize];
     let note = format!(
-        "{} changes of random deployments, one a second; P50 {:.0} ms",
+        "{} changes of random deployments, one a second, as one client sees both; P50 {:.0} ms",
         times.len(),
         at(0.5)
     );

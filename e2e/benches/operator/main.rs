@@ -71,7 +71,7 @@ async fn main() {
         began.elapsed().as_secs_f64(),
         "s",
         Some(30.0),
-        "until each was reconciled once",
+        "until as many looks as there are deployments were done",
     );
 }
 
@@ -155,7 +155,7 @@ async fn quiet(cluster: &Cluster, operator: &Process) {
         &note,
     );
     figure(
-        "operator: writes while nothing happens, 1,000 deployments",
+        "operator: server-side applies while nothing happens, 1,000 deployments",
         written,
         "requests",
         Some(0.0),
