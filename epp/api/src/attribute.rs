@@ -96,14 +96,15 @@ impl<T> fmt::Debug for AttributeKey<T> {
 }
 
 /// Which attributes a configuration has.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct AttributeLayout {
     columns: Vec<Column>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Column {
-    key: DataKey,
+    /// `None` for a place that is free to be taken.
+    key: Option<DataKey>,
     of: TypeId,
     make: fn() -> Box<dyn Any + Send>,
 }
@@ -120,19 +121,40 @@ impl AttributeLayout {
         key: DataKey,
     ) -> Result<AttributeKey<T>, TypeMismatch> {
         let of = PhantomData;
-        if let Some(index) = self.columns.iter().position(|column| column.key == key) {
+        let position = |wanted: Option<&DataKey>| {
+            let mut columns = self.columns.iter();
+            columns.position(|column| column.key.as_ref() == wanted)
+        };
+        if let Some(index) = position(Some(&key)) {
             if self.columns[index].of != TypeId::of::<T>() {
                 return Err(TypeMismatch(key.to_string()));
             }
             return Ok(AttributeKey { index, of });
         }
-        self.columns.push(Column {
-            key,
+        let free = position(None);
+        let column = Column {
+            key: Some(key),
             of: TypeId::of::<T>(),
             make: || Box::new(T::default()),
-        });
-        let index = self.columns.len() - 1;
+        };
+        let index = free.unwrap_or(self.columns.len());
+        if index == self.columns.len() {
+            self.columns.push(column);
+        } else {
+            self.columns[index] = column;
+        }
         Ok(AttributeKey { index, of })
+    }
+
+    /// A layout for the configuration that replaces this one: what `is_kept` names stays where it is,
+    /// so that plugins which are carried over may go on using their keys; the places of others are free.
+    #[must_use]
+    pub fn successor(&self, is_kept: impl Fn(&DataKey) -> bool) -> Self {
+        let mut columns = self.columns.clone();
+        for column in &mut columns {
+            column.key = column.key.take().filter(&is_kept);
+        }
+        Self { columns }
     }
 
     /// An empty set of attributes.
@@ -215,6 +237,19 @@ mod tests {
         assert_ne!(first.index, other.index);
         let mismatch = layout.resolve::<InFlightLoad>(key("a", "p")).unwrap_err();
         assert_eq!(mismatch.to_string(), "data type mismatch for 'a/p'");
+    }
+
+    #[test]
+    fn a_successor_keeps_places_and_reuses_free_ones() {
+        let mut layout = AttributeLayout::default();
+        let gone: AttributeKey<PrefixMatch> = layout.resolve(key("a", "p")).unwrap();
+        let kept: AttributeKey<PrefixMatch> = layout.resolve(key("b", "p")).unwrap();
+        let mut next = layout.successor(|key| key.attribute == "b");
+        let again: AttributeKey<PrefixMatch> = next.resolve(key("b", "p")).unwrap();
+        assert_eq!(again.index, kept.index);
+        let taken: AttributeKey<InFlightLoad> = next.resolve(key("c", "p")).unwrap();
+        assert_eq!(taken.index, gone.index);
+        assert_eq!(next.attributes().values.len(), 2);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::de::DeserializeOwned;
 
@@ -191,13 +191,41 @@ pub struct Declaration {
     pub explicit: bool,
 }
 
-/// Where metric structs register themselves.
+/// Where metric structs register themselves. Clones share what is registered, so that the plugins
+/// of a configuration that replaces another one go on with the series of the first.
 #[derive(Clone)]
 pub struct MetricsScope {
     /// The process's registry.
     pub registry: prometheus::Registry,
     /// Also register the deprecated names.
     pub deprecated_twins: bool,
+    registered: Arc<Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>>,
+}
+
+impl MetricsScope {
+    /// Nothing is registered yet.
+    pub fn new(registry: prometheus::Registry, deprecated_twins: bool) -> Self {
+        Self {
+            registry,
+            deprecated_twins,
+            registered: Arc::default(),
+        }
+    }
+
+    /// The metric struct `M` of this process, registered on first use.
+    pub fn of<M: Any + Send + Sync>(
+        &self,
+        register: impl FnOnce(&Self) -> Result<M, prometheus::Error>,
+    ) -> Result<Arc<M>, prometheus::Error> {
+        let mut registered = self.registered.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = registered.get(&TypeId::of::<M>()).cloned();
+        if let Some(metrics) = known.and_then(|known| known.downcast::<M>().ok()) {
+            return Ok(metrics);
+        }
+        let metrics = Arc::new(register(self)?);
+        registered.insert(TypeId::of::<M>(), metrics.clone());
+        Ok(metrics)
+    }
 }
 
 /// State shared by all instances of one configuration while they are built.
@@ -210,7 +238,6 @@ pub struct BuildState {
     pub warnings: Vec<String>,
     /// Metrics.
     pub metrics: MetricsScope,
-    shared: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
 }
 
 impl BuildState {
@@ -221,7 +248,6 @@ impl BuildState {
             declarations: Vec::new(),
             warnings: Vec::new(),
             metrics,
-            shared: HashMap::new(),
         }
     }
 }
@@ -334,12 +360,6 @@ impl BuildContext<'_> {
         &mut self,
         register: impl FnOnce(&MetricsScope) -> Result<M, prometheus::Error>,
     ) -> Result<Arc<M>, BuildError> {
-        let known = self.state.shared.get(&TypeId::of::<M>()).cloned();
-        if let Some(metrics) = known.and_then(|known| known.downcast::<M>().ok()) {
-            return Ok(metrics);
-        }
-        let metrics = Arc::new(register(&self.state.metrics)?);
-        self.state.shared.insert(TypeId::of::<M>(), metrics.clone());
-        Ok(metrics)
+        Ok(self.state.metrics.of(register)?)
     }
 }

@@ -7,12 +7,14 @@ mod assemble;
 mod duration;
 mod error;
 mod graph;
+mod heritage;
 mod quantity;
 mod schema;
 
 pub use assemble::{Assembly, BuildEnv, DataLayerPlan, ParserPlan, SourcePlan, assemble, validate};
 pub use duration::{GoDuration, ParseDurationError, parse_duration};
 pub use error::ConfigError;
+pub use heritage::Heritage;
 pub use quantity::{ParseQuantityError, Quantity};
 pub use schema::{
     DataLayer, Decoded, EndpointPickerConfig, Extractors, FlowControl, PluginRef, PluginSpec, PriorityBand,

@@ -52,12 +52,17 @@ pub struct Options {
 
 /// The Endpoint Picker without its transport: shared by every request.
 pub struct Epp {
-    scheduler: Arc<dyn Select>,
-    parsers: Parsers,
+    pipeline: ArcSwap<Pipeline>,
     metrics: RequestMetrics,
     options: Options,
     traffic: ArcSwap<TrafficRules>,
     counts: Arc<Counts>,
+}
+
+/// What a configuration decides. A request keeps the one that it was opened with.
+struct Pipeline {
+    scheduler: Arc<dyn Select>,
+    parsers: Parsers,
 }
 
 impl Epp {
@@ -69,8 +74,7 @@ impl Epp {
         options: Options,
     ) -> Self {
         Self {
-            scheduler,
-            parsers,
+            pipeline: ArcSwap::from_pointee(Pipeline { scheduler, parsers }),
             metrics,
             options,
             traffic: ArcSwap::default(),
@@ -84,6 +88,12 @@ impl Epp {
         self.traffic.store(Arc::new(rules));
     }
 
+    /// Another configuration from now on; requests that are open go on with theirs, and give back the
+    /// load where they booked it.
+    pub fn set_pipeline(&self, scheduler: Arc<dyn Select>, parsers: Parsers) {
+        self.pipeline.store(Arc::new(Pipeline { scheduler, parsers }));
+    }
+
     /// How many exchanges there are, and were.
     pub fn activity(&self) -> Activity {
         self.counts.read()
@@ -92,8 +102,10 @@ impl Epp {
     /// A request's headers arrived. `headers` hold `:path` and `:method` where the transport has them;
     /// `request_id` is `x-request-id` or one the shell made.
     pub fn open(self: &Arc<Self>, now: Instant, headers: Headers, request_id: Arc<str>) -> Exchange {
+        let pipeline = self.pipeline.load_full();
         Exchange {
-            intake: Some(Intake::new(&self.parsers, &headers, self.options.limits)),
+            intake: Some(Intake::new(&pipeline.parsers, &headers, self.options.limits)),
+            pipeline,
             epp: Arc::clone(self),
             opened: now,
             state: State::Receiving { headers, request_id },
@@ -108,7 +120,7 @@ impl Epp {
 impl std::fmt::Debug for Epp {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Epp")
-            .field("parsers", &self.parsers)
+            .field("parsers", &self.pipeline.load().parsers)
             .finish_non_exhaustive()
     }
 }
@@ -134,6 +146,7 @@ pub enum Termination {
 /// One request on its way.
 pub struct Exchange {
     epp: Arc<Epp>,
+    pipeline: Arc<Pipeline>,
     opened: Instant,
     intake: Option<Intake>,
     state: State,
@@ -386,7 +399,7 @@ impl Exchange {
             );
         }
         let selection = self
-            .epp
+            .pipeline
             .scheduler
             .select(now, request, snapshot, candidates.as_deref())?;
         let routed = Routed::of(request, &selection)?;
@@ -396,7 +409,7 @@ impl Exchange {
             return Ok(routed);
         }
         labels.routed(request.size_bytes);
-        let claim = self.epp.parsers.resolve(path_of(&request.headers));
+        let claim = self.pipeline.parsers.resolve(path_of(&request.headers));
         self.routed = Some(Running {
             held: selection.held,
             recorder: Arc::clone(labels),

@@ -15,8 +15,8 @@ use llmd_epp_api::plugin::{
     SchedulingResult,
 };
 use llmd_epp_api::{
-    AttributeKey, Attributes, Clock, Cycle, ErrorCode, InferenceRequest, PrefixMatch, Random, RejectReason,
-    Rejection, ResponseHook, SlotId, Snapshot, TypedName,
+    AttributeKey, Attributes, Clock, Cycle, ErrorCode, InferenceRequest, MetricsScope, PrefixMatch, Random,
+    RejectReason, Rejection, ResponseHook, SlotId, Snapshot, TypedName,
 };
 
 use crate::config::{BuildEnv, ConfigError, EndpointPickerConfig, assemble};
@@ -60,7 +60,7 @@ pub struct Scheduler {
     observers: Vec<Arc<dyn EndpointObserver>>,
     prefix_match: Option<AttributeKey<PrefixMatch>>,
     attributes: AttributeLayout,
-    metrics: SchedulerMetrics,
+    metrics: Arc<SchedulerMetrics>,
     clock: Option<Arc<dyn Clock>>,
     retain_scores: bool,
     /// The pool's lock: score, pick and reserve are one step, so that each pick sees the load of
@@ -91,7 +91,11 @@ impl Scheduler {
         assemble(config, env).map(|assembly| assembly.scheduler)
     }
 
-    pub(crate) fn new(parts: Parts, env: BuildEnv) -> Result<Self, prometheus::Error> {
+    pub(crate) fn new(
+        parts: Parts,
+        metrics: &MetricsScope,
+        env: BuildEnv,
+    ) -> Result<Self, prometheus::Error> {
         let Parts {
             mut profiles,
             handler,
@@ -103,7 +107,7 @@ impl Scheduler {
             prefix_match,
             attributes,
         } = parts;
-        let metrics = SchedulerMetrics::register(&env.registry, env.deprecated_metrics)?;
+        let metrics = metrics.of(SchedulerMetrics::register)?;
         for profile in &mut profiles {
             profile.time_with(&metrics);
         }

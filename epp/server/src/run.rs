@@ -258,6 +258,7 @@ fn load(options: &EppOptions, registry: &Registry) -> Result<Assembly, RunError>
         allow_experimental: options.allow_experimental,
         retain_scores: options.emit_endpoint_scores,
         clock: Some(Arc::new(Monotonic)),
+        predecessor: None,
     };
     let assembly = assemble(&config, env)?;
     for warning in warnings.iter().chain(&assembly.warnings) {

@@ -2,6 +2,7 @@
 
 mod profiles;
 mod references;
+mod succession;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use llmd_epp_api::{
     AttributeKey, BuildContext, Clock, MetricsScope, Plugin, PluginType, PrefixMatch, Stability, TypedName,
 };
 
-use super::{ConfigError, EndpointPickerConfig, PluginSpec, graph};
+use super::{ConfigError, EndpointPickerConfig, Heritage, PluginSpec, graph};
 use crate::plugins::datalayer::core_metrics_extractor::CoreMetricsExtractor;
 use crate::plugins::datalayer::file_discovery::FileDiscovery;
 use crate::plugins::datalayer::metrics_data_source::MetricsDataSource;
@@ -38,6 +39,9 @@ pub struct BuildEnv {
     pub retain_scores: bool,
     /// Monotonic time for exported durations; without one the duration histograms stay empty.
     pub clock: Option<Arc<dyn Clock>>,
+    /// The configuration that this one replaces while it runs; with it `registry` and
+    /// `deprecated_metrics` stay what they were.
+    pub predecessor: Option<Arc<Heritage>>,
 }
 
 impl BuildEnv {
@@ -50,6 +54,7 @@ impl BuildEnv {
             allow_experimental: false,
             retain_scores: false,
             clock: None,
+            predecessor: None,
         }
     }
 }
@@ -65,6 +70,10 @@ pub struct Assembly {
     pub parsers: Vec<ParserPlan>,
     /// One line per field or plugin that is deprecated or has no effect.
     pub warnings: Vec<String>,
+    /// What the next configuration takes over.
+    pub heritage: Arc<Heritage>,
+    /// Names of the instances that were taken over from the configuration before.
+    pub carried: Vec<Arc<str>>,
 }
 
 /// One body parser; the type says which format it reads.
@@ -104,7 +113,7 @@ pub fn validate(text: &str) -> Result<Vec<String>, ConfigError> {
 
 /// Builds a decoded configuration.
 pub fn assemble(config: &EndpointPickerConfig, env: BuildEnv) -> Result<Assembly, ConfigError> {
-    let mut builder = Builder::new(&env);
+    let mut builder = Builder::new(&env, config);
     builder.check_gates(config)?;
     for (index, spec) in config.plugins.iter().enumerate() {
         builder.instantiate_spec(index, spec)?;
@@ -121,18 +130,23 @@ pub fn assemble(config: &EndpointPickerConfig, env: BuildEnv) -> Result<Assembly
         .map(|profile| builder.profile(profile))
         .collect::<Result<Vec<_>, _>>()?;
     builder.warn_about_policies();
+    let heritage = Arc::new(builder.heritage());
     let scheduler = builder.scheduler(profiles, handler, detector, env)?;
     Ok(Assembly {
         scheduler,
         data_layer,
         parsers,
         warnings: builder.warnings,
+        heritage,
+        carried: builder.carried,
     })
 }
 
 struct Instance {
     name: TypedName,
+    parameters: serde_json::Value,
     plugin: Plugin,
+    warnings: Vec<String>,
 }
 
 struct Builder {
@@ -141,19 +155,28 @@ struct Builder {
     state: BuildState,
     allow_experimental: bool,
     warnings: Vec<String>,
+    predecessor: Option<Arc<Heritage>>,
+    carried: Vec<Arc<str>>,
 }
 
 impl Builder {
-    fn new(env: &BuildEnv) -> Self {
+    fn new(env: &BuildEnv, config: &EndpointPickerConfig) -> Self {
+        let metrics = match &env.predecessor {
+            Some(predecessor) => predecessor.metrics.clone(),
+            None => MetricsScope::new(env.registry.clone(), env.deprecated_metrics),
+        };
+        let mut state = BuildState::new(metrics);
+        if let Some(predecessor) = &env.predecessor {
+            state.layout = predecessor.layout_for(config);
+        }
         Self {
             instances: Vec::new(),
             by_name: HashMap::new(),
-            state: BuildState::new(MetricsScope {
-                registry: env.registry.clone(),
-                deprecated_twins: env.deprecated_metrics,
-            }),
+            state,
             allow_experimental: env.allow_experimental,
             warnings: Vec::new(),
+            predecessor: env.predecessor.clone(),
+            carried: Vec::new(),
         }
     }
 
@@ -202,14 +225,10 @@ impl Builder {
             };
             return Err(ConfigError::MissingType(label));
         }
-        let name = if spec.name.is_empty() {
-            &spec.plugin_type
-        } else {
-            &spec.name
-        };
         let plugin_type = registry::find(&spec.plugin_type)
             .ok_or_else(|| ConfigError::UnknownType(spec.plugin_type.clone()))?;
-        self.instantiate(plugin_type, name, &spec.parameters).map(|_| ())
+        self.instantiate(plugin_type, spec.instance_name(), &spec.parameters)
+            .map(|_| ())
     }
 
     fn instantiate(
@@ -239,25 +258,45 @@ impl Builder {
             name: name.into(),
         };
         let index = self.instances.len();
+        let predecessor = self.predecessor.clone();
+        let kept = predecessor
+            .as_ref()
+            .and_then(|predecessor| predecessor.find(plugin_type.name, name, parameters));
+        let (plugin, warnings) = match kept {
+            Some(kept) => self.carry(index, kept),
+            None => self.build(plugin_type, &typed_name, parameters)?,
+        };
+        self.warnings.extend(warnings.iter().cloned());
+        self.by_name.insert(typed_name.name.clone(), index);
+        self.instances.push(Instance {
+            name: typed_name,
+            parameters: parameters.clone(),
+            plugin,
+            warnings,
+        });
+        Ok(index)
+    }
+
+    fn build(
+        &mut self,
+        plugin_type: &'static PluginType,
+        name: &TypedName,
+        parameters: &serde_json::Value,
+    ) -> Result<(Plugin, Vec<String>), ConfigError> {
         let built = (plugin_type.build)(&mut BuildContext {
-            name: &typed_name,
-            instance: index,
+            name,
+            instance: self.instances.len(),
             parameters,
             state: &mut self.state,
             default_producer: &registry::default_producer,
         });
-        self.warnings.append(&mut self.state.warnings);
+        let warnings = std::mem::take(&mut self.state.warnings);
         let plugin = built.map_err(|source| ConfigError::Plugin {
-            name: name.to_owned(),
+            name: name.name.to_string(),
             plugin_type: plugin_type.name,
             source,
         })?;
-        self.by_name.insert(typed_name.name.clone(), index);
-        self.instances.push(Instance {
-            name: typed_name,
-            plugin,
-        });
-        Ok(index)
+        Ok((plugin, warnings))
     }
 
     /// The instance of this name; made with default parameters when the type exists.
@@ -423,6 +462,6 @@ impl Builder {
             prefix_match,
             attributes: layout,
         };
-        Ok(Scheduler::new(parts, env)?)
+        Ok(Scheduler::new(parts, &self.state.metrics, env)?)
     }
 }

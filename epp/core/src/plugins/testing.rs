@@ -141,10 +141,7 @@ impl Pool {
 }
 
 fn state() -> BuildState {
-    BuildState::new(MetricsScope {
-        registry: prometheus::Registry::new(),
-        deprecated_twins: true,
-    })
+    BuildState::new(MetricsScope::new(prometheus::Registry::new(), true))
 }
 
 pub(crate) fn build_in(

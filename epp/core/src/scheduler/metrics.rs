@@ -91,16 +91,9 @@ impl fmt::Debug for SchedulerMetrics {
 }
 
 impl SchedulerMetrics {
-    pub(crate) fn register(
-        registry: &prometheus::Registry,
-        deprecated_twins: bool,
-    ) -> Result<Self, prometheus::Error> {
-        let scope = MetricsScope {
-            registry: registry.clone(),
-            deprecated_twins,
-        };
+    pub(crate) fn register(scope: &MetricsScope) -> Result<Self, prometheus::Error> {
         let e2e = metrics::histogram(
-            &scope,
+            scope,
             "scheduler_e2e_duration_seconds",
             "End-to-end scheduling latency distribution in seconds.",
             &[],
@@ -110,7 +103,7 @@ impl SchedulerMetrics {
         Ok(Self {
             e2e: e2e.series(&[], 0),
             plugins: metrics::histogram(
-                &scope,
+                scope,
                 "plugin_duration_seconds",
                 "Plugin processing latency distribution in seconds for each extension point, plugin type and plugin name.",
                 &PLUGIN_LABELS,
@@ -118,7 +111,7 @@ impl SchedulerMetrics {
                 &DURATION_BUCKETS,
             )?,
             attempts: metrics::counter(
-                &scope,
+                scope,
                 "scheduler_attempts_total",
                 "Total number of scheduling attempts.",
                 &ATTEMPT_LABELS,

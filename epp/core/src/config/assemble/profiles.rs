@@ -71,7 +71,7 @@ impl Builder {
     pub(super) fn profile(&mut self, profile: &SchedulingProfile) -> Result<Profile, ConfigError> {
         let mut parts = ProfileParts::default();
         for (index, entry) in profile.plugins.iter().enumerate() {
-            let Instance { name, plugin } = &self.instances[self.by_name[entry.plugin_ref.as_str()]];
+            let Instance { name, plugin, .. } = &self.instances[self.by_name[entry.plugin_ref.as_str()]];
             if let Some(filter) = &plugin.filter {
                 parts.filters.push((name.clone(), filter.clone()));
             }

@@ -13,10 +13,7 @@ fn booked(
     max_output: Option<u64>,
 ) -> (Pool, Vec<Box<dyn ResponseHook>>, String) {
     let registry = prometheus::Registry::new();
-    let mut state = BuildState::new(MetricsScope {
-        registry: registry.clone(),
-        deprecated_twins: true,
-    });
+    let mut state = BuildState::new(MetricsScope::new(registry.clone(), true));
     let plugin = build_in(&mut state, &PLUGIN, &parameters).unwrap();
     let mut attributes = state.layout.attributes();
     let mut pool = Pool::of(2);
