@@ -4,6 +4,7 @@
 //! [`assemble`]: plugin instances, defaults, checks, a running [`Scheduler`](crate::Scheduler).
 
 mod assemble;
+mod diff;
 mod duration;
 mod error;
 mod graph;

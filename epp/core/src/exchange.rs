@@ -94,6 +94,11 @@ impl Epp {
         self.pipeline.store(Arc::new(Pipeline { scheduler, parsers }));
     }
 
+    /// Whether every parser can serve a pool of this application protocol.
+    pub fn supports(&self, protocol: &str) -> bool {
+        self.pipeline.load().parsers.support(protocol)
+    }
+
     /// How many exchanges there are, and were.
     pub fn activity(&self) -> Activity {
         self.counts.read()

@@ -20,8 +20,8 @@ mod threads;
 mod tls;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -129,8 +129,10 @@ pub struct DataLayer {
 }
 
 struct Shared {
-    sources: Arc<[Source]>,
-    tick: Duration,
+    plan: ArcSwap<Plan>,
+    refresh_interval: Duration,
+    /// Held by whoever changes the members or the plan: a member is made for the plan of its time.
+    changing: Mutex<()>,
     epoch: tokio::time::Instant,
     members: Members,
     snapshot: ArcSwap<Snapshot>,
@@ -143,6 +145,21 @@ struct Shared {
     on_endpoints: OnEndpoints,
     stop: CancellationToken,
     runtime: Handle,
+}
+
+/// What collectors poll.
+struct Plan {
+    sources: Vec<Source>,
+    tick: Duration,
+}
+
+impl Plan {
+    fn new(refresh_interval: Duration, sources: Vec<Source>) -> Self {
+        Self {
+            tick: base_tick(refresh_interval, &sources),
+            sources,
+        }
+    }
 }
 
 impl DataLayer {
@@ -158,8 +175,9 @@ impl DataLayer {
         } = options;
         let stop = CancellationToken::new();
         let shared = Arc::new(Shared {
-            tick: base_tick(refresh_interval, &sources),
-            sources: sources.into(),
+            plan: ArcSwap::from_pointee(Plan::new(refresh_interval, sources)),
+            refresh_interval,
+            changing: Mutex::default(),
             epoch: tokio::time::Instant::now(),
             members: Members::new(slots),
             snapshot: ArcSwap::default(),
@@ -193,14 +211,31 @@ impl DataLayer {
     /// stays; collectors of gone ones stop. The new snapshots are out when this returns.
     pub fn set_endpoints(&self, specs: Vec<EndpointSpec>) {
         let shared = &self.shared;
+        let _changing = shared.change();
+        let plan = shared.plan.load_full();
         let started = shared
             .members
-            .replace(specs, &shared.sources, &shared.stop, |members| {
+            .replace(specs, &plan.sources, &shared.stop, |members| {
                 shared.publish(members);
                 (shared.on_endpoints)(&shared.snapshot.load());
             });
-        for member in started {
-            shared.runtime.spawn(collector::run(Arc::clone(shared), member));
+        self.collect(started, &plan);
+    }
+
+    /// Polls other sources from now on. Endpoints keep their record until it is read anew.
+    pub fn set_sources(&self, sources: Vec<Source>) {
+        let shared = &self.shared;
+        let _changing = shared.change();
+        let plan = Arc::new(Plan::new(shared.refresh_interval, sources));
+        shared.plan.store(Arc::clone(&plan));
+        let started = shared.members.restart(&plan.sources, &shared.stop);
+        self.collect(started, &plan);
+    }
+
+    fn collect(&self, members: Vec<Arc<members::Member>>, plan: &Arc<Plan>) {
+        for member in members {
+            let collector = collector::run(Arc::clone(&self.shared), Arc::clone(plan), member);
+            self.shared.runtime.spawn(collector);
         }
     }
 
@@ -233,6 +268,10 @@ impl DataLayer {
 }
 
 impl Shared {
+    fn change(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn publish_now(&self) {
         self.members.with(|members| self.publish(members));
     }

@@ -101,6 +101,8 @@ pub struct EppOptions {
     pub emit_endpoint_scores: bool,
     /// `--config-file` or `--config-text`.
     pub config: ConfigSource,
+    /// `--enable-config-reload`: follow `--config-file`.
+    pub reload_config: bool,
     /// `--allow-experimental-plugins`.
     pub allow_experimental: bool,
     /// `--drain-timeout`: the longest time for which requests are taken after SIGTERM.
@@ -194,6 +196,7 @@ impl EppOptions {
             ignore_subset: flags.bool("disable-endpoint-subset-filter"),
             emit_endpoint_scores: flags.bool("emit-endpoint-scores"),
             config,
+            reload_config: flags.bool("enable-config-reload"),
             allow_experimental: flags.bool("allow-experimental-plugins"),
             drain_timeout: flags.duration("drain-timeout"),
             envoy_admin_port: match port(&flags, "drain-envoy-admin-port")? {

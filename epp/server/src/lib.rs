@@ -16,6 +16,7 @@ pub mod datalayer;
 pub mod debug;
 pub mod discovery;
 pub mod extproc;
+mod file_watch;
 pub mod flags;
 pub mod grpc;
 pub mod health;
@@ -23,6 +24,7 @@ pub mod kubernetes;
 pub mod leader;
 pub mod metrics_auth;
 pub mod pool;
+pub mod reload;
 pub mod run;
 
 pub use run::run;

@@ -31,6 +31,7 @@ use crate::health::Health;
 use crate::leader::PoolLeader;
 use crate::metrics_auth::MetricsAuth;
 use crate::pool::{self, PoolMetrics};
+use crate::reload::{self, CurrentScheduler, PoolProtocol, ReloadMetrics, Reloader, Running, Targets};
 pub use error::RunError;
 use servers::{Listeners, Servers};
 use source::Source;
@@ -112,25 +113,31 @@ pub async fn serve(
         tracing::info!("{note}");
     }
     let registry = Registry::new();
-    let assembly = load(options, &registry)?;
+    let env = build_env(options, &registry);
+    let Loaded {
+        text,
+        config,
+        assembly,
+    } = load(options, env.clone()).await?;
     let Assembly {
         scheduler,
         data_layer,
         parsers,
+        heritage,
         ..
     } = assembly;
     let scheduler = Arc::new(scheduler);
     let parsers = Parsers::from_types(parsers.iter().map(|plan| plan.name.plugin_type))?;
-    let supported = POOL_PROTOCOLS.map(|protocol| (protocol, parsers.support(protocol)));
     let health = Health::new(parsers.support(POOL_PROTOCOL));
     let source = Source::of(options, data_layer.discovery.as_ref()).await?;
     let listeners = Listeners::bind(options).await?;
     let (closing, stop) = (CancellationToken::new(), CancellationToken::new());
     let tls = server_tls(options, &stop)?;
 
+    let current = CurrentScheduler::new(Arc::clone(&scheduler));
     let scrape_threads = ScrapeThreads::start().map_err(RunError::ScrapeThreads)?;
     let layer = {
-        let scheduler = Arc::clone(&scheduler);
+        let scheduler = current.clone();
         DataLayer::start(
             datalayer::Options {
                 sources: datalayer::sources(&data_layer)?,
@@ -163,11 +170,31 @@ pub async fn serve(
             ignore_subset: options.ignore_subset,
         },
     ));
-    let rules = Arc::clone(&epp);
+    let protocol = PoolProtocol::new(POOL_PROTOCOL);
+    let reloader = Reloader::new(
+        Targets {
+            epp: Arc::clone(&epp),
+            scheduler: current,
+            layer: layer.clone(),
+            health: health.clone(),
+            protocol: protocol.clone(),
+        },
+        Running {
+            config,
+            data_layer,
+            heritage,
+        },
+        env,
+        ReloadMetrics::register(&registry)?,
+    );
+    let (rules, speaker) = (Arc::clone(&epp), Arc::clone(&epp));
     let sinks = kubernetes::Sinks {
         layer: layer.clone(),
         health: health.clone(),
-        supports: Box::new(move |asked| supported.contains(&(asked, true))),
+        supports: Box::new(move |asked| {
+            protocol.set(asked);
+            POOL_PROTOCOLS.contains(&asked) && speaker.supports(asked)
+        }),
         set_traffic: Box::new(move |traffic| rules.set_traffic_rules(traffic)),
     };
     let client = source.client().cloned();
@@ -193,6 +220,12 @@ pub async fn serve(
     };
     let addresses = listeners.addresses()?;
     let running = servers.start(listeners)?;
+    let following = match &options.config {
+        ConfigSource::File(path) if options.reload_config => {
+            Some(reload::follow(path.clone(), text, reloader))
+        }
+        _ => None,
+    };
     on_serving(addresses);
 
     let outcome = tokio::select! {
@@ -223,7 +256,7 @@ pub async fn serve(
         // A panicked server has logged itself; the others still drain.
         let _ = server.await;
     }
-    drop(discovery);
+    drop((discovery, following));
     gauges.abort();
     outcome
 }
@@ -235,23 +268,41 @@ async fn lost(leader: Option<&PoolLeader>) {
     }
 }
 
+/// The configuration at the start.
+struct Loaded {
+    /// As read from the file; empty for one that is not followed.
+    text: String,
+    config: EndpointPickerConfig,
+    assembly: Assembly,
+}
+
 /// Reads, decodes and builds the configuration; warnings are logged.
-fn load(options: &EppOptions, registry: &Registry) -> Result<Assembly, RunError> {
+async fn load(options: &EppOptions, env: BuildEnv) -> Result<Loaded, RunError> {
+    let text = match &options.config {
+        ConfigSource::File(path) => reload::read(path).await?,
+        ConfigSource::Text(text) => text.clone(),
+        ConfigSource::Default => String::new(),
+    };
     let Decoded { config, warnings } = match &options.config {
         ConfigSource::Default => Decoded {
             config: EndpointPickerConfig::upstream_default(),
             warnings: Vec::new(),
         },
-        ConfigSource::Text(text) => EndpointPickerConfig::decode(text)?,
-        ConfigSource::File(path) => {
-            let text = std::fs::read_to_string(path).map_err(|source| RunError::ConfigFile {
-                path: path.display().to_string(),
-                source,
-            })?;
-            EndpointPickerConfig::decode(&text)?
-        }
+        ConfigSource::Text(_) | ConfigSource::File(_) => EndpointPickerConfig::decode(&text)?,
     };
-    let env = BuildEnv {
+    let assembly = assemble(&config, env)?;
+    for warning in warnings.iter().chain(&assembly.warnings) {
+        tracing::warn!("configuration: {warning}");
+    }
+    Ok(Loaded {
+        text,
+        config,
+        assembly,
+    })
+}
+
+fn build_env(options: &EppOptions, registry: &Registry) -> BuildEnv {
+    BuildEnv {
         registry: registry.clone(),
         deprecated_metrics: options.deprecated_metrics,
         seed: fastrand::u64(..),
@@ -259,12 +310,7 @@ fn load(options: &EppOptions, registry: &Registry) -> Result<Assembly, RunError>
         retain_scores: options.emit_endpoint_scores,
         clock: Some(Arc::new(Monotonic)),
         predecessor: None,
-    };
-    let assembly = assemble(&config, env)?;
-    for warning in warnings.iter().chain(&assembly.warnings) {
-        tracing::warn!("configuration: {warning}");
     }
-    Ok(assembly)
 }
 
 fn server_tls(

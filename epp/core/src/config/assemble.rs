@@ -92,6 +92,19 @@ pub struct DataLayerPlan {
     pub discovery: Option<Arc<FileDiscovery>>,
 }
 
+impl DataLayerPlan {
+    /// Whether both poll the same sources with the same extractors.
+    pub fn is_polled_like(&self, other: &Self) -> bool {
+        let is_same = |(one, other): (&SourcePlan, &SourcePlan)| {
+            let mut extractors = one.extractors.iter().zip(&other.extractors);
+            Arc::ptr_eq(&one.source, &other.source)
+                && one.extractors.len() == other.extractors.len()
+                && extractors.all(|((_, one), (_, other))| Arc::ptr_eq(one, other))
+        };
+        self.sources.len() == other.sources.len() && self.sources.iter().zip(&other.sources).all(is_same)
+    }
+}
+
 /// One source and what reads it.
 #[derive(Clone, Debug)]
 pub struct SourcePlan {

@@ -11,7 +11,7 @@ use tokio::time::MissedTickBehavior;
 use super::buffers::Workspace;
 use super::connection::{Connection, PollError};
 use super::members::Member;
-use super::{SCRAPE_BUDGET, Shared, Source};
+use super::{Plan, SCRAPE_BUDGET, Shared, Source};
 
 /// Collectors start on one of this many offsets within a tick: spread enough not to poll everybody at
 /// once, few enough that one timer wakes many of them together.
@@ -20,16 +20,17 @@ const PHASES: u32 = 8;
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(1);
 
 /// Polls until the member is stopped.
-pub(super) async fn run(shared: Arc<Shared>, member: Arc<Member>) {
+pub(super) async fn run(shared: Arc<Shared>, plan: Arc<Plan>, member: Arc<Member>) {
     let stop = member.stop.clone();
     tokio::select! {
         () = stop.cancelled() => {}
-        () = Collector::new(shared, member).run() => {}
+        () = Collector::new(shared, plan, member).run() => {}
     }
 }
 
 struct Collector {
     shared: Arc<Shared>,
+    plan: Arc<Plan>,
     member: Arc<Member>,
     polls: Vec<Poll>,
     /// The record before the current one: free again once the snapshot that held it is gone.
@@ -87,14 +88,15 @@ fn ticks(interval: Duration, tick: Duration) -> u32 {
 }
 
 impl Collector {
-    fn new(shared: Arc<Shared>, member: Arc<Member>) -> Self {
-        let polls = shared
+    fn new(shared: Arc<Shared>, plan: Arc<Plan>, member: Arc<Member>) -> Self {
+        let polls = plan
             .sources
             .iter()
-            .map(|source| Poll::new(source, &member, shared.tick))
+            .map(|source| Poll::new(source, &member, plan.tick))
             .collect();
         Self {
             shared,
+            plan,
             member,
             polls,
             spare: Arc::default(),
@@ -105,7 +107,7 @@ impl Collector {
         if self.polls.is_empty() {
             return;
         }
-        let mut ticker = tokio::time::interval_at(self.first_tick(), self.shared.tick);
+        let mut ticker = tokio::time::interval_at(self.first_tick(), self.plan.tick);
         ticker.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             ticker.tick().await;
@@ -120,10 +122,10 @@ impl Collector {
     /// The next moment of this endpoint's phase on the grid that all collectors share.
     fn first_tick(&self) -> tokio::time::Instant {
         let phase = self.member.endpoint.slot().id().index % PHASES;
-        let grid = self.shared.epoch + self.shared.tick * phase / PHASES;
+        let grid = self.shared.epoch + self.plan.tick * phase / PHASES;
         let behind = tokio::time::Instant::now().saturating_duration_since(grid);
-        let steps = behind.as_nanos().div_ceil(self.shared.tick.as_nanos());
-        grid + self.shared.tick * u32::try_from(steps).unwrap_or(u32::MAX)
+        let steps = behind.as_nanos().div_ceil(self.plan.tick.as_nanos());
+        grid + self.plan.tick * u32::try_from(steps).unwrap_or(u32::MAX)
     }
 
     async fn poll(&mut self, position: usize) {
@@ -150,7 +152,7 @@ impl Collector {
                 self.member.note_error(&error);
             }
         }
-        self.polls[position].plan_next(self.shared.tick);
+        self.polls[position].plan_next(self.plan.tick);
         self.shared.buffers.give_back(workspace);
     }
 
@@ -184,7 +186,7 @@ impl Collector {
         record.clone_from(&current);
         drop(current);
         let mut updated = false;
-        let source = &self.shared.sources[position];
+        let source = &self.plan.sources[position];
         for (extractor, engine) in source.extractors.iter().zip(&self.polls[position].engines) {
             let extracted = extractor.extract(*engine, page, now, scratch, record);
             updated |= extracted.updated;

@@ -34,6 +34,12 @@ impl Health {
         }
     }
 
+    /// The same health of an endpoint that is, or is not, polled itself from now on.
+    #[must_use]
+    pub(super) fn probed(self, probed: bool) -> Self {
+        Self { probed, ..self }
+    }
+
     /// A request could not be handed over. Whether that changed anything.
     pub(super) fn unreachable(&mut self, now: Instant) -> bool {
         let changed = !self.is_ejected(now);

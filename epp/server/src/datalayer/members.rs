@@ -30,7 +30,7 @@ struct State {
 
 impl Member {
     fn new(
-        endpoint: Endpoint,
+        endpoint: Arc<Endpoint>,
         record: Arc<MetricsRecord>,
         sources: &[Source],
         stop: CancellationToken,
@@ -42,7 +42,7 @@ impl Member {
             .map(|extractor| Arc::clone(extractor.engine_name(extractor.engine_of(&endpoint.spec().labels))));
         Self {
             engine_type: engine_type.unwrap_or_default(),
-            endpoint: Arc::new(endpoint),
+            endpoint,
             stop,
             state: Mutex::new(State {
                 record,
@@ -51,6 +51,17 @@ impl Member {
                 last_error: None,
             }),
         }
+    }
+
+    /// The same endpoint with what is known about it, for other sources.
+    fn polled_by(&self, sources: &[Source], stop: CancellationToken) -> Self {
+        let fresh = Self::new(Arc::clone(&self.endpoint), self.record(), sources, stop);
+        let probed = sources
+            .iter()
+            .any(|source| source.probes(self.endpoint.socket_addr()));
+        let health = self.state().health.probed(probed);
+        fresh.state().health = health;
+        fresh
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -177,7 +188,12 @@ impl Members {
                     record = member.record();
                 }
             }
-            let member = Arc::new(Member::new(endpoint, record, sources, stop.child_token()));
+            let member = Arc::new(Member::new(
+                Arc::new(endpoint),
+                record,
+                sources,
+                stop.child_token(),
+            ));
             table.by_name.insert(spec.name, Arc::clone(&member));
             started.push(member);
         }
@@ -189,6 +205,16 @@ impl Members {
             self.slots.retire(&name);
         }
         started
+    }
+
+    /// Puts a new member in the place of each and returns them: they need a collector.
+    pub(super) fn restart(&self, sources: &[Source], stop: &CancellationToken) -> Vec<Arc<Member>> {
+        let mut table = self.table();
+        for member in table.by_name.values_mut() {
+            member.stop.cancel();
+            *member = Arc::new(member.polled_by(sources, stop.child_token()));
+        }
+        table.by_name.values().cloned().collect()
     }
 
     /// Changes one endpoint's health; false when it is not (or no longer) a member.

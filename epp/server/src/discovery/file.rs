@@ -1,20 +1,15 @@
 //! Endpoints from a file, read at start and, when asked, followed while it changes.
-//!
-//! The directory is watched, not the file: editors, `rename(2)` and mounted `ConfigMap`s all replace
-//! the file, and a watch on the old inode would see nothing more.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use llmd_epp_core::plugins::datalayer::file_discovery::{self, FileDiscovery, FileError, Listing, MAX_BYTES};
-use notify::event::{AccessKind, AccessMode, EventKind};
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::io::AsyncReadExt;
-use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::datalayer::DataLayer;
+use crate::file_watch::{FileWatch, WatchError};
 
 /// Events closer together than this are one change.
 const DEBOUNCE: Duration = Duration::from_millis(20);
@@ -39,13 +34,8 @@ pub enum DiscoveryError {
         source: FileError,
     },
     /// The directory cannot be watched.
-    #[error("directory '{path}' cannot be watched: {source}")]
-    Watch {
-        /// The directory.
-        path: PathBuf,
-        /// What went wrong.
-        source: notify::Error,
-    },
+    #[error(transparent)]
+    Watch(#[from] WatchError),
 }
 
 /// Running discovery; dropping it stops following the file.
@@ -60,56 +50,25 @@ pub async fn start(discovery: &FileDiscovery, layer: &DataLayer) -> Result<Disco
     let FileDiscovery { path, watch } = discovery;
     // The watch comes first: a change between reading and watching would be lost.
     let watching = if *watch {
-        Some(watch_directory(path)?)
+        Some(FileWatch::start(path)?)
     } else {
         None
     };
     let (text, listing) = load(path).await?;
     apply(path, listing, layer);
-    let following = watching.map(|(watcher, events)| {
+    let following = watching.map(|watch| {
         let follower = Follower {
             path: path.clone(),
             layer: layer.clone(),
             applied: text,
             failing: false,
-            _watcher: watcher,
+            watch,
         };
-        AbortOnDropHandle::new(tokio::spawn(follower.run(events)))
+        AbortOnDropHandle::new(tokio::spawn(follower.run()))
     });
     Ok(Discovery {
         _following: following,
     })
-}
-
-fn watch_directory(path: &Path) -> Result<(RecommendedWatcher, mpsc::Receiver<()>), DiscoveryError> {
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let (changed, events) = mpsc::channel(1);
-    let on_event = move |event: notify::Result<notify::Event>| {
-        if event.is_ok_and(|event| may_change_content(event.kind)) {
-            // A full channel already holds a reason to look.
-            let _ = changed.try_send(());
-        }
-    };
-    let wrap = |source| DiscoveryError::Watch {
-        path: directory.to_owned(),
-        source,
-    };
-    let mut watcher = notify::recommended_watcher(on_event).map_err(wrap)?;
-    watcher
-        .watch(directory, RecursiveMode::NonRecursive)
-        .map_err(wrap)?;
-    Ok((watcher, events))
-}
-
-/// Our own reads are events too and must not wake us.
-fn may_change_content(kind: EventKind) -> bool {
-    match kind {
-        EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),
-        _ => true,
-    }
 }
 
 struct Follower {
@@ -117,14 +76,14 @@ struct Follower {
     layer: DataLayer,
     applied: Vec<u8>,
     failing: bool,
-    _watcher: RecommendedWatcher,
+    watch: FileWatch,
 }
 
 impl Follower {
-    async fn run(mut self, mut events: mpsc::Receiver<()>) {
-        while events.recv().await.is_some() {
+    async fn run(mut self) {
+        while self.watch.changed().await {
             tokio::time::sleep(DEBOUNCE).await;
-            let _ = events.try_recv();
+            self.watch.forget();
             match load(&self.path).await {
                 Ok((text, listing)) => {
                     self.failing = false;

@@ -52,6 +52,11 @@ pub fn flag_set() -> FlagSet {
         .string("config-file", "", "file with an EndpointPickerConfig")
         .string("config-text", "", "an EndpointPickerConfig")
         .bool(
+            "enable-config-reload",
+            true,
+            "follow changes of config-file without a restart",
+        )
+        .bool(
             "allow-experimental-plugins",
             false,
             "allow plugins of stability Alpha",

@@ -21,6 +21,7 @@ fn defaults_are_upstreams() {
         (ConfigSource::Default, "epp")
     );
     assert!(options.tls.is_some() && options.tracing && options.deprecated_metrics);
+    assert!(options.reload_config);
     assert_eq!((options.proxy, options.bind_address), (None, None));
 }
 

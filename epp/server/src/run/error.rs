@@ -10,18 +10,14 @@ use crate::builtin_proxy::ApiKeyError;
 use crate::datalayer::SourceError;
 use crate::discovery::file::DiscoveryError;
 use crate::kubernetes::client::ClientError;
+use crate::reload::ConfigFileError;
 
 /// Why the picker does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// `--config-file` cannot be read.
-    #[error("--config-file '{path}' cannot be read: {source}")]
-    ConfigFile {
-        /// The file.
-        path: String,
-        /// What went wrong.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    ConfigFile(#[from] ConfigFileError),
     /// The data layer's threads cannot be started.
     #[error("the threads for scraping cannot be started: {0}")]
     ScrapeThreads(io::Error),

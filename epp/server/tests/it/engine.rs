@@ -21,6 +21,8 @@ pub(crate) enum Script {
     Json,
     /// This many events, each after [`Engine::release`], then `[DONE]`.
     Events(usize),
+    /// [`Script::Events`] for a request with `"stream":true`, [`Script::Json`] for others.
+    AsAsked(usize),
     /// The connection closes without a byte.
     DieBeforeHead,
     /// One event, then the connection closes.
@@ -140,8 +142,13 @@ async fn converse(state: &State, mut stream: TcpStream) -> std::io::Result<()> {
             continue;
         }
         let model = model_of(&request.body);
+        let script = match state.script {
+            Script::AsAsked(count) if wants_stream(&request.body) => Script::Events(count),
+            Script::AsAsked(_) => Script::Json,
+            script => script,
+        };
         state.received.lock().expect("log").push(request);
-        match state.script {
+        match script {
             Script::Json => {
                 let usage = r#"{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}"#;
                 write_json(
@@ -168,7 +175,7 @@ async fn converse(state: &State, mut stream: TcpStream) -> std::io::Result<()> {
                 write_chunk(&mut stream, "data: [DONE]\n\n").await?;
                 stream.write_all(b"0\r\n\r\n").await?;
             }
-            Script::DieBeforeHead => return Ok(()),
+            Script::AsAsked(_) | Script::DieBeforeHead => return Ok(()),
             Script::DieAfterFirstEvent => {
                 write_event_head(&mut stream).await?;
                 return write_chunk(&mut stream, "data: {\"n\":0}\n\n").await;
@@ -218,6 +225,11 @@ fn chat_event(id: &str, model: &str, delta: &str, finish: &str) -> String {
 fn model_of(body: &[u8]) -> String {
     let body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     body["model"].as_str().unwrap_or_default().to_owned()
+}
+
+fn wants_stream(body: &[u8]) -> bool {
+    let body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    body["stream"] == true
 }
 
 async fn read_request(stream: &mut TcpStream, pending: &mut Vec<u8>) -> std::io::Result<Option<Received>> {

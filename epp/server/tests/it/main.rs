@@ -9,5 +9,6 @@ mod health;
 mod metrics_server;
 mod picker;
 mod proxy;
+mod reload;
 mod role;
 mod wait;

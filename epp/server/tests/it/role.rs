@@ -207,11 +207,7 @@ async fn the_built_in_proxy_is_served_beside_ext_proc() {
     let engine = MetricsServer::start(Manner::Proper, vllm_page(0, 0, 0.0)).await;
     let directory = tempfile::tempdir().expect("a directory");
     let config = write_config(directory.path(), &[&engine]);
-    let port = {
-        // The flag's 0 means "no proxy"; nothing else in this process asks for this port again.
-        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("binds");
-        listener.local_addr().expect("bound").port()
-    };
+    let port = proxy_port();
     let role = Role::start(format!(
         "{PORTS} --bind-address=127.0.0.1 --config-file={config} --proxy-port={port} --proxy-bind-address=127.0.0.1 --drain-timeout=0s"
     ))
@@ -232,6 +228,12 @@ async fn the_built_in_proxy_is_served_beside_ext_proc() {
         .expect("ends in time")
         .expect("joins")
         .expect("in order");
+}
+
+/// A port for `--proxy-port`, whose 0 means "no proxy"; nothing else in this process asks for it again.
+pub(crate) fn proxy_port() -> u16 {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("binds");
+    listener.local_addr().expect("bound").port()
 }
 
 async fn refused(flags: &str) -> String {
