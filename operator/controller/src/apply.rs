@@ -6,17 +6,17 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::Client;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use kube::core::{GroupVersionKind, TypeMeta};
-use kube::{Client, ResourceExt};
 use llmd_render::Object;
 use serde_json::{Value, json};
 use xxhash_rust::xxh64::xxh64;
 
 use crate::error::ReconcileError;
 use crate::metrics::Metrics;
-use crate::stores::{Stores, live_mark};
+use crate::stores::{Identity, Stores, live_mark};
 
 /// Field manager of the objects that are rendered. Stable for ever: fields are owned by name.
 pub const MANAGER: &str = "llmd-operator";
@@ -31,7 +31,7 @@ struct Mark {
     /// Of the rendered bytes.
     rendered: u64,
     /// Of what only a change by somebody else can change.
-    live: String,
+    live: u64,
 }
 
 /// What came of applying a set.
@@ -121,12 +121,12 @@ async fn one(
     let key = key(resource, owner.namespace, name);
     let rendered = xxh64(value.to_string().as_bytes(), 0);
     let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), owner.namespace, resource);
-    let mut live = stores.metadata(resource, owner.namespace, name);
+    let mut live = stores.identity(resource, owner.namespace, name);
     if live.is_none() {
         // Not ours as far as the watch knows: look before taking it over.
         let found = api.get_metadata_opt(name).await;
         let found = found.map_err(|error| ReconcileError::api("get", &resource.kind, name, error))?;
-        live = found.map(|object| object.metadata);
+        live = found.map(|object| Identity::of(&object.metadata));
     }
     let mut action = &mut applied.created;
     let mut outcome = "created";
@@ -139,7 +139,7 @@ async fn one(
             return Ok(());
         }
         match sent.get(&key) {
-            Some(mark) if mark.rendered == rendered && mark.live == live_mark(live) => return Ok(()),
+            Some(mark) if mark.rendered == rendered && mark.live == live.mark => return Ok(()),
             Some(mark) if mark.rendered == rendered => {
                 action = &mut applied.corrected;
                 outcome = "corrected";
@@ -159,9 +159,9 @@ async fn one(
     // Only the metadata comes back: the rest is what was sent, and a thousand resources answer at a start.
     match api.patch_metadata(name, &parameters, &Patch::Apply(value)).await {
         Ok(object) => {
-            let before = live.as_ref().and_then(|live| live.resource_version.clone());
+            let before = live.as_ref().map(|live| &*live.version);
             // The first apply after a start finds most objects as they should be.
-            if before.is_none() || before != object.resource_version() {
+            if before.is_none() || before != object.metadata.resource_version.as_deref() {
                 action.push(label);
                 metrics.applied(&resource.kind, outcome);
             } else {
@@ -206,17 +206,16 @@ async fn prune(
     wanted: &[(String, String)],
     applied: &mut Applied,
 ) -> Result<(), ReconcileError> {
-    for (resource, meta) in stores.of(owner.namespace, owner.name) {
-        let name = meta.name.clone().unwrap_or_default();
+    for (resource, name, live) in stores.of(owner.namespace, owner.name) {
         let is_wanted = wanted
             .iter()
             .any(|(kind, wanted)| *kind == resource.kind && *wanted == name);
-        if is_wanted || !is_ours(&meta, &owner.reference) || meta.deletion_timestamp.is_some() {
+        if is_wanted || !is_ours(&live, &owner.reference) || live.is_leaving {
             continue;
         }
         let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), owner.namespace, &resource);
         let parameters = DeleteParams::background().preconditions(Preconditions {
-            uid: meta.uid.clone(),
+            uid: Some(live.uid.to_string()),
             resource_version: None,
         });
         match api.delete(&name, &parameters).await {
@@ -229,11 +228,8 @@ async fn prune(
     Ok(())
 }
 
-fn is_ours(meta: &ObjectMeta, owner: &OwnerReference) -> bool {
-    let owners = meta.owner_references.iter().flatten();
-    owners
-        .filter(|reference| reference.controller == Some(true))
-        .any(|reference| reference.uid == owner.uid)
+fn is_ours(live: &Identity, owner: &OwnerReference) -> bool {
+    live.controller.as_deref() == Some(&*owner.uid)
 }
 
 fn key(resource: &ApiResource, namespace: &str, name: &str) -> String {

@@ -16,6 +16,7 @@ use k8s_openapi::api::core::v1::Pod;
 pub use engine::{engine_failure, engine_failure_in_log};
 pub use phase::{Phase, phase};
 pub use progress::progress;
+pub(crate) use workload::of_rollout;
 pub use workload::of_workload;
 
 /// Reason of a crash that nothing explains so far.

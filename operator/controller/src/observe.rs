@@ -4,11 +4,12 @@ mod route;
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::DeploymentStatus;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::causes::{self, Cause, Phase};
+use crate::stores::Rollout;
 
 pub use route::{RouteState, route};
 
@@ -46,22 +47,20 @@ impl Workload {
 }
 
 /// Looks at the Deployment `object` and its pods.
-pub fn workload(
+pub(crate) fn workload(
     name: &str,
     object: &str,
     desired: i32,
-    deployment: Option<&Deployment>,
+    rollout: Option<&Rollout>,
     pods: &[&Pod],
 ) -> Workload {
-    let status = deployment.and_then(|deployment| deployment.status.as_ref());
-    let count = |of: fn(&k8s_openapi::api::apps::v1::DeploymentStatus) -> Option<i32>| {
-        status.and_then(of).unwrap_or_default()
-    };
+    let status = rollout.and_then(|rollout| rollout.status.as_ref());
+    let count = |of: fn(&DeploymentStatus) -> Option<i32>| status.and_then(of).unwrap_or_default();
     let mut counted: BTreeMap<Cause, usize> = BTreeMap::new();
     for cause in pods.iter().filter_map(|pod| causes::of_pod(pod)) {
         *counted.entry(cause).or_default() += 1;
     }
-    if let Some(cause) = deployment.and_then(causes::of_workload) {
+    if let Some(cause) = status.and_then(causes::of_rollout) {
         counted.insert(cause, 1);
     }
     let mut found: Vec<(Cause, usize)> = counted.into_iter().collect();
@@ -78,15 +77,11 @@ pub fn workload(
         ready: count(|status| status.ready_replicas),
         updated: count(|status| status.updated_replicas),
         total: count(|status| status.replicas),
-        is_observed: deployment.is_some_and(|deployment| {
-            deployment.metadata.generation == count_generation(deployment)
-                && deployment.spec.as_ref().and_then(|spec| spec.replicas) == Some(desired)
+        is_observed: rollout.is_some_and(|rollout| {
+            rollout.generation == status.and_then(|status| status.observed_generation)
+                && rollout.replicas == Some(desired)
         }),
         causes: found,
         phase: current.filter_map(|pod| causes::phase(pod)).min(),
     }
-}
-
-fn count_generation(deployment: &Deployment) -> Option<i64> {
-    deployment.status.as_ref()?.observed_generation
 }

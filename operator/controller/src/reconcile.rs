@@ -24,7 +24,6 @@ use crate::error::ReconcileError;
 use crate::observe::{self, Workload, workload};
 use crate::pin::{pin, pinned};
 use crate::status::{self, Facts, READY, Workloads, compute};
-use crate::stores::POOL_LABEL;
 
 /// Field manager of the status.
 pub(crate) const STATUS_MANAGER: &str = "llmd-operator-status";
@@ -56,7 +55,7 @@ async fn look_and_tell(object: Arc<DynamicObject>, context: Arc<Context>) -> Res
         // Everything is owned by the resource: the garbage collector takes it away.
         return Ok(Action::await_change());
     }
-    if context.stores.wait_until_ready().await.is_err() {
+    if context.stores.filled().await.is_err() {
         return Ok(Action::requeue(NO_CACHE));
     }
     let (namespace, name) = names(&object);
@@ -216,10 +215,16 @@ fn workloads(
         let live = context.stores.deployments.get(namespace, object);
         let mine: Vec<_> = pods
             .iter()
-            .filter(|pod| mine(pod.labels().get(POOL_LABEL).map_or("", String::as_str)))
-            .map(|pod| &**pod)
+            .filter(|pod| mine(&pod.pool))
+            .map(|pod| &pod.content)
             .collect();
-        let mut seen = workload(workload_name, object, desired, live.as_deref(), &mine);
+        let mut seen = workload(
+            workload_name,
+            object,
+            desired,
+            live.as_deref().map(|live| &live.content),
+            &mine,
+        );
         let again = context.shared.engine_logs.refine(&mut seen, &mine);
         (seen, again)
     };
@@ -228,7 +233,7 @@ fn workloads(
         .stores
         .deployments
         .get(namespace, &router_object)
-        .and_then(|deployment| deployment.spec.as_ref()?.replicas)
+        .and_then(|deployment| deployment.content.replicas)
         .unwrap_or(1);
     let pools = validated.pools.iter().map(|pool| {
         let object = format!("{name}-{}", pool.name);
@@ -249,8 +254,8 @@ fn workloads(
         observe::route(
             &gateway.parents,
             namespace,
-            http_route.as_deref(),
-            pool.as_deref(),
+            http_route.as_deref().map(|kept| &kept.content),
+            pool.as_deref().map(|kept| &kept.content),
         )
     });
     let workloads = Workloads {

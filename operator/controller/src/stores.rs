@@ -1,7 +1,7 @@
 //! Reduced copies of what the operator made, kept by watches, and who has to be looked at again.
 
+mod kept;
 mod owned;
-mod reduce;
 mod visible;
 
 use std::collections::BTreeMap;
@@ -19,11 +19,10 @@ use kube::{Client, Resource};
 use llmd_crds::{HTTPRoute, InferencePool};
 
 use crate::capabilities::Capabilities;
-use crate::gate::Gate;
 use crate::scope::Scope;
 
-use owned::{Index, Owned};
-pub(crate) use reduce::live_mark;
+pub(crate) use kept::{Identity, Kept, Rollout, live_mark};
+use owned::{Owned, WatchEnded};
 use visible::{Seen, visible};
 
 /// Label that names the `LLMDeployment` an object or pod belongs to.
@@ -39,13 +38,12 @@ pub(crate) type Triggers = stream::BoxStream<'static, (String, String)>;
 
 /// Copies by kind. What is not needed for drift, causes and status is dropped on arrival.
 pub(crate) struct Stores {
-    pub(crate) deployments: Owned<Deployment>,
+    pub(crate) deployments: Owned<Rollout>,
     pub(crate) pods: Owned<Pod>,
-    /// Kinds whose status gateways write, by kind: metadata and status.
+    /// Kinds whose status gateways write, by kind: status.
     routed: BTreeMap<String, (ApiResource, Owned<DynamicObject>)>,
     /// Kinds of which only the metadata is watched, by `apiVersion/kind`.
-    metadata: BTreeMap<String, (ApiResource, Owned<PartialObjectMeta<DynamicObject>>)>,
-    ready: Gate,
+    metadata: BTreeMap<String, (ApiResource, Owned<()>)>,
 }
 
 fn kind(group: &str, version: &str, kind: &str) -> ApiResource {
@@ -76,31 +74,28 @@ fn routed_kinds(served: Capabilities) -> Vec<ApiResource> {
 }
 
 /// Watches what carries our label, keeps it reduced, and says whose it is.
-fn watched<K>(
-    api: Api<K>,
-    kind: &<K as Resource>::DynamicType,
-    reduce: fn(&mut K),
-    triggers: &mut Vec<Triggers>,
-) -> Owned<K>
+fn watched<K, T>(api: Api<K>, reduce: fn(K) -> (ObjectMeta, T), triggers: &mut Vec<Triggers>) -> Owned<T>
 where
     K: Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + Sync + 'static,
-    <K as Resource>::DynamicType: Clone + Eq + std::hash::Hash + Send + Sync + std::fmt::Debug,
+    T: Send + Sync + 'static,
 {
-    let writer = reflector::store::Writer::new(kind.clone());
-    let store = writer.as_reader();
-    let index = Index::default();
-    let (seen, names) = (index.clone(), index.clone());
     let ours = watcher::Config::default()
         .labels(DEPLOYMENT_LABEL)
         .page_size(PAGE);
-    let stream = watcher(api, ours).modify(move |object| {
-        reduce(object);
-        seen.see(object);
+    let (owned, changes) = Owned::fill(watcher(api, ours).default_backoff(), reduce);
+    let owners = changes.filter_map(|change| {
+        let owner = match change {
+            Ok((namespace, name)) => Some((namespace.to_string(), name.to_string())),
+            Err(error) => {
+                // The watch goes on by itself, with back-off.
+                tracing::warn!(%error, "a watch broke off");
+                None
+            }
+        };
+        std::future::ready(owner)
     });
-    let version = |object: &K| object.meta().resource_version.clone().unwrap_or_default();
-    let changes = visible(stream.default_backoff().reflect(writer), version);
-    triggers.push(owners(changes, names));
-    Owned::new(store, kind.clone(), index)
+    triggers.push(owners.boxed());
+    owned
 }
 
 impl Stores {
@@ -108,14 +103,13 @@ impl Stores {
     pub(crate) fn watch(client: &Client, scope: &Scope, served: Capabilities) -> (Self, Triggers) {
         let mut triggers: Vec<Triggers> = Vec::new();
         let stores = Self {
-            ready: Gate::default(),
-            deployments: watched(scope.api(client), &(), reduce::deployment, &mut triggers),
-            pods: watched(scope.api(client), &(), reduce::pod, &mut triggers),
+            deployments: watched(scope.api(client), kept::rollout, &mut triggers),
+            pods: watched(scope.api(client), kept::pod, &mut triggers),
             routed: routed_kinds(served)
                 .into_iter()
                 .map(|resource| {
                     let api = scope.dynamic_api(client, &resource);
-                    let owned = watched(api, &resource, reduce::routed, &mut triggers);
+                    let owned = watched(api, kept::routed, &mut triggers);
                     (resource.kind.clone(), (resource, owned))
                 })
                 .collect(),
@@ -123,8 +117,7 @@ impl Stores {
                 .into_iter()
                 .map(|resource| {
                     let api: Api<PartialObjectMeta<DynamicObject>> = scope.dynamic_api(client, &resource);
-                    let reduce = |object: &mut PartialObjectMeta<_>| reduce::metadata(&mut object.metadata);
-                    let owned = watched(api, &resource, reduce, &mut triggers);
+                    let owned = watched(api, |object| (object.metadata, ()), &mut triggers);
                     (key(&resource.api_version, &resource.kind), (resource, owned))
                 })
                 .collect(),
@@ -133,86 +126,63 @@ impl Stores {
     }
 
     /// Waits until every store has been filled once.
-    pub(crate) async fn wait_until_ready(&self) -> Result<(), reflector::store::WriterDropped> {
-        self.ready.pass(self.all_ready()).await
-    }
-
-    async fn all_ready(&self) -> Result<(), reflector::store::WriterDropped> {
-        self.deployments.store.wait_until_ready().await?;
-        self.pods.store.wait_until_ready().await?;
+    pub(crate) async fn filled(&self) -> Result<(), WatchEnded> {
+        self.deployments.filled().await?;
+        self.pods.filled().await?;
         for (_, owned) in self.routed.values() {
-            owned.store.wait_until_ready().await?;
+            owned.filled().await?;
         }
         for (_, owned) in self.metadata.values() {
-            owned.store.wait_until_ready().await?;
+            owned.filled().await?;
         }
         Ok(())
     }
 
     /// An object that gateways answer to, with its status.
-    pub(crate) fn routed(&self, kind: &str, namespace: &str, name: &str) -> Option<Arc<DynamicObject>> {
+    pub(crate) fn routed(&self, kind: &str, namespace: &str, name: &str) -> Option<Arc<Kept<DynamicObject>>> {
         self.routed.get(kind)?.1.get(namespace, name)
     }
 
-    /// Metadata of one object, if the operator knows it.
-    pub(crate) fn metadata(&self, resource: &ApiResource, namespace: &str, name: &str) -> Option<ObjectMeta> {
+    /// One object, if the operator knows it.
+    pub(crate) fn identity(&self, resource: &ApiResource, namespace: &str, name: &str) -> Option<Identity> {
         if resource.kind == "Deployment" {
-            return Some(self.deployments.get(namespace, name)?.metadata.clone());
+            return Some(self.deployments.get(namespace, name)?.identity.clone());
         }
         if let Some((_, owned)) = self.routed.get(&resource.kind) {
-            return Some(owned.get(namespace, name)?.metadata.clone());
+            return Some(owned.get(namespace, name)?.identity.clone());
         }
         let (_, owned) = self.metadata.get(&key(&resource.api_version, &resource.kind))?;
-        Some(owned.get(namespace, name)?.metadata.clone())
+        Some(owned.get(namespace, name)?.identity.clone())
     }
 
-    /// Every object labelled as one of the named resource, with its kind.
-    pub(crate) fn of(&self, namespace: &str, name: &str) -> Vec<(ApiResource, ObjectMeta)> {
-        let deployment = ApiResource::erase::<Deployment>(&());
-        let deployments = self.deployments.of(namespace, name).into_iter();
-        let mut found: Vec<_> = deployments
-            .map(|object| (deployment.clone(), object.metadata.clone()))
-            .collect();
-        for (resource, owned) in self.routed.values() {
+    /// Every object labelled as one of the named resource: its kind, its name, what it is.
+    pub(crate) fn of(&self, namespace: &str, name: &str) -> Vec<(ApiResource, String, Identity)> {
+        fn all<T: Send + Sync + 'static>(
+            resource: &ApiResource,
+            owned: &Owned<T>,
+            namespace: &str,
+            name: &str,
+            found: &mut Vec<(ApiResource, String, Identity)>,
+        ) {
             let objects = owned.of(namespace, name).into_iter();
-            found.extend(objects.map(|object| (resource.clone(), object.metadata.clone())));
+            found
+                .extend(objects.map(|kept| (resource.clone(), kept.name.to_string(), kept.identity.clone())));
+        }
+        let mut found = Vec::new();
+        let deployment = ApiResource::erase::<Deployment>(&());
+        all(&deployment, &self.deployments, namespace, name, &mut found);
+        for (resource, owned) in self.routed.values() {
+            all(resource, owned, namespace, name, &mut found);
         }
         for (resource, owned) in self.metadata.values() {
-            let objects = owned.of(namespace, name).into_iter();
-            found.extend(objects.map(|object| (resource.clone(), object.metadata.clone())));
+            all(resource, owned, namespace, name, &mut found);
         }
         found
     }
 }
 
-/// Namespace and name of the resource that an object belongs to, by its label.
-fn owner_of<K: Resource>(object: &K) -> Option<(String, String)> {
-    let name = object.meta().labels.as_ref()?.get(DEPLOYMENT_LABEL)?.clone();
-    Some((object.meta().namespace.clone()?, name))
-}
-
 fn key(api_version: &str, kind: &str) -> String {
     format!("{api_version}/{kind}")
-}
-
-fn owners<K: Resource + Send + 'static>(
-    changes: impl Stream<Item = Result<Seen<K>, watcher::Error>> + Send + 'static,
-    names: Index,
-) -> Triggers {
-    changes
-        .filter_map(move |change| {
-            let owner = match change {
-                Ok(Seen::There(object) | Seen::Gone(Some(object), _)) => owner_of(&object),
-                Ok(Seen::Gone(None, (namespace, name))) => names.owner_of(&namespace, &name),
-                Err(error) => {
-                    // The watch goes on by itself, with back-off.
-                    tracing::warn!(%error, "a watch broke off");
-                    None
-                }
-            };
-            std::future::ready(owner)
-        })
-        .boxed()
 }
 
 /// The resources themselves: a store of all, and a stream of those that were written by somebody else than us. Our
@@ -230,7 +200,7 @@ pub(crate) fn resources(
         .modify(|object| object.metadata.managed_fields = None);
     let mark = |object: &DynamicObject| {
         let leaving = object.metadata.deletion_timestamp.is_some();
-        format!("{} {leaving}", live_mark(&object.metadata))
+        format!("{:x} {leaving}", live_mark(&object.metadata))
     };
     let of = resource.clone();
     let written = visible(stream.default_backoff().reflect(writer), mark).map(move |change| {

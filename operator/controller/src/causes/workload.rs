@@ -1,13 +1,18 @@
 //! Workloads whose pods are not even created.
 
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
 
 use super::Cause;
 use super::scheduling::between;
 
 /// What keeps the ReplicaSets of `deployment` from creating pods.
 pub fn of_workload(deployment: &Deployment) -> Option<Cause> {
-    let conditions = deployment.status.as_ref()?.conditions.as_ref()?;
+    of_rollout(deployment.status.as_ref()?)
+}
+
+/// Likewise, of its status.
+pub(crate) fn of_rollout(status: &DeploymentStatus) -> Option<Cause> {
+    let conditions = status.conditions.as_ref()?;
     let failure = conditions
         .iter()
         .find(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True")?;
