@@ -33,8 +33,14 @@ use serde_json::json;
 
 const DEPLOYMENTS: usize = 1000;
 const NODES: usize = 30;
+/// Every so many-th deployment is one of engines on GPUs, with its larger objects.
+const GPU_SHARE: usize = 5;
+/// Of each node; together enough for all of them.
+const GPUS_PER_NODE: u32 = 8;
 /// How long nothing happens: the issue says ten minutes.
 const QUIET: Duration = Duration::from_secs(600);
+/// Without a write for so long, the last one is done.
+const SETTLED: Duration = Duration::from_secs(15);
 /// Longest time from nothing to a thousand that are ready, on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(900);
 
@@ -42,6 +48,10 @@ const PATIENCE: Duration = Duration::from_secs(900);
 async fn main() {
     install::measure().await;
     let cluster = Cluster::control(NODES).await.expect("a control plane");
+    for node in 0..NODES {
+        let name = format!("fake-{node}");
+        cluster.set_gpus(&name, GPUS_PER_NODE).await.expect("GPUs");
+    }
     let namespace = cluster.namespace().await.expect("a namespace");
     let began = Instant::now();
     let operator = start(&namespace);
@@ -56,10 +66,13 @@ async fn main() {
     quiet(&cluster, &operator).await;
     figure(
         "operator: resident memory with 1,000 deployments",
-        resident(&operator),
+        memory(&operator, "VmRSS"),
         "MiB",
         Some(100.0),
-        "VmRSS at the end",
+        &format!(
+            "VmRSS at the end; at most {:.0} MiB since its start",
+            memory(&operator, "VmHWM")
+        ),
     );
     drop(operator);
 
@@ -72,6 +85,13 @@ async fn main() {
         "s",
         Some(30.0),
         "until as many looks as there are deployments were done",
+    );
+    figure(
+        "operator: memory of a start with 1,000 deployments",
+        memory(&operator, "VmHWM"),
+        "MiB",
+        Some(120.0),
+        "VmHWM after the first look",
     );
 }
 
@@ -101,12 +121,19 @@ async fn create(namespace: &Namespace) {
         let api = api.clone();
         async move {
             let name = format!("d{number:04}");
-            let object = json!({
-                "apiVersion": "llmd.dev/v1alpha1", "kind": "LLMDeployment", "metadata": {"name": name},
-                "spec": {
+            let spec = if number.is_multiple_of(GPU_SHARE) {
+                json!({
+                    "path": "optimized-baseline", "model": {"uri": "hf://Qwen/Qwen3-32B"},
+                    "pools": [{"name": "decode", "replicas": 1, "parallelism": {"tensor": 1}}],
+                })
+            } else {
+                json!({
                     "path": "simulated", "model": {"name": "bench/model"},
                     "pools": [{"name": "decode", "replicas": 1}],
-                },
+                })
+            };
+            let object = json!({
+                "apiVersion": "llmd.dev/v1alpha1", "kind": "LLMDeployment", "metadata": {"name": name}, "spec": spec,
             });
             let parameters = PatchParams::apply("bench");
             api.patch(&name, &parameters, &Patch::Apply(object))
@@ -142,6 +169,7 @@ fn is_ready(object: &DynamicObject) -> bool {
 /// CPU and writes while nothing happens.
 async fn quiet(cluster: &Cluster, operator: &Process) {
     let pid = operator.pid();
+    requests::settled(cluster, SETTLED, PATIENCE).await;
     let (writes, cpu) = (requests::applied(cluster).await, cpu_seconds(pid));
     tokio::time::sleep(QUIET).await;
     let written = requests::applied(cluster).await - writes;
@@ -163,14 +191,14 @@ async fn quiet(cluster: &Cluster, operator: &Process) {
     );
 }
 
-/// Resident memory in MiB.
-fn resident(process: &Process) -> f64 {
+/// A line of the process's memory, in MiB.
+fn memory(process: &Process, of: &str) -> f64 {
     let status =
         std::fs::read_to_string(format!("/proc/{}/status", process.pid())).expect("a running process");
     let line = status
         .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .expect("VmRSS");
+        .find_map(|line| line.strip_prefix(of)?.strip_prefix(':'))
+        .expect("the kernel counts it");
     let kib: f64 = line.trim().trim_end_matches(" kB").parse().expect("kB");
     kib / 1024.0
 }

@@ -1,7 +1,8 @@
 //! Counts of requests: what the API server took, and what the operator did.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use llmd_e2e::{Process, http};
 use llmd_e2e_cluster::{Cluster, poll_within};
@@ -16,6 +17,20 @@ pub(crate) async fn applied(cluster: &Cluster) -> f64 {
         .lines()
         .filter(|line| line.starts_with("apiserver_request_total{"));
     sum(series.filter(|line| line.contains("verb=\"APPLY\"")))
+}
+
+/// Waits until nothing was applied for `quiet`.
+pub(crate) async fn settled(cluster: &Cluster, quiet: Duration, patience: Duration) {
+    let last = Cell::new((applied(cluster).await, Instant::now()));
+    poll_within("the last apply", patience, || async {
+        let now = applied(cluster).await;
+        if now > last.get().0 {
+            last.set((now, Instant::now()));
+        }
+        (last.get().1.elapsed() >= quiet).then_some(())
+    })
+    .await
+    .expect("nothing is applied any more");
 }
 
 /// Waits until the operator has looked at `count` resources since its start.
