@@ -11,7 +11,7 @@ use std::time::Instant;
 use crate::attribute::Attributes;
 use crate::error::Rejection;
 use crate::request::InferenceRequest;
-use crate::response::ResponseHook;
+use crate::response::{Metadata, ResponseHook};
 use crate::slots::SlotId;
 use crate::snapshot::Snapshot;
 
@@ -141,8 +141,9 @@ pub trait Picker: Send + Sync {
 
 /// Decides which profiles run and which one is primary.
 pub trait ProfileHandler: Send + Sync {
-    /// The next profile to run given what ran; `None` when done. Called until it says so.
-    fn next(&self, cycle: &Cycle<'_>, profiles: &[Arc<str>], runs: &[ProfileRun]) -> Option<usize>;
+    /// The next profile to run given what ran; `None` when done. Called until it says so. May write
+    /// attributes that the next profile reads.
+    fn next(&self, cycle: &mut Cycle<'_>, profiles: &[Arc<str>], runs: &[ProfileRun]) -> Option<usize>;
 
     /// Index into `runs` of the primary profile.
     fn primary(&self, profiles: &[Arc<str>], runs: &[ProfileRun]) -> Result<usize, Rejection>;
@@ -168,15 +169,68 @@ pub trait Reserve: Send + Sync {
     );
 }
 
+/// What plugins change about a request that was decided, beside where it goes.
+#[derive(Debug, Default)]
+pub struct RequestChanges {
+    /// Headers to set; the last of a name wins.
+    pub set_headers: Vec<(Arc<str>, String)>,
+    /// Client headers to remove, in lower case. One that is also set is set.
+    pub remove_headers: Vec<Arc<str>>,
+    /// Takes the place of the chosen endpoints as the destination (`ip:port`).
+    pub destination: Option<Arc<str>>,
+    /// Dynamic metadata for the proxy; namespace `envoy.lb` is merged with the destination's.
+    pub metadata: Vec<Metadata>,
+    /// Hooks that follow the response.
+    pub hooks: Vec<Box<dyn ResponseHook>>,
+}
+
 /// Reacts to a decision after the pool's lock is released.
 pub trait PreRequest: Send + Sync {
-    /// May read attributes; may add request headers.
+    /// May read attributes and change the request.
+    ///
+    /// # Errors
+    /// The request is answered with the rejection and its load given back. All plugins run; one
+    /// rejection is answered as it is, several as one internal error.
     fn pre_request(
         &self,
         cycle: &Cycle<'_>,
         result: SchedulingResult<'_>,
-        headers: &mut Vec<(Arc<str>, String)>,
-    );
+        changes: &mut RequestChanges,
+    ) -> Result<(), Rejection>;
+}
+
+/// Looks at a request's headers before its priority and flow are used.
+pub trait RequestHeaderProcessor: Send + Sync {
+    /// May change what the request says about itself: flow, headers that plugins read.
+    ///
+    /// # Errors
+    /// The request is answered with the rejection.
+    fn process(&self, request: &mut InferenceRequest) -> Result<(), Rejection>;
+}
+
+/// Takes endpoints out for all profiles, before producers run.
+pub trait Screener: Send + Sync {
+    /// Clears `kept` (parallel to `candidates`) for endpoints that may not serve the request. Every
+    /// screener sees all candidates; an endpoint stays that nobody takes out.
+    fn screen(&self, cycle: &Cycle<'_>, candidates: &[u32], kept: &mut [bool]);
+}
+
+/// Refuses requests after producers ran and before profiles do.
+pub trait Admitter: Send + Sync {
+    /// The reason to refuse; the first one wins.
+    fn refuse(&self, cycle: &Cycle<'_>, candidates: &[u32], random: &Random) -> Option<String>;
+}
+
+/// Says whether a stage of a disaggregated request runs; profile handlers ask it.
+pub trait Decider: Send + Sync {
+    /// `decode` is the endpoint chosen to decode, where it is known.
+    fn decide(&self, cycle: &Cycle<'_>, decode: Option<u32>) -> bool;
+}
+
+/// What a plugin holds, for `/debug/plugins/state`.
+pub trait StateDumper: Send + Sync {
+    /// Bounded in size, free of prompts.
+    fn dump(&self) -> serde_json::Value;
 }
 
 /// How full a set of endpoints is.

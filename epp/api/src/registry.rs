@@ -1,7 +1,7 @@
 //! How a plugin type is registered and how an instance is built from its parameters.
 
 use std::any::{Any, TypeId};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 
 use crate::attribute::{AttributeKey, AttributeLayout, DataKey, TypeMismatch};
 use crate::plugin::{
-    DataProducer, EndpointObserver, Filter, Picker, PreRequest, ProfileHandler, Reserve, SaturationDetector,
-    Scorer, TypedName,
+    Admitter, DataProducer, Decider, EndpointObserver, Filter, Picker, PreRequest, ProfileHandler,
+    RequestHeaderProcessor, Reserve, SaturationDetector, Scorer, Screener, StateDumper, TypedName,
 };
 
 /// How settled a plugin type is (upstream's levels).
@@ -60,6 +60,16 @@ pub struct Plugin {
     pub reserve: Option<Arc<dyn Reserve>>,
     /// Reacts to a decision.
     pub pre_request: Option<Arc<dyn PreRequest>>,
+    /// Looks at the headers of a request.
+    pub header_processor: Option<Arc<dyn RequestHeaderProcessor>>,
+    /// Takes endpoints out for all profiles.
+    pub screener: Option<Arc<dyn Screener>>,
+    /// Refuses requests.
+    pub admitter: Option<Arc<dyn Admitter>>,
+    /// Says whether a stage runs.
+    pub decider: Option<Arc<dyn Decider>>,
+    /// Shows what it holds.
+    pub state: Option<Arc<dyn StateDumper>>,
     /// Measures saturation.
     pub saturation: Option<Arc<dyn SaturationDetector>>,
     /// Follows the pool's members.
@@ -93,6 +103,11 @@ impl fmt::Debug for Plugin {
             ("producer", self.producer.is_some()),
             ("reserve", self.reserve.is_some()),
             ("pre_request", self.pre_request.is_some()),
+            ("header_processor", self.header_processor.is_some()),
+            ("screener", self.screener.is_some()),
+            ("admitter", self.admitter.is_some()),
+            ("decider", self.decider.is_some()),
+            ("state", self.state.is_some()),
             ("saturation", self.saturation.is_some()),
             ("observer", self.observer.is_some()),
             ("component", self.component.is_some()),
@@ -157,6 +172,27 @@ pub enum BuildError {
     /// A metric could not be registered.
     #[error("metric: {0}")]
     Metric(#[from] prometheus::Error),
+    /// Another instance has to be built first; never shown.
+    #[error("needs plugin '{0}'")]
+    Needs(Arc<str>),
+    /// A parameter names an instance that does not exist.
+    #[error("parameters.{field}: plugin '{name}' is not configured")]
+    UnknownInstance {
+        /// Path of the parameter.
+        field: String,
+        /// The name.
+        name: String,
+    },
+    /// A parameter names an instance that cannot do what is asked of it.
+    #[error("parameters.{field}: plugin '{name}' is not {wanted}")]
+    WrongInstance {
+        /// Path of the parameter.
+        field: String,
+        /// The name.
+        name: String,
+        /// What it should be.
+        wanted: &'static str,
+    },
 }
 
 impl BuildError {
@@ -238,6 +274,12 @@ pub struct BuildState {
     pub warnings: Vec<String>,
     /// Metrics.
     pub metrics: MetricsScope,
+    /// Instances that are built, by name.
+    pub instances: HashMap<Arc<str>, Plugin>,
+    /// The instance that is being built holds others, which may be replaced without it.
+    pub is_bound: bool,
+    /// Names of instances that the configuration declares.
+    pub declared: HashSet<Arc<str>>,
 }
 
 impl BuildState {
@@ -248,6 +290,9 @@ impl BuildState {
             declarations: Vec::new(),
             warnings: Vec::new(),
             metrics,
+            instances: HashMap::new(),
+            is_bound: false,
+            declared: HashSet::new(),
         }
     }
 }
@@ -336,6 +381,30 @@ impl BuildContext<'_> {
             producer: producer.into(),
         };
         self.declare(key, Some(need), named.is_some())
+    }
+
+    /// The decider that `field` names. Instances that name others are built after them.
+    pub fn decider(&mut self, field: &str, name: &str) -> Result<Arc<dyn Decider>, BuildError> {
+        self.state.is_bound = true;
+        let decider = self.instance(field, name)?.decider.clone();
+        decider.ok_or_else(|| BuildError::WrongInstance {
+            field: field.to_owned(),
+            name: name.to_owned(),
+            wanted: "a decider",
+        })
+    }
+
+    fn instance(&self, field: &str, name: &str) -> Result<&Plugin, BuildError> {
+        if let Some(plugin) = self.state.instances.get(name) {
+            return Ok(plugin);
+        }
+        if self.state.declared.contains(name) {
+            return Err(BuildError::Needs(name.into()));
+        }
+        Err(BuildError::UnknownInstance {
+            field: field.to_owned(),
+            name: name.to_owned(),
+        })
     }
 
     fn declare<T: Any + Send + Default>(

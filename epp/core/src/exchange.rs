@@ -22,8 +22,10 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+pub use llmd_epp_api::Termination;
 use llmd_epp_api::{
-    Endpoint, ErrorCode, Headers, InferenceRequest, Objective, RejectReason, Rejection, Snapshot,
+    Endpoint, ErrorCode, Headers, InferenceRequest, Metadata, Objective, RejectReason, Rejection,
+    ResponseEnd, ResponseHead, Snapshot, TypedName,
 };
 use llmd_openai::{BodyKind, Limits, header};
 
@@ -99,6 +101,11 @@ impl Epp {
         self.pipeline.load().parsers.support(protocol)
     }
 
+    /// What plugins hold, by instance.
+    pub fn plugin_state(&self) -> Vec<(TypedName, serde_json::Value)> {
+        self.pipeline.load().scheduler.state()
+    }
+
     /// How many exchanges there are, and were.
     pub fn activity(&self) -> Activity {
         self.counts.read()
@@ -135,17 +142,6 @@ impl std::fmt::Debug for Epp {
 pub struct Hints {
     /// The endpoints the proxy allows; `None` allows the whole pool.
     pub subset: Option<Subset>,
-}
-
-/// Why an exchange ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Termination {
-    /// The response reached its end.
-    Complete,
-    /// The client went away.
-    ClientDisconnect,
-    /// The request was rejected or the stream failed on our side.
-    Error,
 }
 
 /// One request on its way.
@@ -197,7 +193,8 @@ impl Exchange {
         snapshot: &Snapshot,
         hints: &Hints,
     ) -> Result<Routed, Rejection> {
-        let outcome = self.parse().and_then(|request| {
+        let outcome = self.parse().and_then(|mut request| {
+            self.pipeline.scheduler.prepare(&mut request)?;
             let labels = RequestLabels {
                 model: &request.incoming_model,
                 target: &request.target_model,
@@ -260,14 +257,16 @@ impl Exchange {
             .unwrap_or_default()
     }
 
-    /// The response's head arrived.
-    pub fn on_response_headers(&mut self, now: Instant, status: u16, content_type: Option<&str>) {
-        if status != 200 {
+    /// The response's head arrived. Returns headers that plugins set for the client.
+    pub fn on_response_headers(&mut self, now: Instant, head: &ResponseHead<'_>) -> Vec<HeaderChange> {
+        if head.status != 200 {
             self.count_failure(ErrorCode::ModelServerError);
         }
-        if let Some(running) = &mut self.routed {
-            running.response.on_headers(now, content_type);
-        }
+        let Some(running) = &mut self.routed else {
+            return Vec::new();
+        };
+        running.response.on_headers(now, head.content_type);
+        running.held.on_headers(head)
     }
 
     /// A chunk of the response arrived; what goes to the client is appended to `out`. `end` says that
@@ -289,6 +288,7 @@ impl Exchange {
             if arrival.is_first_of_endpoint {
                 held.on_first_chunk(now);
             }
+            held.on_chunk(now, chunk.len());
             if let Some(gap) = arrival.gap {
                 recorder.inter_token(gap);
             }
@@ -316,10 +316,11 @@ impl Exchange {
         }
     }
 
-    /// The exchange is over. The first call counts, later ones do nothing.
-    pub fn finish(&mut self, now: Instant, cause: Termination) {
+    /// The exchange is over. The first call counts, later ones do nothing. Returns metadata that plugins
+    /// have for the proxy.
+    pub fn finish(&mut self, now: Instant, cause: Termination) -> Vec<Metadata> {
         if std::mem::replace(&mut self.is_finished, true) {
-            return;
+            return Vec::new();
         }
         if cause == Termination::Error {
             self.count_failure(ErrorCode::Unknown);
@@ -330,15 +331,20 @@ impl Exchange {
             response,
         }) = self.routed.take()
         else {
-            return;
+            return Vec::new();
         };
         recorder.left();
-        if cause == Termination::Complete {
-            let completed = response.completed(self.opened, now);
-            recorder.completed(&completed);
-            self.epp.metrics.response_processed(response.processing(now));
-            held.on_complete(now, completed.usage);
+        if cause != Termination::Complete {
+            held.on_aborted(now, cause);
+            return Vec::new();
         }
+        let completed = response.completed(self.opened, now);
+        recorder.completed(&completed);
+        self.epp.metrics.response_processed(response.processing(now));
+        let end = ResponseEnd {
+            usage: completed.usage,
+        };
+        held.on_complete(now, &end)
     }
 
     /// Whether an endpoint was chosen and the exchange is not over.

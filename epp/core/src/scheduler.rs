@@ -4,6 +4,7 @@ mod decision;
 mod metrics;
 mod profile;
 mod select;
+mod steps;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,8 +12,8 @@ use std::time::Instant;
 
 use llmd_epp_api::attribute::AttributeLayout;
 use llmd_epp_api::plugin::{
-    DataProducer, EndpointObserver, PreRequest, ProfileHandler, ProfileRun, Reserve, SaturationDetector,
-    SchedulingResult,
+    Admitter, DataProducer, EndpointObserver, PreRequest, ProfileHandler, ProfileRun, RequestHeaderProcessor,
+    Reserve, SaturationDetector, SchedulingResult, Screener, StateDumper,
 };
 use llmd_epp_api::{
     AttributeKey, Attributes, Clock, Cycle, ErrorCode, InferenceRequest, MetricsScope, PrefixMatch, Random,
@@ -33,7 +34,11 @@ pub(crate) struct Parts {
     pub(crate) profiles: Vec<Profile>,
     pub(crate) handler: Arc<dyn ProfileHandler>,
     pub(crate) saturation: Arc<dyn SaturationDetector>,
+    pub(crate) header_processors: Vec<(TypedName, Arc<dyn RequestHeaderProcessor>)>,
+    pub(crate) screeners: Vec<(TypedName, Arc<dyn Screener>)>,
     pub(crate) producers: Vec<(TypedName, Arc<dyn DataProducer>)>,
+    pub(crate) admitters: Vec<(TypedName, Arc<dyn Admitter>)>,
+    pub(crate) states: Vec<(TypedName, Arc<dyn StateDumper>)>,
     pub(crate) reservers: Vec<Arc<dyn Reserve>>,
     pub(crate) pre_requests: Vec<(TypedName, Arc<dyn PreRequest>)>,
     pub(crate) observers: Vec<Arc<dyn EndpointObserver>>,
@@ -54,9 +59,13 @@ pub struct Scheduler {
     profile_names: Vec<Arc<str>>,
     handler: Arc<dyn ProfileHandler>,
     saturation: Arc<dyn SaturationDetector>,
+    header_processors: Vec<(Timer, Arc<dyn RequestHeaderProcessor>)>,
+    screeners: Vec<(Timer, Arc<dyn Screener>)>,
     producers: Vec<(Timer, Arc<dyn DataProducer>)>,
+    admitters: Vec<(Timer, Arc<dyn Admitter>)>,
+    states: Vec<(TypedName, Arc<dyn StateDumper>)>,
     reservers: Vec<Arc<dyn Reserve>>,
-    pre_requests: Vec<(Timer, Arc<dyn PreRequest>)>,
+    pre_requests: Vec<(NamedTimer, Arc<dyn PreRequest>)>,
     observers: Vec<Arc<dyn EndpointObserver>>,
     prefix_match: Option<AttributeKey<PrefixMatch>>,
     attributes: AttributeLayout,
@@ -66,6 +75,8 @@ pub struct Scheduler {
     /// The pool's lock: score, pick and reserve are one step, so that each pick sees the load of
     /// the ones before it.
     critical: Mutex<Random>,
+    /// Randomness of admission, which runs outside of the pool's lock.
+    chance: Mutex<Random>,
     scratch: Mutex<Vec<Scratch>>,
 }
 
@@ -76,6 +87,8 @@ impl fmt::Debug for Scheduler {
             .finish_non_exhaustive()
     }
 }
+
+type NamedTimer = (Timer, TypedName);
 
 /// A chosen endpoint per profile, before hooks and headers.
 struct Picked {
@@ -100,7 +113,11 @@ impl Scheduler {
             mut profiles,
             handler,
             saturation,
+            header_processors,
+            screeners,
             producers,
+            admitters,
+            states,
             reservers,
             pre_requests,
             observers,
@@ -117,9 +134,16 @@ impl Scheduler {
             profile_names,
             handler,
             saturation,
+            header_processors: timed(&metrics, "RequestHeader", header_processors),
+            screeners: timed(&metrics, "Screener", screeners),
             producers: timed(&metrics, "DataProducer", producers),
+            admitters: timed(&metrics, "Admission", admitters),
+            states,
             reservers,
-            pre_requests: timed(&metrics, "PreRequest", pre_requests),
+            pre_requests: pre_requests
+                .into_iter()
+                .map(|(name, plugin)| ((metrics.timer("PreRequest", &name), name), plugin))
+                .collect(),
             observers,
             prefix_match,
             attributes,
@@ -127,8 +151,34 @@ impl Scheduler {
             clock: env.clock,
             retain_scores: env.retain_scores,
             critical: Mutex::new(Random::seeded(env.seed)),
+            chance: Mutex::new(Random::seeded(env.seed.wrapping_add(1))),
             scratch: Mutex::new(Vec::new()),
         })
+    }
+
+    /// Lets plugins look at the headers of a request.
+    ///
+    /// # Errors
+    /// A plugin refuses the request.
+    pub fn prepare(&self, request: &mut InferenceRequest) -> Result<(), Rejection> {
+        if self.header_processors.is_empty() {
+            return Ok(());
+        }
+        let mut watch = Stopwatch::start(self.clock.as_deref());
+        for (timer, processor) in &self.header_processors {
+            let outcome = processor.process(request);
+            timer.observe(watch.lap());
+            outcome?;
+        }
+        Ok(())
+    }
+
+    /// What plugins hold, by instance.
+    pub fn state(&self) -> Vec<(TypedName, serde_json::Value)> {
+        let states = self.states.iter();
+        states
+            .map(|(name, plugin)| (name.clone(), plugin.dump()))
+            .collect()
     }
 
     /// Decides where `request` goes and books its load, or says why not.
@@ -192,48 +242,26 @@ impl Scheduler {
             attributes: &mut scratch.attributes,
         };
         watch.lap();
+        self.screen(&cycle, &mut scratch.candidates, watch)?;
         for (timer, producer) in &self.producers {
             producer.produce(&mut cycle, &scratch.candidates);
             timer.observe(watch.lap());
         }
-        let picked = self.select_and_reserve(&cycle, &scratch.candidates, &mut scratch.profile, watch)?;
+        self.ask_admitters(&cycle, &scratch.candidates, watch)?;
+        let picked = self.select_and_reserve(&mut cycle, &scratch.candidates, &mut scratch.profile, watch)?;
         let result = SchedulingResult {
             profiles: &self.profile_names,
             runs: &picked.runs,
             primary: picked.primary,
         };
-        let mut headers = Vec::new();
         watch.lap();
-        for (timer, pre_request) in &self.pre_requests {
-            pre_request.pre_request(&cycle, result, &mut headers);
-            timer.observe(watch.lap());
-        }
-        Ok(Decision::new(snapshot, result, headers, picked.hooks))
-    }
-
-    /// Admission without flow control: only requests below priority 0 are shed.
-    fn admit(
-        &self,
-        now: Instant,
-        request: &InferenceRequest,
-        snapshot: &Snapshot,
-        candidates: &[u32],
-    ) -> Result<(), Rejection> {
-        if request.objective.priority >= 0 {
-            return Ok(());
-        }
-        if self.saturation.saturation(now, snapshot, candidates) < 1.0 {
-            return Ok(());
-        }
-        Err(Rejection::new(
-            ErrorCode::ResourceExhausted,
-            "system saturated, sheddable request dropped",
-        ))
+        let changes = self.pre_request(&cycle, result, watch)?;
+        Ok(Decision::new(snapshot, result, changes, picked.hooks))
     }
 
     fn select_and_reserve(
         &self,
-        cycle: &Cycle<'_>,
+        cycle: &mut Cycle<'_>,
         candidates: &[u32],
         scratch: &mut ProfileScratch,
         watch: &mut Stopwatch<'_>,

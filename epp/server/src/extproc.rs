@@ -12,6 +12,7 @@ pub mod proto;
 
 mod answers;
 mod conversation;
+mod metadata;
 mod metrics;
 mod stream;
 

@@ -1,5 +1,6 @@
 //! From a decoded document to running parts: instances, defaults, references, checks.
 
+mod order;
 mod profiles;
 mod references;
 mod succession;
@@ -13,7 +14,7 @@ use llmd_epp_api::{
     AttributeKey, BuildContext, Clock, MetricsScope, Plugin, PluginType, PrefixMatch, Stability, TypedName,
 };
 
-use super::{ConfigError, EndpointPickerConfig, Heritage, PluginSpec, graph};
+use super::{ConfigError, EndpointPickerConfig, Heritage, graph};
 use crate::plugins::datalayer::core_metrics_extractor::CoreMetricsExtractor;
 use crate::plugins::datalayer::file_discovery::FileDiscovery;
 use crate::plugins::datalayer::metrics_data_source::MetricsDataSource;
@@ -128,9 +129,7 @@ pub fn validate(text: &str) -> Result<Vec<String>, ConfigError> {
 pub fn assemble(config: &EndpointPickerConfig, env: BuildEnv) -> Result<Assembly, ConfigError> {
     let mut builder = Builder::new(&env, config);
     builder.check_gates(config)?;
-    for (index, spec) in config.plugins.iter().enumerate() {
-        builder.instantiate_spec(index, spec)?;
-    }
+    builder.instantiate_all(&config.plugins)?;
     let profiles = builder.default_profiles(config)?;
     let handler = builder.profile_handler(profiles.len())?;
     let detector = builder.saturation_detector(config)?;
@@ -160,6 +159,8 @@ struct Instance {
     parameters: serde_json::Value,
     plugin: Plugin,
     warnings: Vec<String>,
+    /// It holds other instances: one of them may change while it stays the same.
+    is_bound: bool,
 }
 
 struct Builder {
@@ -229,21 +230,6 @@ impl Builder {
         Ok(())
     }
 
-    fn instantiate_spec(&mut self, index: usize, spec: &PluginSpec) -> Result<(), ConfigError> {
-        if spec.plugin_type.is_empty() {
-            let label = if spec.name.is_empty() {
-                format!("plugins[{index}]")
-            } else {
-                spec.name.clone()
-            };
-            return Err(ConfigError::MissingType(label));
-        }
-        let plugin_type = registry::find(&spec.plugin_type)
-            .ok_or_else(|| ConfigError::UnknownType(spec.plugin_type.clone()))?;
-        self.instantiate(plugin_type, spec.instance_name(), &spec.parameters)
-            .map(|_| ())
-    }
-
     fn instantiate(
         &mut self,
         plugin_type: &'static PluginType,
@@ -281,11 +267,15 @@ impl Builder {
         };
         self.warnings.extend(warnings.iter().cloned());
         self.by_name.insert(typed_name.name.clone(), index);
+        self.state
+            .instances
+            .insert(typed_name.name.clone(), plugin.clone());
         self.instances.push(Instance {
             name: typed_name,
             parameters: parameters.clone(),
             plugin,
             warnings,
+            is_bound: std::mem::take(&mut self.state.is_bound),
         });
         Ok(index)
     }
@@ -304,6 +294,14 @@ impl Builder {
             default_producer: &registry::default_producer,
         });
         let warnings = std::mem::take(&mut self.state.warnings);
+        if built.is_err() {
+            // It may be built once more, after those that it names.
+            self.state.is_bound = false;
+            let index = self.instances.len();
+            self.state
+                .declarations
+                .retain(|declaration| declaration.instance != index);
+        }
         let plugin = built.map_err(|source| ConfigError::Plugin {
             name: name.name.to_string(),
             plugin_type: plugin_type.name,
@@ -409,6 +407,14 @@ impl Builder {
             .filter_map(move |(index, instance)| wanted(&instance.plugin).then_some(index))
     }
 
+    /// The instances that have `part`, in configuration order.
+    fn each<P: ?Sized>(&self, part: impl Fn(&Plugin) -> Option<Arc<P>>) -> Vec<(TypedName, Arc<P>)> {
+        self.instances
+            .iter()
+            .filter_map(|instance| Some((instance.name.clone(), part(&instance.plugin)?)))
+            .collect()
+    }
+
     /// What the conditional-decode gate reads.
     fn prefix_match_key(&mut self) -> Option<AttributeKey<PrefixMatch>> {
         let mut writes = self
@@ -453,6 +459,10 @@ impl Builder {
             profiles,
             handler,
             saturation,
+            header_processors: self.each(|plugin| plugin.header_processor.clone()),
+            screeners: self.each(|plugin| plugin.screener.clone()),
+            admitters: self.each(|plugin| plugin.admitter.clone()),
+            states: self.each(|plugin| plugin.state.clone()),
             producers: producers
                 .into_iter()
                 .filter_map(|index| Some((named(index), self.instances[index].plugin.producer.clone()?)))
@@ -462,11 +472,7 @@ impl Builder {
                 .iter()
                 .filter_map(|i| i.plugin.reserve.clone())
                 .collect(),
-            pre_requests: self
-                .instances
-                .iter()
-                .filter_map(|i| Some((i.name.clone(), i.plugin.pre_request.clone()?)))
-                .collect(),
+            pre_requests: self.each(|plugin| plugin.pre_request.clone()),
             observers: self
                 .instances
                 .iter()

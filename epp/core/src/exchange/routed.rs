@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use llmd_epp_api::{Endpoint, ErrorCode, InferenceRequest, Rejection};
+use llmd_epp_api::{Endpoint, ErrorCode, InferenceRequest, Metadata, Rejection};
 use llmd_openai::{Span, header};
 
 use super::select::{HeaderChange, Selection};
@@ -18,6 +18,8 @@ pub struct Routed {
     pub set_headers: Vec<HeaderChange>,
     /// Client headers that must not reach the engine (lower case).
     pub remove_headers: Vec<Box<str>>,
+    /// Dynamic metadata for the proxy.
+    pub metadata: Vec<Metadata>,
     /// Where the body's model name is and what takes its place; `None` leaves the body as it is.
     pub model_splice: Option<(Span, Arc<str>)>,
 }
@@ -25,15 +27,16 @@ pub struct Routed {
 impl Routed {
     /// What `selection` means for `request`.
     pub(super) fn of(request: &InferenceRequest, selection: &Selection) -> Result<Self, Rejection> {
-        let destination: Arc<str> = match &selection.endpoints[..] {
-            [] => {
+        let destination: Arc<str> = match (&selection.destination, &selection.endpoints[..]) {
+            (_, []) => {
                 return Err(Rejection::new(
                     ErrorCode::Internal,
                     "results must be greater than zero",
                 ));
             }
-            [only] => Arc::clone(only.target()),
-            several => {
+            (Some(destination), _) => Arc::clone(destination),
+            (None, [only]) => Arc::clone(only.target()),
+            (None, several) => {
                 let targets: Vec<&str> = several.iter().map(|endpoint| &**endpoint.target()).collect();
                 targets.join(",").into()
             }
@@ -42,7 +45,10 @@ impl Routed {
             name == header::DESTINATION || selection.set_headers.iter().any(|change| &*change.name == name)
         };
         let remove_headers = request.headers.iter().map(|(name, _)| name);
-        let remove_headers = remove_headers.filter(|name| header::is_routing_output(name) && !is_set(name));
+        let is_unwanted = |name: &&str| {
+            header::is_routing_output(name) || selection.remove_headers.iter().any(|other| **other == **name)
+        };
+        let remove_headers = remove_headers.filter(is_unwanted).filter(|name| !is_set(name));
         let model_splice = request
             .facts
             .model
@@ -54,6 +60,7 @@ impl Routed {
             destination,
             set_headers: selection.set_headers.clone(),
             remove_headers: remove_headers.map(Into::into).collect(),
+            metadata: selection.metadata.clone(),
             model_splice,
         })
     }

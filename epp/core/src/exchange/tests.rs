@@ -4,12 +4,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use llmd_epp_api::{EndpointName, EndpointSpec, MetricsRecord, Reservation, Slot};
-use llmd_openai::Usage;
 use prometheus::Registry;
-use proptest::prelude::*;
 
 use super::*;
 
+mod interleavings;
 mod traffic;
 
 /// Picks the candidate with the fewest requests and reserves it.
@@ -29,8 +28,10 @@ impl Held for Load {
         self.reservation.release_tokens();
     }
 
-    fn on_complete(&mut self, _now: Instant, usage: Usage) {
-        self.completed.fetch_add(1 + usage.completion, Ordering::Relaxed);
+    fn on_complete(&mut self, _now: Instant, end: &ResponseEnd) -> Vec<Metadata> {
+        self.completed
+            .fetch_add(1 + end.usage.completion, Ordering::Relaxed);
+        Vec::new()
     }
 
     fn scores(&self) -> Vec<(Arc<str>, f64)> {
@@ -54,18 +55,17 @@ impl Select for LeastLoaded {
         let endpoint = candidates
             .min_by_key(|endpoint| endpoint.slot().requests())
             .expect("a candidate");
-        Ok(Selection {
-            endpoints: vec![Arc::clone(endpoint)],
-            set_headers: vec![HeaderChange {
-                name: "x-session-token".into(),
-                value: "abc".into(),
-            }],
-            held: Box::new(Load {
-                reservation: endpoint.slot().reserve(request.size_bytes as u64),
-                scores: vec![(Arc::clone(endpoint.target()), 1.0)],
-                completed: Arc::clone(&self.completed),
-            }),
-        })
+        let load = Load {
+            reservation: endpoint.slot().reserve(request.size_bytes as u64),
+            scores: vec![(Arc::clone(endpoint.target()), 1.0)],
+            completed: Arc::clone(&self.completed),
+        };
+        let mut selection = Selection::new(vec![Arc::clone(endpoint)], Box::new(load));
+        selection.set_headers.push(HeaderChange {
+            name: "x-session-token".into(),
+            value: "abc".into(),
+        });
+        Ok(selection)
     }
 }
 
@@ -169,7 +169,10 @@ fn a_request_is_routed_and_its_load_is_given_back_at_the_end() {
         1.0
     );
 
-    exchange.on_response_headers(world.now, 200, Some("text/event-stream; charset=utf-8"));
+    exchange.on_response_headers(
+        world.now,
+        &ResponseHead::new(200, Some("text/event-stream; charset=utf-8")),
+    );
     let mut out = Vec::new();
     let later = world.now + Duration::from_millis(500);
     exchange.on_response_chunk(later, Bytes::from_static(b"data: {\"a\":1}\n\n"), false, &mut out);
@@ -214,7 +217,7 @@ fn a_rewrite_header_changes_the_model_and_the_response_gets_the_old_name_back() 
     let routed = world.route(&mut exchange, BODY).expect("routed");
     let (span, name) = routed.model_splice.expect("a splice");
     assert_eq!((&BODY[span.start..span.end], &*name), (&b"\"m\""[..], "target"));
-    exchange.on_response_headers(world.now, 200, Some("application/json"));
+    exchange.on_response_headers(world.now, &ResponseHead::new(200, Some("application/json")));
     let mut out = Vec::new();
     for (chunk, end) in [("{\"mod", false), ("el\": \"tar", false), ("get\"}", true)] {
         exchange.on_response_chunk(world.now, Bytes::from(chunk), end, &mut out);
@@ -414,7 +417,7 @@ fn an_engine_error_is_counted_once_as_the_engines() {
     let world = world(1);
     let mut exchange = world.open(&[CHAT]);
     world.route(&mut exchange, BODY).expect("routed");
-    exchange.on_response_headers(world.now, 500, None);
+    exchange.on_response_headers(world.now, &ResponseHead::new(500, None));
     exchange.finish(world.now, Termination::Error);
     assert_eq!(
         world.metric(
@@ -424,76 +427,4 @@ fn an_engine_error_is_counted_once_as_the_engines() {
         1.0
     );
     assert_eq!(world.metric("llm_d_epp_request_error_total", &[]), 1.0);
-}
-
-#[derive(Clone, Debug)]
-enum Event {
-    Chunk(usize),
-    End { bad_subset: bool },
-    Reroute,
-    Settle,
-    Headers(u16),
-    Response { len: usize, end: bool },
-    Finish(Termination),
-}
-
-fn event() -> impl Strategy<Value = Event> {
-    prop_oneof![
-        3 => (0..BODY.len()).prop_map(Event::Chunk),
-        4 => any::<bool>().prop_map(|bad| Event::End { bad_subset: bad }),
-        1 => Just(Event::Reroute),
-        1 => Just(Event::Settle),
-        2 => prop_oneof![Just(200u16), Just(500u16)].prop_map(Event::Headers),
-        4 => (0usize..40, any::<bool>()).prop_map(|(len, end)| Event::Response { len, end }),
-        1 => prop_oneof![
-            Just(Termination::Complete),
-            Just(Termination::ClientDisconnect),
-            Just(Termination::Error)
-        ]
-        .prop_map(Event::Finish),
-    ]
-}
-
-proptest! {
-    #[test]
-    fn load_is_released_exactly_once_on_any_exit_path(
-        is_whole in any::<bool>(),
-        events in proptest::collection::vec(event(), 0..24),
-    ) {
-        let world = world(2);
-        let mut exchange = world.open(&[CHAT]);
-        if is_whole {
-            exchange.on_request_chunk(BODY).expect("scanned");
-        }
-        let mut out = Vec::new();
-        let mut is_finished = false;
-        for event in events {
-            match event {
-                Event::Chunk(len) => drop(exchange.on_request_chunk(&BODY[..len])),
-                Event::End { bad_subset } => {
-                    let subset = bad_subset.then(Subset::default);
-                    drop(exchange.on_request_end(world.now, &world.snapshot, &Hints { subset }));
-                }
-                Event::Reroute => {
-                    let exclude = &world.snapshot.endpoints[..1];
-                    drop(exchange.reroute(world.now, &world.snapshot, &Hints::default(), exclude));
-                }
-                Event::Settle => exchange.settle(),
-                Event::Headers(status) => exchange.on_response_headers(world.now, status, None),
-                Event::Response { len, end } => {
-                    exchange.on_response_chunk(world.now, Bytes::from(vec![b'x'; len]), end, &mut out);
-                }
-                Event::Finish(cause) => {
-                    exchange.finish(world.now, cause);
-                    is_finished = true;
-                }
-            }
-            let (requests, _) = world.load();
-            prop_assert_eq!(requests, u64::from(exchange.is_running()));
-            prop_assert!(!(is_finished && requests > 0));
-        }
-        drop(exchange);
-        prop_assert_eq!(world.load(), (0, 0));
-        prop_assert_eq!(world.metric("llm_d_epp_request_running", &[]), 0.0);
-    }
 }

@@ -117,8 +117,8 @@ impl Pool {
         self
     }
 
-    pub(crate) fn cycle<R>(&self, run: impl FnOnce(&Cycle<'_>) -> R) -> R {
-        run(&Cycle {
+    pub(crate) fn cycle<R>(&self, run: impl FnOnce(&mut Cycle<'_>) -> R) -> R {
+        run(&mut Cycle {
             request: &self.request,
             snapshot: &self.snapshot,
             now: self.now,

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use llmd_epp_api::plugin::SchedulingResult;
-use llmd_epp_api::{Endpoint, ResponseHook, Snapshot};
+use llmd_epp_api::{
+    Endpoint, Metadata, RequestChanges, ResponseEnd, ResponseHead, ResponseHook, Snapshot, Termination,
+};
 
 /// The outcome of one profile.
 #[derive(Clone, Debug)]
@@ -27,8 +29,8 @@ pub struct Decision {
     pub profiles: Vec<ProfileResult>,
     /// Index into `profiles` of the primary one.
     pub primary: usize,
-    /// Request headers to set.
-    pub headers: Vec<(Arc<str>, String)>,
+    /// What plugins change about the request; its hooks are the decision's.
+    pub changes: RequestChanges,
     hooks: Vec<Box<dyn ResponseHook>>,
     saw_first_chunk: bool,
 }
@@ -37,9 +39,10 @@ impl Decision {
     pub(super) fn new(
         snapshot: &Snapshot,
         result: SchedulingResult<'_>,
-        headers: Vec<(Arc<str>, String)>,
-        hooks: Vec<Box<dyn ResponseHook>>,
+        mut changes: RequestChanges,
+        mut hooks: Vec<Box<dyn ResponseHook>>,
     ) -> Self {
+        hooks.append(&mut changes.hooks);
         let endpoint = |index: u32| Arc::clone(&snapshot.endpoints[index as usize]);
         let profiles: Vec<ProfileResult> = result
             .runs
@@ -58,7 +61,7 @@ impl Decision {
             endpoints: profiles[result.primary].endpoints.clone(),
             profiles,
             primary: result.primary,
-            headers,
+            changes,
             hooks,
             saw_first_chunk: false,
         }
@@ -79,10 +82,36 @@ impl Decision {
         }
     }
 
-    /// The response ended; gives back what is left. Later calls do nothing.
-    pub fn on_complete(&mut self, now: Instant) {
+    /// The response's head arrived; returns headers for the client.
+    pub fn on_headers(&mut self, head: &ResponseHead<'_>) -> Vec<(Arc<str>, String)> {
+        let mut set = Vec::new();
+        for hook in &mut self.hooks {
+            hook.on_headers(head, &mut set);
+        }
+        set
+    }
+
+    /// A chunk that is not empty arrived.
+    pub fn on_chunk(&mut self, now: Instant, bytes: usize) {
+        for hook in &mut self.hooks {
+            hook.on_chunk(now, bytes);
+        }
+    }
+
+    /// The response ended; gives back what is left and returns metadata for the proxy. Later calls do
+    /// nothing.
+    pub fn on_complete(&mut self, now: Instant, end: &ResponseEnd) -> Vec<Metadata> {
+        let mut metadata = Vec::new();
         for mut hook in self.hooks.drain(..) {
-            hook.on_complete(now);
+            hook.on_complete(now, end, &mut metadata);
+        }
+        metadata
+    }
+
+    /// The exchange ended any other way; gives back what is left.
+    pub fn on_aborted(&mut self, now: Instant, cause: Termination) {
+        for mut hook in self.hooks.drain(..) {
+            hook.on_aborted(now, cause);
         }
     }
 }

@@ -3,9 +3,13 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use llmd_epp_api::ResponseEnd;
+
 use super::*;
 use crate::config::assemble;
 use crate::plugins::testing::{Pool, request};
+
+mod steps;
 
 fn scheduler_with(text: &str, env: BuildEnv) -> Scheduler {
     let decoded = EndpointPickerConfig::decode(text).unwrap();
@@ -227,8 +231,8 @@ fn hooks_follow_the_response_and_drop_releases_the_rest_once() {
     decision.on_first_chunk(pool.now);
     decision.on_first_chunk(pool.now);
     assert_eq!(load(&pool), (1, 0));
-    decision.on_complete(pool.now);
-    decision.on_complete(pool.now);
+    decision.on_complete(pool.now, &ResponseEnd::default());
+    decision.on_complete(pool.now, &ResponseEnd::default());
     drop(decision);
     assert_eq!(load(&pool), (0, 0));
     // The prompt is cached now: only the tokens beyond it count.

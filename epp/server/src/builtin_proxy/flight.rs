@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
-use http::{StatusCode, request, response};
-use llmd_epp_api::{Endpoint, Rejection};
+use http::{HeaderMap, StatusCode, request, response};
+use llmd_epp_api::{Endpoint, Rejection, ResponseHead};
 use llmd_epp_core::{Exchange, Hints, Routed, Termination};
 use llmd_openai::sse::is_event_stream;
 use llmd_openai::{header, splice_model};
@@ -85,19 +85,24 @@ impl RequestFlight {
         for name in &routed.remove_headers {
             head.headers.remove(&**name);
         }
-        set(head, header::DESTINATION, endpoint.target());
+        // A plugin may lead to another address than the endpoint's own; a list is ours to walk.
+        let (target, address) = match routed.destination.parse() {
+            Ok(address) => (&routed.destination, address),
+            Err(_) => (endpoint.target(), endpoint.socket_addr()),
+        };
+        set(&mut head.headers, header::DESTINATION, target);
         for change in &routed.set_headers {
-            set(head, &change.name, &change.value);
+            set(&mut head.headers, &change.name, &change.value);
         }
         self.endpoint = Some(Arc::clone(endpoint));
-        Some(endpoint.socket_addr())
+        Some(address)
     }
 }
 
 /// Sets a header; one that HTTP cannot carry is left out, as a proxy would do.
-fn set(head: &mut request::Parts, name: &str, value: &str) {
+fn set(headers: &mut HeaderMap, name: &str, value: &str) {
     if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
-        head.headers.insert(name, value);
+        headers.insert(name, value);
     }
 }
 
@@ -116,7 +121,7 @@ impl Flight for RequestFlight {
         if self.hides_key {
             head.headers.remove(AUTHORIZATION);
         }
-        set(head, header::REQUEST_ID, &self.request_id);
+        set(&mut head.headers, header::REQUEST_ID, &self.request_id);
         let body = match &routed.model_splice {
             Some((span, model)) => splice_model(&body, *span, model),
             None => body,
@@ -185,8 +190,19 @@ impl Flight for RequestFlight {
             .headers
             .get(CONTENT_TYPE)
             .and_then(|value| value.to_str().ok());
-        self.exchange
-            .on_response_headers(Instant::now(), head.status.as_u16(), content_type);
+        let served = self
+            .endpoint
+            .as_ref()
+            .map(|endpoint| Arc::clone(endpoint.target()));
+        let changes = self.exchange.on_response_headers(
+            Instant::now(),
+            &ResponseHead {
+                status: head.status.as_u16(),
+                content_type,
+                served: served.as_deref(),
+                header: &|name| head.headers.get(name).and_then(|value| value.to_str().ok()),
+            },
+        );
         let is_plain_stream = head.status == StatusCode::OK
             && content_type.is_some_and(is_event_stream)
             && !head.headers.contains_key(CONTENT_ENCODING);
@@ -199,6 +215,9 @@ impl Flight for RequestFlight {
         if self.renames_model {
             // The model's own name comes back in place of the engine's: the length changes.
             head.headers.remove(CONTENT_LENGTH);
+        }
+        for change in changes {
+            set(&mut head.headers, &change.name, &change.value);
         }
     }
 

@@ -1,15 +1,14 @@
 //! Builds the answers: header changes, body chunks cut to size, immediate responses.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use llmd_epp_api::Rejection;
 use llmd_epp_core::Routed;
+use llmd_epp_core::exchange::HeaderChange;
 use llmd_openai::header;
-use prost_types::value::Kind;
-use prost_types::{Struct, Value};
 
+use super::metadata;
 use super::proto::{
     Answer, AppendAction, BodyMutation, CommonAnswer, CommonResponse, HeaderMutation, HeaderValue,
     HeaderValueOption, HttpBody, HttpStatus, ImmediateResponse, ProcessingResponse, TrailersAnswer,
@@ -17,9 +16,6 @@ use super::proto::{
 
 /// Longest body chunk of an answer, upstream's value; Envoy recommends at most 64 KiB.
 const MAX_CHUNK: usize = 62_000;
-/// Namespace of the load balancer's dynamic metadata.
-const LB_NAMESPACE: &str = "envoy.lb";
-const SCORES: &str = "x-gateway-destination-endpoint-scores";
 
 /// Which body a chunk belongs to.
 #[derive(Clone, Copy)]
@@ -71,15 +67,18 @@ pub(super) fn request_headers(
         answer: Some(Answer::RequestHeaders(CommonAnswer {
             response: Some(response),
         })),
-        dynamic_metadata: Some(load_balancer_metadata(destination, scores)),
+        dynamic_metadata: Some(metadata::of_request(destination, scores, &routed.metadata)),
     }
 }
 
-/// The answer to the response's head: upstream's debug marker.
-pub(super) fn response_headers() -> ProcessingResponse {
+/// The answer to the response's head: upstream's debug marker, and what plugins set.
+pub(super) fn response_headers(changes: &[HeaderChange]) -> ProcessingResponse {
     let marker = Bytes::from_static(header::WENT_INTO_RESPONSE_HEADERS.as_bytes());
+    let mut set_headers = vec![set(marker, Bytes::from_static(b"true"))];
+    let changes = changes.iter();
+    set_headers.extend(changes.map(|change| set(copy(&change.name), copy(&change.value))));
     let mutation = HeaderMutation {
-        set_headers: vec![set(marker, Bytes::from_static(b"true"))],
+        set_headers,
         remove_headers: Vec::new(),
     };
     let response = CommonResponse {
@@ -176,31 +175,6 @@ fn set(key: Bytes, value: Bytes) -> HeaderValueOption {
         }),
         append_action: AppendAction::OverwriteIfExistsOrAdd.into(),
     }
-}
-
-fn load_balancer_metadata(destination: &str, scores: Option<Vec<(Arc<str>, f64)>>) -> Struct {
-    let mut fields = BTreeMap::from([(
-        header::DESTINATION.to_owned(),
-        value(Kind::StringValue(destination.to_owned())),
-    )]);
-    if let Some(scores) = scores {
-        let scores = scores.into_iter().map(|(target, score)| {
-            let number = value(Kind::NumberValue(score));
-            (String::from(&*target), number)
-        });
-        let scores = Struct {
-            fields: scores.collect(),
-        };
-        fields.insert(SCORES.to_owned(), value(Kind::StructValue(scores)));
-    }
-    let namespace = value(Kind::StructValue(Struct { fields }));
-    Struct {
-        fields: BTreeMap::from([(LB_NAMESPACE.to_owned(), namespace)]),
-    }
-}
-
-fn value(kind: Kind) -> Value {
-    Value { kind: Some(kind) }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use llmd_epp_api::{ErrorCode, Headers, RejectReason, Rejection};
+use llmd_epp_api::{ErrorCode, Headers, RejectReason, Rejection, ResponseHead};
 use llmd_epp_core::exchange::Subset;
 use llmd_epp_core::{Exchange, Hints, Termination};
 use llmd_openai::{header, splice_model};
@@ -18,12 +18,14 @@ use crate::body_budget::BodyLease;
 
 use super::ExtProc;
 use super::answers::{self, Direction};
+use super::metadata;
 use super::proto::{
     BodySendMode, Event, HttpBody, HttpHeaders, Metadata, ProcessingRequest, ProcessingResponse,
     ProtocolConfiguration,
 };
 
 const SUBSET_NAMESPACE: &str = "envoy.lb.subset_hint";
+const LB_NAMESPACE: &str = "envoy.lb";
 
 /// How far the request has come.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -47,6 +49,8 @@ pub(super) struct Conversation {
     phase: RequestPhase,
     new_request_id: Option<Arc<str>>,
     hints: Hints,
+    /// The endpoint that Envoy says has served the request.
+    served: Option<String>,
     body: Vec<Bytes>,
     lease: BodyLease,
     body_len: usize,
@@ -68,6 +72,7 @@ impl Conversation {
             phase: RequestPhase::Idle,
             new_request_id: None,
             hints: Hints::default(),
+            served: None,
             body: Vec::new(),
             body_len: 0,
             is_response_complete: false,
@@ -85,6 +90,9 @@ impl Conversation {
         }
         if let Some(subset) = message.metadata_context.as_ref().and_then(subset_hint) {
             self.hints.subset = Some(subset);
+        }
+        if let Some(Event::ResponseHeaders(_)) = &message.event {
+            self.served = message.metadata_context.as_ref().and_then(served_endpoint);
         }
         let outcome = match message.event {
             Some(Event::RequestHeaders(head)) => self.on_request_headers(now, &head),
@@ -110,10 +118,9 @@ impl Conversation {
     }
 
     /// The stream is over: nobody will send or receive any more.
-    pub(super) fn close(&mut self, now: Instant, cause: Termination) {
-        if let Some(mut exchange) = self.exchange.take() {
-            exchange.finish(now, cause);
-        }
+    pub(super) fn close(&mut self, now: Instant, cause: Termination) -> Vec<llmd_epp_api::Metadata> {
+        let exchange = self.exchange.take();
+        exchange.map_or_else(Vec::new, |mut exchange| exchange.finish(now, cause))
     }
 
     fn reject(&mut self, now: Instant, rejection: &Rejection) {
@@ -270,10 +277,19 @@ impl Conversation {
     fn on_response_headers(&mut self, now: Instant, head: &HttpHeaders) {
         let status = value_of(head, ":status").or_else(|| value_of(head, "status"));
         let status = status.and_then(|status| status.parse().ok()).unwrap_or(200);
-        if let Some(exchange) = &mut self.exchange {
-            exchange.on_response_headers(now, status, value_of(head, "content-type"));
-        }
-        self.answers.push_back(answers::response_headers());
+        let served = std::mem::take(&mut self.served);
+        let changes = self.exchange.as_mut().map_or_else(Vec::new, |exchange| {
+            exchange.on_response_headers(
+                now,
+                &ResponseHead {
+                    status,
+                    content_type: value_of(head, "content-type"),
+                    served: served.as_deref(),
+                    header: &|name| value_of(head, name),
+                },
+            )
+        });
+        self.answers.push_back(answers::response_headers(&changes));
         if head.end_of_stream {
             self.complete_response(now);
         }
@@ -324,7 +340,10 @@ impl Conversation {
 
     fn complete_response(&mut self, now: Instant) {
         self.is_response_complete = true;
-        self.close(now, Termination::Complete);
+        let reported = self.close(now, Termination::Complete);
+        if let (false, Some(last)) = (reported.is_empty(), self.answers.back_mut()) {
+            last.dynamic_metadata = Some(metadata::of_plugins(&reported));
+        }
     }
 }
 
@@ -343,6 +362,19 @@ fn value_of<'a>(head: &'a HttpHeaders, name: &str) -> Option<&'a str> {
     let mut headers = head.headers.iter().flat_map(|map| &map.headers);
     let header = headers.find(|header| header.key.eq_ignore_ascii_case(name.as_bytes()))?;
     std::str::from_utf8(header.bytes()).ok()
+}
+
+/// Which endpoint served the request, if the proxy says so.
+fn served_endpoint(metadata: &Metadata) -> Option<String> {
+    let entry = metadata
+        .filter_metadata
+        .get(LB_NAMESPACE)?
+        .fields
+        .get(header::DESTINATION_SERVED)?;
+    match &entry.kind {
+        Some(Kind::StringValue(served)) => Some(served.clone()),
+        _ => None,
+    }
 }
 
 /// The subset hint, if the proxy sent one; entries that are no strings are skipped.

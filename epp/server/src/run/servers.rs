@@ -153,14 +153,20 @@ impl Servers<'_> {
                 is_ready: Arc::new(move || ready.is_ready()),
                 closing,
             };
-            let server = builtin_proxy::serve(listener, epp, layer.clone(), proxy_options, stop.clone());
+            let server = builtin_proxy::serve(
+                listener,
+                Arc::clone(&epp),
+                layer.clone(),
+                proxy_options,
+                stop.clone(),
+            );
             running.push(tokio::spawn(async move {
                 if let Err(error) = server.await {
                     tracing::warn!(%error, "the built-in proxy ended");
                 }
             }));
         }
-        let mut pages = admin::pages(registry, debug::router(layer));
+        let mut pages = admin::pages(registry, debug::router(layer).merge(debug::plugins(epp)));
         if let Some(auth) = metrics_auth {
             pages = pages.layer(axum::middleware::from_fn_with_state(auth, metrics_auth::guard));
         }

@@ -17,14 +17,14 @@ use llmd_epp::extproc::{ExtProc, PROCESS, StreamMetrics};
 use llmd_epp::grpc::{self, MessageLimits, Services};
 use llmd_epp::health::Health;
 use llmd_epp_api::{
-    Endpoint, EndpointName, EndpointSpec, InferenceRequest, MetricsRecord, Rejection, Reservation, Slot,
-    Snapshot,
+    Endpoint, EndpointName, EndpointSpec, InferenceRequest, MetricsRecord, Rejection, Reservation,
+    ResponseEnd, Slot, Snapshot,
 };
 use llmd_epp_core::Epp;
 use llmd_epp_core::exchange::{Held, Options, Select, Selection};
 use llmd_epp_core::parsers::Parsers;
 use llmd_epp_core::request_metrics::RequestMetrics;
-use llmd_openai::{Limits, Usage};
+use llmd_openai::Limits;
 use prometheus::Registry;
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
@@ -47,7 +47,9 @@ impl Held for Load {
     fn on_first_chunk(&mut self, _: Instant) {
         self.0.release_tokens();
     }
-    fn on_complete(&mut self, _: Instant, _: Usage) {}
+    fn on_complete(&mut self, _: Instant, _: &ResponseEnd) -> Vec<llmd_epp_api::Metadata> {
+        Vec::new()
+    }
     fn scores(&self) -> Vec<(Arc<str>, f64)> {
         vec![(Arc::clone(&self.1), 0.5)]
     }
@@ -70,11 +72,8 @@ impl Select for LeastLoaded {
             .min_by_key(|endpoint| endpoint.slot().requests())
             .expect("a candidate");
         let reservation = endpoint.slot().reserve(request.size_bytes as u64);
-        Ok(Selection {
-            endpoints: vec![Arc::clone(endpoint)],
-            set_headers: Vec::new(),
-            held: Box::new(Load(reservation, Arc::clone(endpoint.target()))),
-        })
+        let load = Load(reservation, Arc::clone(endpoint.target()));
+        Ok(Selection::new(vec![Arc::clone(endpoint)], Box::new(load)))
     }
 }
 

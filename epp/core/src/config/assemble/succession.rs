@@ -27,7 +27,9 @@ impl Builder {
             all.filter(move |declaration| declaration.instance == index)
                 .cloned()
         };
-        let kept = self.instances.iter().enumerate().map(|(index, instance)| Kept {
+        let instances = self.instances.iter().enumerate();
+        let independent = instances.filter(|(_, instance)| !instance.is_bound);
+        let kept = independent.map(|(index, instance)| Kept {
             name: instance.name.clone(),
             parameters: instance.parameters.clone(),
             plugin: instance.plugin.clone(),

@@ -19,8 +19,8 @@ use std::sync::Arc;
 use llmd_epp_api::attribute::PREFIX_CACHE_MATCH_INFO;
 use llmd_epp_api::plugin::{DataProducer, EndpointObserver, PreRequest, SchedulingResult};
 use llmd_epp_api::{
-    AttributeKey, BuildContext, BuildError, Cycle, MetricsScope, Plugin, PluginType, PrefixMatch, SlotId,
-    Snapshot, Stability, TypedName,
+    AttributeKey, BuildContext, BuildError, Cycle, MetricsScope, Plugin, PluginType, PrefixMatch, Rejection,
+    RequestChanges, SlotId, Snapshot, Stability, TypedName,
 };
 use llmd_kv::{BYTES_PER_TOKEN, Matches, PrefixIndex, hash::root, hash_prompt};
 use prometheus::{Gauge, Histogram, HistogramVec, IntGauge, IntGaugeVec};
@@ -210,15 +210,20 @@ impl DataProducer for ApproxPrefixCacheProducer {
 }
 
 impl PreRequest for ApproxPrefixCacheProducer {
-    fn pre_request(&self, cycle: &Cycle<'_>, result: SchedulingResult<'_>, _: &mut Vec<(Arc<str>, String)>) {
+    fn pre_request(
+        &self,
+        cycle: &Cycle<'_>,
+        result: SchedulingResult<'_>,
+        _: &mut RequestChanges,
+    ) -> Result<(), Rejection> {
         let Some(target) = result.target() else {
-            return;
+            return Ok(());
         };
         let (Some(matched), Some(state)) = (
             cycle.attributes.get(self.matched),
             cycle.attributes.get(self.hashes),
         ) else {
-            return;
+            return Ok(());
         };
         self.metrics.matched(matched, target);
         let prefill = result
@@ -235,6 +240,7 @@ impl PreRequest for ApproxPrefixCacheProducer {
             }
         }
         self.metrics.size(self.index.len());
+        Ok(())
     }
 }
 

@@ -23,8 +23,9 @@ use std::time::Instant;
 use llmd_epp_api::attribute::{IN_FLIGHT_LOAD, PREFIX_CACHE_MATCH_INFO, UNCACHED_REQUEST_TOKENS};
 use llmd_epp_api::plugin::{DataProducer, EndpointObserver, Reserve, SchedulingResult};
 use llmd_epp_api::{
-    AttributeKey, BuildContext, BuildError, Cycle, Endpoint, InFlightLoad, InferenceRequest, MetricsScope,
-    Need, Plugin, PluginType, PrefixMatch, Reservation, ResponseHook, SlotId, Stability, UncachedTokens,
+    AttributeKey, BuildContext, BuildError, Cycle, Endpoint, InFlightLoad, InferenceRequest, Metadata,
+    MetricsScope, Need, Plugin, PluginType, PrefixMatch, Reservation, ResponseEnd, ResponseHook, SlotId,
+    Stability, UncachedTokens,
 };
 use llmd_kv::BYTES_PER_TOKEN;
 use llmd_openai::PromptInput;
@@ -258,7 +259,7 @@ impl ResponseHook for InFlight {
         }
     }
 
-    fn on_complete(&mut self, _now: Instant) {
+    fn on_complete(&mut self, _: Instant, _: &ResponseEnd, _: &mut Vec<Metadata>) {
         self.release();
     }
 }

@@ -27,7 +27,7 @@ pub const PLUGIN: PluginType = PluginType {
 struct SingleProfileHandler;
 
 impl ProfileHandler for SingleProfileHandler {
-    fn next(&self, _: &Cycle<'_>, _: &[Arc<str>], runs: &[ProfileRun]) -> Option<usize> {
+    fn next(&self, _: &mut Cycle<'_>, _: &[Arc<str>], runs: &[ProfileRun]) -> Option<usize> {
         runs.is_empty().then_some(0)
     }
 

@@ -13,14 +13,14 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use llmd_epp::builtin_proxy::{self, ApiKeys};
 use llmd_epp::datalayer::{DataLayer, Options, Source};
-use llmd_epp_api::{InferenceRequest, Rejection, Reservation, SlotTable, Snapshot};
+use llmd_epp_api::{InferenceRequest, Metadata, Rejection, Reservation, ResponseEnd, SlotTable, Snapshot};
 use llmd_epp_core::Epp;
 use llmd_epp_core::exchange::{Held, Select, Selection};
 use llmd_epp_core::parsers::Parsers;
 use llmd_epp_core::plugins::datalayer::core_metrics_extractor::CoreMetricsExtractor;
 use llmd_epp_core::plugins::datalayer::metrics_data_source::MetricsDataSource;
 use llmd_epp_core::request_metrics::RequestMetrics;
-use llmd_openai::Usage;
+
 use llmd_proxy::Limits;
 use prometheus::Registry;
 use tokio::net::{TcpListener, TcpStream};
@@ -41,8 +41,9 @@ impl Held for Load {
         }
     }
 
-    fn on_complete(&mut self, _now: Instant, _usage: Usage) {
+    fn on_complete(&mut self, _now: Instant, _end: &ResponseEnd) -> Vec<Metadata> {
         self.0 = None;
+        Vec::new()
     }
 
     fn scores(&self) -> Vec<(Arc<str>, f64)> {
@@ -66,11 +67,8 @@ impl Select for LeastLoaded {
             .min_by_key(load)
             .expect("a candidate");
         let endpoint = Arc::clone(&snapshot.endpoints[*best as usize]);
-        Ok(Selection {
-            held: Box::new(Load(Some(endpoint.slot().reserve(request.size_bytes as u64)))),
-            endpoints: vec![endpoint],
-            set_headers: Vec::new(),
-        })
+        let load = Load(Some(endpoint.slot().reserve(request.size_bytes as u64)));
+        Ok(Selection::new(vec![endpoint], Box::new(load)))
     }
 }
 

@@ -58,7 +58,9 @@ impl Bench {
                 primary: 0,
             };
             let pre_request = self.plugin.pre_request.as_ref().unwrap();
-            pre_request.pre_request(&cycle, result, &mut Vec::new());
+            pre_request
+                .pre_request(&cycle, result, &mut RequestChanges::default())
+                .unwrap();
         }
         let matched = self.attributes.get(self.key).unwrap();
         (matched.matched.clone(), matched.total, matched.block_tokens)

@@ -73,7 +73,7 @@ fn tokens_end_with_the_first_chunk_and_the_request_with_the_response() {
     }
     assert_eq!((load(&pool, 0), load(&pool, 1)), ((1, 0), (0, 0)));
     for hook in &mut hooks {
-        hook.on_complete(pool.now);
+        hook.on_complete(pool.now, &ResponseEnd::default(), &mut Vec::new());
     }
     drop(hooks);
     assert_eq!((load(&pool, 0), load(&pool, 1)), ((0, 0), (0, 0)));
