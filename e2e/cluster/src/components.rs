@@ -37,12 +37,12 @@ impl Components {
     }
 
     /// Starts a process under a name. Returns its id.
-    pub(crate) fn start(&self, name: &str, command: Command) -> anyhow::Result<u32> {
+    pub(crate) fn start(&self, name: &str, command: &Command) -> anyhow::Result<u32> {
         self.spawn(&mut self.lock(), name, command)
     }
 
     /// Starts a process unless one of that name runs.
-    pub(crate) fn start_once(&self, name: &str, command: Command) -> anyhow::Result<()> {
+    pub(crate) fn start_once(&self, name: &str, command: &Command) -> anyhow::Result<()> {
         let mut running = self.lock();
         if !running.contains_key(name) {
             self.spawn(&mut running, name, command)?;
@@ -54,13 +54,15 @@ impl Components {
         &self,
         running: &mut BTreeMap<String, Child>,
         name: &str,
-        mut command: Command,
+        command: &Command,
     ) -> anyhow::Result<u32> {
+        let janitor = self.janitor.as_ref().context("the cluster is ending")?;
         let log = File::options()
             .create(true)
             .append(true)
             .open(self.log_file(name))?;
-        let child = command
+        let child = janitor
+            .recorded(command)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -68,9 +70,6 @@ impl Components {
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
         let pid = child.id();
-        if let Some(janitor) = &self.janitor {
-            janitor.kills(pid)?;
-        }
         running.insert(name.to_owned(), child);
         Ok(pid)
     }
@@ -116,7 +115,7 @@ impl Components {
             child.wait()?;
         }
         if let Some(janitor) = &self.janitor {
-            janitor.forget(pid)?;
+            janitor.forget(pid);
         }
         ended.map(|_| ())
     }

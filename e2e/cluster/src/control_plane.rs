@@ -144,7 +144,7 @@ impl ControlPlane {
             .arg(format!("--listen-peer-urls={peer}"))
             .arg(format!("--initial-advertise-peer-urls={peer}"))
             .arg(format!("--initial-cluster=e2e={peer}"));
-        components.start("etcd", command)?;
+        components.start("etcd", &command)?;
         let port = SocketAddr::new(LOOPBACK, self.ports.etcd);
         let (address, _relay) = match self.place {
             Place::Host => (port, None),
@@ -205,7 +205,7 @@ impl ControlPlane {
         ] {
             command.arg(format!("--{flag}={}", self.key(file)));
         }
-        components.start("kube-apiserver", command)?;
+        components.start("kube-apiserver", &command)?;
         Ok(())
     }
 
@@ -233,11 +233,11 @@ impl ControlPlane {
             "--flex-volume-plugin-dir={}",
             self.dir.join("flex").display()
         ));
-        components.start("kube-controller-manager", command)?;
+        components.start("kube-controller-manager", &command)?;
 
         let mut command = self.command("kube-scheduler");
         self.common(&mut command, "scheduler.conf", self.ports.scheduler);
-        components.start("kube-scheduler", command)?;
+        components.start("kube-scheduler", &command)?;
         Ok(())
     }
 

@@ -30,7 +30,7 @@ fn start_kwok(components: &Components, kubeconfig: &std::path::Path) -> anyhow::
         "--server-address=",
         "--v=ERROR",
     ]);
-    components.start_once("kwok", command)
+    components.start_once("kwok", &command)
 }
 
 impl Cluster {

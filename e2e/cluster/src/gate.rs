@@ -39,7 +39,7 @@ impl Namespace {
         let name = format!("port-forward-{}-{pod}", self.name());
         let mut command = self.command().into_std();
         command.args(["port-forward", &format!("pod/{pod}"), &format!(":{PORT}")]);
-        components.start_once(&name, command)?;
+        components.start_once(&name, &command)?;
         let log = components.log_file(&name);
         poll_until(&name, || async {
             if let Err(ended) = components.check(&name) {

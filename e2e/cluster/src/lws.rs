@@ -36,7 +36,7 @@ pub(crate) async fn start(cluster: &Cluster) -> anyhow::Result<()> {
         .env("KUBECONFIG", own.keys.file("controllers.conf"))
         .arg("--config")
         .arg(config);
-    cluster.inner.components.start("lws", command)?;
+    cluster.inner.components.start("lws", &command)?;
     let reachable = if own.nodes.is_empty() {
         address
     } else {

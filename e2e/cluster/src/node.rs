@@ -98,7 +98,7 @@ impl Node {
         let mut command = self.command("/usr/bin/containerd");
         command.arg("--config").arg(config);
         let name = format!("containerd-{}", self.name());
-        components.start(&name, command)?;
+        components.start(&name, &command)?;
         poll_until(&name, || async {
             if let Err(ended) = components.check(&name) {
                 return Some(Err(ended));
@@ -152,14 +152,14 @@ impl Node {
             .arg(format!("--hostname-override={name}"))
             .arg(format!("--node-ip={}", self.address()))
             .arg("--node-labels=llmd-e2e/node=real");
-        components.start(&user, command)?;
+        components.start(&user, &command)?;
 
         let config = configs::kube_proxy(&self.dir, &name, keys)?;
         let mut command = self.command(kube);
         command
             .arg("kube-proxy")
             .arg(format!("--config={}", config.display()));
-        components.start(&format!("kube-proxy-{name}"), command)?;
+        components.start(&format!("kube-proxy-{name}"), &command)?;
         Ok(())
     }
 
@@ -175,7 +175,7 @@ impl Node {
         let corefile = configs::corefile(&self.dir, &kubeconfig)?;
         let mut command = self.network_command(artifacts::program("coredns")?);
         command.arg("-conf").arg(corefile);
-        components.start("coredns", command)?;
+        components.start("coredns", &command)?;
         Ok(())
     }
 }

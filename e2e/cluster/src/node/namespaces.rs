@@ -42,7 +42,7 @@ pub(super) async fn make(components: &Components, dir: &Path, number: u8) -> any
         .args(["sh", "-c", INIT, "llmd-e2e-node"])
         .arg(dir)
         .arg(format!("n{number}"));
-    let unshare = components.start(&name, command)?;
+    let unshare = components.start(&name, &command)?;
     let made = dir.join("made");
     poll_until(&name, || async {
         if let Err(ended) = components.check(&name) {
