@@ -30,7 +30,7 @@ pub use error::{ErrorCode, RejectReason, Rejection};
 pub use llmd_openai::PromptInput;
 pub use metrics::MetricsRecord;
 pub use plugin::{Cycle, Random, RequestChanges, TypedName};
-pub use registry::{BuildContext, BuildError, MetricsScope, Need, Plugin, PluginType, Stability};
+pub use registry::{BuildContext, BuildError, MetricsScope, Need, Plugin, PluginType, Stability, Timing};
 pub use request::{Headers, InferenceRequest, Objective};
 pub use response::{Metadata, MetadataValue, ResponseEnd, ResponseHead, ResponseHook, Termination};
 pub use slots::{Reservation, Slot, SlotId, SlotTable};

@@ -264,6 +264,17 @@ impl MetricsScope {
     }
 }
 
+/// When a decision counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Timing {
+    /// Load counts from the pick on, and a cached prefix from the first byte of an answer on: a burst
+    /// spreads.
+    #[default]
+    Live,
+    /// As upstream: load counts when it is scraped, and a prefix from the pick on.
+    Upstream,
+}
+
 /// State shared by all instances of one configuration while they are built.
 pub struct BuildState {
     /// All attributes so far.
@@ -274,6 +285,8 @@ pub struct BuildState {
     pub warnings: Vec<String>,
     /// Metrics.
     pub metrics: MetricsScope,
+    /// When decisions count.
+    pub timing: Timing,
     /// Instances that are built, by name.
     pub instances: HashMap<Arc<str>, Plugin>,
     /// The instance that is being built holds others, which may be replaced without it.
@@ -290,6 +303,7 @@ impl BuildState {
             declarations: Vec::new(),
             warnings: Vec::new(),
             metrics,
+            timing: Timing::default(),
             instances: HashMap::new(),
             is_bound: false,
             declared: HashSet::new(),

@@ -294,7 +294,8 @@ impl PrefixIndex {
                 state.recency.resize_with(index + 1, || None);
             }
             match &state.recency[index] {
-                Some(list) if list.generation == slot.generation => return,
+                // A later owner stays: what is told of an earlier one came too late.
+                Some(list) if list.generation >= slot.generation => return,
                 Some(list) => list.generation,
                 None => {
                     state.recency[index] = Some(Recency::new(slot.generation));
@@ -400,6 +401,13 @@ mod tests {
         index.insert(slot(0, 1), &[7], 100);
         assert_eq!(blocks(&index, slot(0, 1), &[1, 2]), 0);
         assert_eq!(blocks(&index, slot(0, 1), &[7]), 1);
+        assert_eq!(index.len(), 1);
+        index.insert(slot(0, 0), &[1, 2], 100);
+        assert_eq!(
+            blocks(&index, slot(0, 1), &[7]),
+            1,
+            "an earlier owner takes nothing away"
+        );
         assert_eq!(index.len(), 1);
     }
 

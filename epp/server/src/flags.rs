@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use llmd_epp_api::Timing;
 use llmd_epp_core::config::Quantity;
 use llmd_process::logging::{Format, Logging, level_of_verbosity};
 use llmd_process::pflag::{FlagError, Flags};
@@ -99,6 +100,8 @@ pub struct EppOptions {
     pub ignore_subset: bool,
     /// `--emit-endpoint-scores`.
     pub emit_endpoint_scores: bool,
+    /// `--upstream-timing`.
+    pub timing: Timing,
     /// `--config-file` or `--config-text`.
     pub config: ConfigSource,
     /// `--enable-config-reload`: follow `--config-file`.
@@ -195,6 +198,11 @@ impl EppOptions {
             pool: pool::parse(&flags, environment)?,
             ignore_subset: flags.bool("disable-endpoint-subset-filter"),
             emit_endpoint_scores: flags.bool("emit-endpoint-scores"),
+            timing: if flags.bool("upstream-timing") {
+                Timing::Upstream
+            } else {
+                Timing::Live
+            },
             config,
             reload_config: flags.bool("enable-config-reload"),
             allow_experimental: flags.bool("allow-experimental-plugins"),

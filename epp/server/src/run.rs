@@ -308,6 +308,7 @@ fn build_env(options: &EppOptions, registry: &Registry) -> BuildEnv {
         seed: fastrand::u64(..),
         allow_experimental: options.allow_experimental,
         retain_scores: options.emit_endpoint_scores,
+        timing: options.timing,
         clock: Some(Arc::new(Monotonic)),
         predecessor: None,
     }

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use llmd_epp_api::attribute::PREFIX_CACHE_MATCH_INFO;
 use llmd_epp_api::registry::{BuildState, Component, Need};
 use llmd_epp_api::{
-    AttributeKey, BuildContext, Clock, MetricsScope, Plugin, PluginType, PrefixMatch, Stability, TypedName,
+    AttributeKey, BuildContext, Clock, MetricsScope, Plugin, PluginType, PrefixMatch, Stability, Timing,
+    TypedName,
 };
 
 use super::{ConfigError, EndpointPickerConfig, Heritage, graph};
@@ -38,6 +39,8 @@ pub struct BuildEnv {
     pub allow_experimental: bool,
     /// `--emit-endpoint-scores`: decisions keep all scores.
     pub retain_scores: bool,
+    /// When decisions count.
+    pub timing: Timing,
     /// Monotonic time for exported durations; without one the duration histograms stay empty.
     pub clock: Option<Arc<dyn Clock>>,
     /// The configuration that this one replaces while it runs; with it `registry` and
@@ -54,6 +57,7 @@ impl BuildEnv {
             seed: 0,
             allow_experimental: false,
             retain_scores: false,
+            timing: Timing::default(),
             clock: None,
             predecessor: None,
         }
@@ -180,6 +184,7 @@ impl Builder {
             None => MetricsScope::new(env.registry.clone(), env.deprecated_metrics),
         };
         let mut state = BuildState::new(metrics);
+        state.timing = env.timing;
         if let Some(predecessor) = &env.predecessor {
             state.layout = predecessor.layout_for(config);
         }

@@ -9,6 +9,7 @@ use super::*;
 use crate::config::assemble;
 use crate::plugins::testing::{Pool, request};
 
+mod burst;
 mod steps;
 
 fn scheduler_with(text: &str, env: BuildEnv) -> Scheduler {
@@ -23,6 +24,15 @@ fn scheduler(plugins_and_profiles: &str) -> Scheduler {
 
 fn default_scheduler(env: BuildEnv) -> Scheduler {
     Scheduler::build(&EndpointPickerConfig::upstream_default(), env).unwrap()
+}
+
+/// A decision whose answer has begun.
+fn begun(scheduler: &Scheduler, pool: &Pool, request: &InferenceRequest, subset: Option<&[u32]>) -> Decision {
+    let mut decision = scheduler
+        .schedule(pool.now, request, &pool.snapshot, subset)
+        .unwrap();
+    decision.on_first_chunk(pool.now);
+    decision
 }
 
 fn name(decision: &Decision) -> &str {
@@ -75,11 +85,7 @@ fn a_shared_prefix_sticks_and_other_prompts_spread() {
     let mut held = Vec::new();
     for number in 0..20 {
         let request = request(&format!("{shared}{number}"));
-        held.push(
-            scheduler
-                .schedule(pool.now, &request, &pool.snapshot, None)
-                .unwrap(),
-        );
+        held.push(begun(&scheduler, &pool, &request, None));
     }
     assert!(held.iter().all(|decision| name(decision) == name(&held[0])));
     let other = scheduler.schedule(pool.now, &request("something else"), &pool.snapshot, None);
@@ -203,11 +209,7 @@ fn prefer_if_available_needs_a_cached_prefix_and_leaves_no_trace() {
         assert_eq!(rejection.code.http_status(), 412);
         assert_eq!(requests(&pool), [0, 0]);
     }
-    drop(
-        scheduler
-            .schedule(pool.now, &request("hello"), &pool.snapshot, None)
-            .unwrap(),
-    );
+    drop(begun(&scheduler, &pool, &request("hello"), None));
     assert!(
         scheduler
             .schedule(pool.now, &pool.request, &pool.snapshot, None)
@@ -267,16 +269,8 @@ fn gone_endpoints_take_their_series_and_prefixes_along() {
     let registry = env.registry.clone();
     let scheduler = default_scheduler(env);
     let pool = Pool::of(2);
-    drop(
-        scheduler
-            .schedule(pool.now, &pool.request, &pool.snapshot, Some(&[0]))
-            .unwrap(),
-    );
-    drop(
-        scheduler
-            .schedule(pool.now, &pool.request, &pool.snapshot, Some(&[1]))
-            .unwrap(),
-    );
+    drop(begun(&scheduler, &pool, &pool.request, Some(&[0])));
+    drop(begun(&scheduler, &pool, &pool.request, Some(&[1])));
     let before = page(&registry);
     assert!(before.contains("llm_d_epp_scheduler_attempts_total{endpoint_name=\"e0\",namespace=\"default\",port=\"8000\",status=\"success\",target_model_name=\"m\"} 1"), "{before}");
     assert!(before.contains("inference_extension_scheduler_attempts_total{namespace=\"default\",pod_name=\"e0\",port=\"8000\",status=\"success\",target_model_name=\"m\"} 1"), "{before}");

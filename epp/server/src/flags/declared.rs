@@ -49,6 +49,11 @@ pub fn flag_set() -> FlagSet {
             false,
             "send the endpoints' scores as dynamic metadata",
         )
+        .bool(
+            "upstream-timing",
+            false,
+            "load counts when it is scraped and a prefix from the pick on, as upstream; a burst herds then",
+        )
         .string("config-file", "", "file with an EndpointPickerConfig")
         .string("config-text", "", "an EndpointPickerConfig")
         .bool(

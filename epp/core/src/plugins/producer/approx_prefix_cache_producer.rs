@@ -10,17 +10,21 @@
 //! | `lruCapacityPerServer` | 31250 blocks |
 //!
 //! The prompt is cut into blocks whose chained hashes are looked up in the index of `llmd-kv`; each
-//! prompt of a request is independent. After the pick the blocks are written for the primary
-//! endpoint and for that of the profile `prefill`. A block is kept per endpoint until the engine's
+//! prompt of a request is independent. When the first byte of the answer arrives, the blocks are
+//! written for the primary endpoint and for that of the profile `prefill`: before it nobody has
+//! computed them, and a burst with one cold prefix spreads instead of following its first request.
+//! An answer with an error writes nothing. With `--upstream-timing` they are written at the pick. A block is kept per endpoint until the engine's
 //! block count (or `lruCapacityPerServer`) is reached, least recently used first.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use llmd_epp_api::attribute::PREFIX_CACHE_MATCH_INFO;
 use llmd_epp_api::plugin::{DataProducer, EndpointObserver, PreRequest, SchedulingResult};
 use llmd_epp_api::{
-    AttributeKey, BuildContext, BuildError, Cycle, MetricsScope, Plugin, PluginType, PrefixMatch, Rejection,
-    RequestChanges, SlotId, Snapshot, Stability, TypedName,
+    AttributeKey, BuildContext, BuildError, Cycle, Metadata, MetricsScope, Plugin, PluginType, PrefixMatch,
+    Rejection, RequestChanges, ResponseEnd, ResponseHead, ResponseHook, SlotId, Snapshot, Stability, Timing,
+    TypedName,
 };
 use llmd_kv::{BYTES_PER_TOKEN, Matches, PrefixIndex, hash::root, hash_prompt};
 use prometheus::{Gauge, Histogram, HistogramVec, IntGauge, IntGaugeVec};
@@ -95,8 +99,69 @@ struct ApproxPrefixCacheProducer {
     capacity: usize,
     matched: AttributeKey<PrefixMatch>,
     hashes: AttributeKey<PrefixHashes>,
-    index: PrefixIndex,
+    timing: Timing,
+    index: Arc<Index>,
+}
+
+/// The blocks, and the series that count them.
+#[derive(Debug)]
+struct Index {
+    blocks: PrefixIndex,
     metrics: Series,
+}
+
+impl Index {
+    fn write(&self, computed: &Computed) {
+        let mut from = 0;
+        for end in computed.ends.iter() {
+            self.blocks
+                .insert(computed.slot, &computed.hashes[from..*end], computed.capacity);
+            from = *end;
+        }
+        self.metrics.size(self.blocks.len());
+    }
+}
+
+/// Blocks that an endpoint computes for a request.
+#[derive(Debug)]
+struct Computed {
+    slot: SlotId,
+    hashes: Arc<[u64]>,
+    /// End of each prompt in `hashes`.
+    ends: Arc<[usize]>,
+    capacity: usize,
+}
+
+/// Writes blocks once the engine shows that it has them.
+#[derive(Debug)]
+struct Pending {
+    index: Arc<Index>,
+    computed: Vec<Computed>,
+}
+
+impl Pending {
+    fn write(&mut self) {
+        for computed in self.computed.drain(..) {
+            self.index.write(&computed);
+        }
+    }
+}
+
+impl ResponseHook for Pending {
+    fn on_headers(&mut self, head: &ResponseHead<'_>, _: &mut Vec<(Arc<str>, String)>) {
+        if head.status >= 400 {
+            self.computed.clear();
+        }
+    }
+
+    fn on_first_chunk(&mut self, _: Instant) {
+        self.write();
+    }
+
+    /// A response of which no chunk was seen.
+    fn on_complete(&mut self, _: Instant, _: &ResponseEnd, _: &mut Vec<Metadata>) {
+        self.write();
+    }
 }
 
 impl ApproxPrefixCacheProducer {
@@ -131,8 +196,11 @@ impl ApproxPrefixCacheProducer {
             capacity: lru_capacity_per_server,
             matched: context.produces(PREFIX_CACHE_MATCH_INFO)?,
             hashes: context.produces(HASHES)?,
-            index: PrefixIndex::default(),
-            metrics: indexer_metrics.series(context.name),
+            timing: context.state.timing,
+            index: Arc::new(Index {
+                blocks: PrefixIndex::default(),
+                metrics: indexer_metrics.series(context.name),
+            }),
         })
     }
 
@@ -186,7 +254,7 @@ impl DataProducer for ApproxPrefixCacheProducer {
                 let from = hashes.len();
                 input_tokens += hash_prompt(root, &prompt.input, block_tokens, limit, hashes).tokens;
                 ends.push(hashes.len());
-                self.index.lookup(&hashes[from..], matches);
+                self.index.blocks.lookup(&hashes[from..], matches);
             }
             true
         });
@@ -214,7 +282,7 @@ impl PreRequest for ApproxPrefixCacheProducer {
         &self,
         cycle: &Cycle<'_>,
         result: SchedulingResult<'_>,
-        _: &mut RequestChanges,
+        changes: &mut RequestChanges,
     ) -> Result<(), Rejection> {
         let Some(target) = result.target() else {
             return Ok(());
@@ -225,29 +293,38 @@ impl PreRequest for ApproxPrefixCacheProducer {
         ) else {
             return Ok(());
         };
-        self.metrics.matched(matched, target);
+        self.index.metrics.matched(matched, target);
         let prefill = result
             .first_endpoints()
             .find(|(profile, _)| *profile == PREFILL_PROFILE);
         let prefill = prefill.map(|(_, index)| index).filter(|index| *index != target);
-        for index in [Some(target), prefill].into_iter().flatten() {
-            let slot = cycle.snapshot.slot_ids[index as usize];
-            let capacity = self.endpoint_capacity(cycle.snapshot, index);
-            let mut from = 0;
-            for end in &state.ends {
-                self.index.insert(slot, &state.hashes[from..*end], capacity);
-                from = *end;
-            }
+        let (hashes, ends): (Arc<[u64]>, Arc<[usize]>) =
+            (state.hashes.as_slice().into(), state.ends.as_slice().into());
+        let computed = [Some(target), prefill].into_iter().flatten();
+        let mut pending = Pending {
+            index: Arc::clone(&self.index),
+            computed: computed
+                .map(|index| Computed {
+                    slot: cycle.snapshot.slot_ids[index as usize],
+                    hashes: Arc::clone(&hashes),
+                    ends: Arc::clone(&ends),
+                    capacity: self.endpoint_capacity(cycle.snapshot, index),
+                })
+                .collect(),
+        };
+        match self.timing {
+            Timing::Upstream => pending.write(),
+            Timing::Live if hashes.is_empty() => {}
+            Timing::Live => changes.hooks.push(Box::new(pending)),
         }
-        self.metrics.size(self.index.len());
         Ok(())
     }
 }
 
 impl EndpointObserver for ApproxPrefixCacheProducer {
     fn retain(&self, live: &[SlotId]) {
-        self.index.retain(live);
-        self.metrics.size(self.index.len());
+        self.index.blocks.retain(live);
+        self.index.metrics.size(self.index.blocks.len());
     }
 }
 

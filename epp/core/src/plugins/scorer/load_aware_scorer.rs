@@ -4,11 +4,14 @@
 //! |---|---|
 //! | `threshold` t | 128 |
 //!
-//! No waiting request gives 0.5; else `0.5·(1 − min(w, t)/t)`.
+//! No waiting request gives 0.5; else `0.5·(1 − min(w, t)/t)`. w is the engine's own number, or the requests in flight
+//! through this process where they are more (`--upstream-timing`: the engine's number).
 
 use llmd_epp_api::plugin::Scorer;
-use llmd_epp_api::{BuildError, Cycle, Plugin, PluginType, Stability};
+use llmd_epp_api::{BuildError, Cycle, Plugin, PluginType, Stability, Timing};
 use serde::Deserialize;
+
+use super::span::requests;
 
 /// Type name in configurations.
 pub const TYPE: &str = "load-aware-scorer";
@@ -23,7 +26,8 @@ pub const PLUGIN: PluginType = PluginType {
         if threshold == 0 {
             return Err(BuildError::value("threshold", "must be greater than 0"));
         }
-        Ok(Plugin::scorer(LoadAwareScorer { threshold }))
+        let timing = context.state.timing;
+        Ok(Plugin::scorer(LoadAwareScorer { threshold, timing }))
     },
 };
 
@@ -41,12 +45,14 @@ impl Default for Parameters {
 
 struct LoadAwareScorer {
     threshold: u32,
+    timing: Timing,
 }
 
 impl Scorer for LoadAwareScorer {
     fn score(&self, cycle: &Cycle<'_>, candidates: &[u32], scores: &mut [f64]) {
+        let snapshot = cycle.snapshot;
         for (score, index) in scores.iter_mut().zip(candidates) {
-            let waiting = cycle.snapshot.waiting[*index as usize].min(self.threshold);
+            let waiting = requests(self.timing, &snapshot.waiting, snapshot, *index).min(self.threshold);
             *score = 0.5 * (1.0 - f64::from(waiting) / f64::from(self.threshold));
         }
     }
@@ -64,6 +70,9 @@ mod tests {
         let pool = Pool::of(4).waiting(1, 32).waiting(2, 128).waiting(3, 500);
         let plugin = build(&PLUGIN, json!({}));
         assert_eq!(pool.scored(&*plugin.scorer.unwrap()), [0.5, 0.375, 0.0, 0.0]);
+        let burst = Pool::of(2).in_flight(1, 10).in_flight(1, 10);
+        let plugin = build(&PLUGIN, json!({"threshold": 4}));
+        assert_eq!(burst.scored(&*plugin.scorer.unwrap()), [0.5, 0.25]);
         let error = build_error(&PLUGIN, json!({"threshold": 0}));
         assert!(error.contains("threshold"), "{error}");
     }

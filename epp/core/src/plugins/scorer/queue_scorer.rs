@@ -1,11 +1,12 @@
 //! `queue-scorer`: prefers endpoints with fewer waiting requests.
 //!
-//! No parameters. `(max − n)/(max − min)` over the candidates; all equal gives 1.
+//! No parameters. `(max − n)/(max − min)` over the candidates; all equal gives 1. n is the engine's own number, or
+//! the requests in flight through this process where they are more (`--upstream-timing`: the engine's number).
 
 use llmd_epp_api::plugin::Scorer;
-use llmd_epp_api::{Cycle, Plugin, PluginType, Stability};
+use llmd_epp_api::{Cycle, Plugin, PluginType, Stability, Timing};
 
-use super::span::lower_is_better;
+use super::span::{lower_is_better, requests};
 
 /// Type name in configurations.
 pub const TYPE: &str = "queue-scorer";
@@ -17,15 +18,20 @@ pub const PLUGIN: PluginType = PluginType {
     default_producer_of: &[],
     build: |context| {
         context.no_parameters()?;
-        Ok(Plugin::scorer(QueueScorer))
+        let timing = context.state.timing;
+        Ok(Plugin::scorer(QueueScorer { timing }))
     },
 };
 
-struct QueueScorer;
+struct QueueScorer {
+    timing: Timing,
+}
 
 impl Scorer for QueueScorer {
     fn score(&self, cycle: &Cycle<'_>, candidates: &[u32], scores: &mut [f64]) {
-        lower_is_better(&cycle.snapshot.waiting, candidates, scores);
+        let snapshot = cycle.snapshot;
+        let value = |index| requests(self.timing, &snapshot.waiting, snapshot, index);
+        lower_is_better(candidates, value, scores);
     }
 }
 
@@ -34,13 +40,30 @@ mod tests {
     use super::*;
     use crate::plugins::testing::Pool;
 
+    const SCORER: QueueScorer = QueueScorer { timing: Timing::Live };
+
     #[test]
     fn shortest_gets_one_and_longest_zero() {
         let pool = Pool::of(3).waiting(0, 2).waiting(1, 6).waiting(2, 10);
-        assert_eq!(pool.scored(&QueueScorer), [1.0, 0.5, 0.0]);
+        assert_eq!(pool.scored(&SCORER), [1.0, 0.5, 0.0]);
         assert_eq!(
-            Pool::of(2).waiting(0, 4).waiting(1, 4).scored(&QueueScorer),
+            Pool::of(2).waiting(0, 4).waiting(1, 4).scored(&SCORER),
             [1.0, 1.0]
         );
+    }
+
+    #[test]
+    fn requests_of_ours_count_before_a_scrape_tells_of_them() {
+        let pool = Pool::of(3)
+            .waiting(1, 2)
+            .in_flight(2, 10)
+            .in_flight(2, 10)
+            .in_flight(2, 10)
+            .in_flight(2, 10);
+        assert_eq!(pool.scored(&SCORER), [1.0, 0.5, 0.0]);
+        let as_upstream = QueueScorer {
+            timing: Timing::Upstream,
+        };
+        assert_eq!(pool.scored(&as_upstream), [1.0, 0.0, 1.0]);
     }
 }

@@ -19,6 +19,7 @@ struct Bench {
 fn bench(parameters: serde_json::Value) -> Bench {
     let registry = prometheus::Registry::new();
     let mut state = BuildState::new(MetricsScope::new(registry.clone(), true));
+    state.timing = Timing::Upstream;
     let plugin = build_in(&mut state, &PLUGIN, &parameters).unwrap();
     let key = DataKey {
         attribute: PREFIX_CACHE_MATCH_INFO,
