@@ -169,26 +169,38 @@ impl FlagSet {
     ///
     /// # Errors
     /// The first problem, in pflag's words.
-    pub fn parse(mut self, arguments: impl IntoIterator<Item = OsString>) -> Result<Flags, FlagError> {
+    pub fn parse(self, arguments: impl IntoIterator<Item = OsString>) -> Result<Flags, FlagError> {
+        match self.parse_with_operands(arguments)? {
+            (flags, operands) if operands.is_empty() => Ok(flags),
+            (_, mut operands) => Err(FlagError::Positional(operands.swap_remove(0))),
+        }
+    }
+
+    /// As [`Self::parse`] for a command that takes operands, which may stand anywhere.
+    ///
+    /// # Errors
+    /// The first problem, in pflag's words.
+    pub fn parse_with_operands(
+        mut self,
+        arguments: impl IntoIterator<Item = OsString>,
+    ) -> Result<(Flags, Vec<String>), FlagError> {
         let mut words = Vec::new();
         for argument in arguments {
             words.push(argument.into_string().map_err(FlagError::NotUtf8)?);
         }
-        let mut words = words.into_iter();
+        let (mut words, mut operands) = (words.into_iter(), Vec::new());
         while let Some(word) = words.next() {
             if word == "--" {
-                if let Some(next) = words.next() {
-                    return Err(FlagError::Positional(next));
-                }
+                operands.extend(words.by_ref());
             } else if let Some(long) = word.strip_prefix("--") {
                 self.long(&word, long, &mut words)?;
             } else if word.len() > 1 && word.starts_with('-') {
                 self.short(&word[1..], &mut words)?;
             } else if !word.is_empty() {
-                return Err(FlagError::Positional(word));
+                operands.push(word);
             }
         }
-        Ok(Flags { flags: self.flags })
+        Ok((Flags { flags: self.flags }, operands))
     }
 
     fn long(

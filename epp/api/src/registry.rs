@@ -95,30 +95,42 @@ pub enum Component {
 
 impl fmt::Debug for Plugin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let points = [
-            ("filter", self.filter.is_some()),
-            ("scorer", self.scorer.is_some()),
-            ("picker", self.picker.is_some()),
-            ("profile_handler", self.profile_handler.is_some()),
-            ("producer", self.producer.is_some()),
-            ("reserve", self.reserve.is_some()),
-            ("pre_request", self.pre_request.is_some()),
-            ("header_processor", self.header_processor.is_some()),
-            ("screener", self.screener.is_some()),
-            ("admitter", self.admitter.is_some()),
-            ("decider", self.decider.is_some()),
-            ("state", self.state.is_some()),
-            ("saturation", self.saturation.is_some()),
-            ("observer", self.observer.is_some()),
-            ("component", self.component.is_some()),
-        ];
-        f.debug_list()
-            .entries(points.iter().filter(|(_, has)| *has).map(|(name, _)| name))
-            .finish()
+        f.debug_list().entries(self.extension_points()).finish()
     }
 }
 
 impl Plugin {
+    /// Where this plugin takes part: upstream's names of extension points, as metrics carry them, and
+    /// for what has none a name of the same kind.
+    pub fn extension_points(&self) -> Vec<&'static str> {
+        let component = match &self.component {
+            None => None,
+            Some(Component::Parser) => Some("Parser"),
+            Some(Component::DataSource(_)) => Some("DataSource"),
+            Some(Component::Extractor(_)) => Some("Extractor"),
+            Some(Component::Discovery(_)) => Some("EndpointDiscovery"),
+            Some(Component::FlowPolicy) => Some("FlowControlPolicy"),
+        };
+        let points = [
+            ("RequestHeaderProcessor", self.header_processor.is_some()),
+            ("Screener", self.screener.is_some()),
+            ("DataProducer", self.producer.is_some()),
+            ("Admitter", self.admitter.is_some()),
+            ("ProfileHandler", self.profile_handler.is_some()),
+            ("Decider", self.decider.is_some()),
+            ("Filter", self.filter.is_some()),
+            ("Scorer", self.scorer.is_some()),
+            ("Picker", self.picker.is_some()),
+            ("Reserve", self.reserve.is_some()),
+            ("PreRequest", self.pre_request.is_some()),
+            ("SaturationDetector", self.saturation.is_some()),
+            ("EndpointObserver", self.observer.is_some()),
+            ("StateDumper", self.state.is_some()),
+        ];
+        let points = points.into_iter().filter(|(_, takes_part)| *takes_part);
+        points.map(|(name, _)| name).chain(component).collect()
+    }
+
     /// A plugin that filters.
     pub fn filter(filter: impl Filter + 'static) -> Self {
         Self {

@@ -7,8 +7,10 @@ mod assemble;
 mod diff;
 mod duration;
 mod error;
+pub mod explain;
 mod graph;
 mod heritage;
+mod portable;
 mod quantity;
 mod schema;
 

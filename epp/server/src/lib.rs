@@ -26,5 +26,6 @@ pub mod metrics_auth;
 pub mod pool;
 pub mod reload;
 pub mod run;
+pub mod verbs;
 
 pub use run::run;

@@ -32,6 +32,7 @@ use crate::leader::PoolLeader;
 use crate::metrics_auth::MetricsAuth;
 use crate::pool::{self, PoolMetrics};
 use crate::reload::{self, CurrentScheduler, PoolProtocol, ReloadMetrics, Reloader, Running, Targets};
+use crate::verbs;
 pub use error::RunError;
 use servers::{Listeners, Servers};
 use source::Source;
@@ -45,6 +46,10 @@ const POOL_PROTOCOLS: [&str; 2] = [POOL_PROTOCOL, "kubernetes.io/h2c"];
 
 /// The role `epp`: `arguments` without the program's name. Returns when the process shall end.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if let Some(ended) = verbs::run(&arguments) {
+        return ended;
+    }
     let options = match EppOptions::parse(arguments) {
         Ok(options) => options,
         Err(OptionError::Flag(FlagError::Help)) => {

@@ -1,5 +1,7 @@
 //! From a decoded document to running parts: instances, defaults, references, checks.
 
+mod explanation;
+mod instances;
 mod order;
 mod profiles;
 mod references;
@@ -10,17 +12,16 @@ use std::sync::Arc;
 
 use llmd_epp_api::attribute::PREFIX_CACHE_MATCH_INFO;
 use llmd_epp_api::registry::{BuildState, Component, Need};
-use llmd_epp_api::{
-    AttributeKey, BuildContext, Clock, MetricsScope, Plugin, PluginType, PrefixMatch, Stability, Timing,
-    TypedName,
-};
+use llmd_epp_api::{AttributeKey, Clock, MetricsScope, Plugin, PrefixMatch, Timing, TypedName};
 
+use super::explain::Explanation;
 use super::{ConfigError, EndpointPickerConfig, Heritage, graph};
 use crate::plugins::datalayer::core_metrics_extractor::CoreMetricsExtractor;
 use crate::plugins::datalayer::file_discovery::FileDiscovery;
 use crate::plugins::datalayer::metrics_data_source::MetricsDataSource;
 use crate::registry;
 use crate::scheduler::{Parts, Profile, Scheduler};
+use instances::Instance;
 
 const LOAD_ACCOUNT: &str = "inflight-load-producer";
 const GATE_FLOW_CONTROL: &str = "flowControl";
@@ -79,6 +80,8 @@ pub struct Assembly {
     pub heritage: Arc<Heritage>,
     /// Names of the instances that were taken over from the configuration before.
     pub carried: Vec<Arc<str>>,
+    /// What runs, in words.
+    pub explanation: Explanation,
 }
 
 /// One body parser; the type says which format it reads.
@@ -134,20 +137,29 @@ pub fn assemble(config: &EndpointPickerConfig, env: BuildEnv) -> Result<Assembly
     let mut builder = Builder::new(&env, config);
     builder.check_gates(config)?;
     builder.instantiate_all(&config.plugins)?;
-    let profiles = builder.default_profiles(config)?;
-    let handler = builder.profile_handler(profiles.len())?;
+    let written = builder.default_profiles(config)?;
+    let handler = builder.profile_handler(written.len())?;
     let detector = builder.saturation_detector(config)?;
     let parsers = builder.parsers(config)?;
     let data_layer = builder.data_layer(config)?;
     builder.load_account()?;
     builder.default_producers()?;
-    let profiles = profiles
+    let profiles = written
         .iter()
         .map(|profile| builder.profile(profile))
         .collect::<Result<Vec<_>, _>>()?;
     builder.warn_about_policies();
     let heritage = Arc::new(builder.heritage());
-    let scheduler = builder.scheduler(profiles, handler, detector, env)?;
+    let producers = builder.producers()?;
+    let explanation = builder.explain(
+        config,
+        &written,
+        [handler, detector],
+        &producers,
+        &parsers,
+        &data_layer,
+    );
+    let scheduler = builder.scheduler(profiles, handler, detector, producers, env)?;
     Ok(Assembly {
         scheduler,
         data_layer,
@@ -155,16 +167,8 @@ pub fn assemble(config: &EndpointPickerConfig, env: BuildEnv) -> Result<Assembly
         warnings: builder.warnings,
         heritage,
         carried: builder.carried,
+        explanation,
     })
-}
-
-struct Instance {
-    name: TypedName,
-    parameters: serde_json::Value,
-    plugin: Plugin,
-    warnings: Vec<String>,
-    /// It holds other instances: one of them may change while it stays the same.
-    is_bound: bool,
 }
 
 struct Builder {
@@ -235,109 +239,15 @@ impl Builder {
         Ok(())
     }
 
-    fn instantiate(
-        &mut self,
-        plugin_type: &'static PluginType,
-        name: &str,
-        parameters: &serde_json::Value,
-    ) -> Result<usize, ConfigError> {
-        if self.by_name.contains_key(name) {
-            return Err(ConfigError::DuplicateName(name.to_owned()));
-        }
-        match plugin_type.stability {
-            Stability::Alpha if !self.allow_experimental => {
-                return Err(ConfigError::Experimental {
-                    name: name.to_owned(),
-                    plugin_type: plugin_type.name,
-                });
-            }
-            Stability::Deprecated { since, removed_in } => self.warnings.push(format!(
-                "plugin type '{}' is deprecated since {since} and will be removed in {removed_in}",
-                plugin_type.name
-            )),
-            Stability::Alpha | Stability::Beta => {}
-        }
-        let typed_name = TypedName {
-            plugin_type: plugin_type.name,
-            name: name.into(),
-        };
-        let index = self.instances.len();
-        let predecessor = self.predecessor.clone();
-        let kept = predecessor
-            .as_ref()
-            .and_then(|predecessor| predecessor.find(plugin_type.name, name, parameters));
-        let (plugin, warnings) = match kept {
-            Some(kept) => self.carry(index, kept),
-            None => self.build(plugin_type, &typed_name, parameters)?,
-        };
-        self.warnings.extend(warnings.iter().cloned());
-        self.by_name.insert(typed_name.name.clone(), index);
-        self.state
-            .instances
-            .insert(typed_name.name.clone(), plugin.clone());
-        self.instances.push(Instance {
-            name: typed_name,
-            parameters: parameters.clone(),
-            plugin,
-            warnings,
-            is_bound: std::mem::take(&mut self.state.is_bound),
-        });
-        Ok(index)
-    }
-
-    fn build(
-        &mut self,
-        plugin_type: &'static PluginType,
-        name: &TypedName,
-        parameters: &serde_json::Value,
-    ) -> Result<(Plugin, Vec<String>), ConfigError> {
-        let built = (plugin_type.build)(&mut BuildContext {
-            name,
-            instance: self.instances.len(),
-            parameters,
-            state: &mut self.state,
-            default_producer: &registry::default_producer,
-        });
-        let warnings = std::mem::take(&mut self.state.warnings);
-        if built.is_err() {
-            // It may be built once more, after those that it names.
-            self.state.is_bound = false;
-            let index = self.instances.len();
-            self.state
-                .declarations
-                .retain(|declaration| declaration.instance != index);
-        }
-        let plugin = built.map_err(|source| ConfigError::Plugin {
-            name: name.name.to_string(),
-            plugin_type: plugin_type.name,
-            source,
-        })?;
-        Ok((plugin, warnings))
-    }
-
-    /// The instance of this name; made with default parameters when the type exists.
-    fn find_or_make(&mut self, plugin_type: &'static str) -> Result<usize, ConfigError> {
-        if let Some(index) = self.by_name.get(plugin_type) {
-            return Ok(*index);
-        }
-        let registered =
-            registry::find(plugin_type).ok_or_else(|| ConfigError::UnknownType(plugin_type.to_owned()))?;
-        self.instantiate(registered, plugin_type, &serde_json::Value::Null)
-    }
-
-    fn first_with(&self, wanted: impl Fn(&Plugin) -> bool) -> Option<usize> {
-        self.instances
-            .iter()
-            .position(|instance| wanted(&instance.plugin))
-    }
-
     /// Select-and-reserve always books load, so there is always exactly one account.
     fn load_account(&mut self) -> Result<(), ConfigError> {
         let accounts: Vec<usize> = self.indices(|plugin| plugin.reserve.is_some()).collect();
         let books_load = |index: &&usize| self.instances[**index].name.plugin_type == LOAD_ACCOUNT;
         let load: Vec<&usize> = accounts.iter().filter(books_load).collect();
         match load[..] {
-            [] => self.find_or_make(LOAD_ACCOUNT).map(|_| ()),
+            [] => self
+                .find_or_make(LOAD_ACCOUNT, "select-and-reserve books load")
+                .map(|_| ()),
             [_] => Ok(()),
             [first, second, ..] => Err(ConfigError::ManyReservers(
                 self.instances[*first].name.name.to_string(),
@@ -371,7 +281,9 @@ impl Builder {
                 });
             };
             self.warn_about_other_producers(missing.key.attribute, producer);
-            self.find_or_make(producer)?;
+            let consumer = &self.instances[missing.instance].name.name;
+            let reason = format!("{consumer} needs {}", missing.key.attribute);
+            self.find_or_make(producer, reason)?;
         }
     }
 
@@ -431,21 +343,26 @@ impl Builder {
         self.state.layout.resolve(write.key.clone()).ok()
     }
 
-    fn scheduler(
-        &mut self,
-        profiles: Vec<Profile>,
-        handler: usize,
-        detector: usize,
-        env: BuildEnv,
-    ) -> Result<Scheduler, ConfigError> {
+    /// The data producers in the order in which they run.
+    fn producers(&self) -> Result<Vec<usize>, ConfigError> {
         let producers: Vec<usize> = self.indices(|plugin| plugin.producer.is_some()).collect();
-        let producers = graph::order(&producers, &self.state.declarations).map_err(|cycle| {
+        graph::order(&producers, &self.state.declarations).map_err(|cycle| {
             let names: Vec<&str> = cycle
                 .iter()
                 .map(|index| &*self.instances[*index].name.name)
                 .collect();
             ConfigError::Cycle(names.join(", "))
-        })?;
+        })
+    }
+
+    fn scheduler(
+        &mut self,
+        profiles: Vec<Profile>,
+        handler: usize,
+        detector: usize,
+        producers: Vec<usize>,
+        env: BuildEnv,
+    ) -> Result<Scheduler, ConfigError> {
         let handler = self.expect("profile handler", handler, "a profile handler", |plugin| {
             plugin.profile_handler.clone()
         })?;

@@ -42,7 +42,7 @@ impl Builder {
             .ok_or_else(|| ConfigError::UnknownType(spec.plugin_type.clone()))?;
         waiting.push(index);
         loop {
-            let built = self.instantiate(plugin_type, spec.instance_name(), &spec.parameters);
+            let built = self.instantiate(plugin_type, spec.instance_name(), &spec.parameters, None);
             let needed = match built {
                 Err(ConfigError::Plugin {
                     source: BuildError::Needs(needed),

@@ -1,6 +1,7 @@
 //! The scheduling profiles: defaults, checks, plugins in order.
 
-use super::{Builder, Instance};
+use super::Builder;
+use super::instances::Instance;
 use crate::config::{ConfigError, EndpointPickerConfig, ProfilePlugin, SchedulingProfile};
 use crate::scheduler::{Profile, ProfileParts};
 
@@ -54,7 +55,7 @@ impl Builder {
         }
         let picker = match self.first_with(|plugin| plugin.picker.is_some()) {
             Some(picker) => picker,
-            None => self.find_or_make(DEFAULT_PICKER)?,
+            None => self.find_or_make(DEFAULT_PICKER, "no picker is configured")?,
         };
         for profile in &mut profiles {
             let has_picker = profile.plugins.iter().any(|plugin| {
@@ -118,7 +119,7 @@ impl Builder {
     pub(super) fn profile_handler(&mut self, profiles: usize) -> Result<usize, ConfigError> {
         let handlers: Vec<usize> = self.indices(|plugin| plugin.profile_handler.is_some()).collect();
         match handlers[..] {
-            [] if profiles == 1 => self.find_or_make(DEFAULT_PROFILE_HANDLER),
+            [] if profiles == 1 => self.find_or_make(DEFAULT_PROFILE_HANDLER, "there is one profile"),
             [] => Err(ConfigError::NoHandler),
             [only] => Ok(only),
             [first, second, ..] => Err(ConfigError::ManyHandlers(

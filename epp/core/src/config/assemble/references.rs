@@ -14,6 +14,7 @@ use crate::plugins::datalayer::metrics_data_source::MetricsDataSource;
 const DEFAULT_DETECTOR: &str = "utilization-detector";
 const DEFAULT_SOURCE: &str = "metrics-data-source";
 const DEFAULT_EXTRACTOR: &str = "core-metrics-extractor";
+const REASON: &str = "dataLayer.injectDefaults";
 /// Upstream's default set without the formats that this build does not read yet.
 const DEFAULT_PARSERS: [&str; 2] = ["openai-parser", "passthrough-parser"];
 
@@ -23,7 +24,7 @@ impl Builder {
         config: &EndpointPickerConfig,
     ) -> Result<usize, ConfigError> {
         let field = "saturation detector";
-        let default = self.find_or_make(DEFAULT_DETECTOR)?;
+        let default = self.find_or_make(DEFAULT_DETECTOR, "there is always one")?;
         let index = match config.saturation_detector() {
             None | Some("") => default,
             Some(name) => self.resolve(field, name)?,
@@ -38,7 +39,7 @@ impl Builder {
         let configured = &config.request_handler.parsers;
         for default in DEFAULT_PARSERS {
             if configured.is_empty() || configured.iter().any(|parser| parser.plugin_ref == default) {
-                self.find_or_make(default)?;
+                self.find_or_make(default, "a default parser")?;
             }
         }
         let references: Vec<&str> = if configured.is_empty() {
@@ -82,8 +83,8 @@ impl Builder {
         let mut sources = data_layer.sources.clone();
         let lists_default = sources.iter().any(|source| source.plugin_ref == DEFAULT_SOURCE);
         if !lists_default && data_layer.inject_defaults != Some(false) {
-            self.find_or_make(DEFAULT_SOURCE)?;
-            self.find_or_make(DEFAULT_EXTRACTOR)?;
+            self.find_or_make(DEFAULT_SOURCE, REASON)?;
+            self.find_or_make(DEFAULT_EXTRACTOR, REASON)?;
             sources.push(Source {
                 plugin_ref: DEFAULT_SOURCE.to_owned(),
                 extractors: vec![PluginRef {
