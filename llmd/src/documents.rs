@@ -92,17 +92,19 @@ impl Documents {
         }
     }
 
-    /// Validates one of the deployments.
+    /// Validates one of the deployments; `kept` is the path that the operator kept for it.
     pub(crate) fn validate(
         &self,
         deployment: &LLMDeployment,
         namespace: &str,
+        kept: Option<&str>,
     ) -> Result<Validated, Vec<FieldError>> {
         llmd_render::validate(Inputs {
             deployment,
             paths: &self.paths,
             accelerators: &self.accelerators,
             namespace,
+            kept,
         })
     }
 }

@@ -32,7 +32,7 @@ pub(crate) fn render(args: &RenderArgs) -> Result<(), Failure> {
     let mut rendered = Rendered::default();
     let mut problems = Vec::new();
     for (source, deployment) in &documents.deployments {
-        match documents.validate(deployment, &options.namespace) {
+        match documents.validate(deployment, &options.namespace, None) {
             Ok(validated) => {
                 for note in validated.notes {
                     anstream::eprintln!("{source}: {note}");

@@ -25,7 +25,7 @@ pub(crate) fn validate(args: &ValidateArgs) -> Result<ExitCode, Failure> {
         .deployments
         .iter()
         .map(|(source, deployment)| {
-            let (errors, notes) = match documents.validate(deployment, "default") {
+            let (errors, notes) = match documents.validate(deployment, "default", None) {
                 Ok(validated) => (Vec::new(), validated.notes),
                 Err(errors) => (errors, Vec::new()),
             };

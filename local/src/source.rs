@@ -124,6 +124,7 @@ fn render(text: &str) -> Result<Service, InputError> {
         paths: &paths,
         accelerators: &accelerators,
         namespace: &options.namespace,
+        kept: None,
     };
     let mut validated = llmd_render::validate(inputs)
         .map_err(|errors| InputError(errors.iter().map(ToString::to_string).collect()))?;

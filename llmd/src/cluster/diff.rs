@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams};
 use llmd_crds::{AcceleratorProfile, LLMDeployment, PathStatus, WellLitPath};
 use llmd_render::{Object, RenderOptions};
@@ -88,8 +89,12 @@ pub(crate) async fn diff(args: &DiffArgs) -> Result<ExitCode, Failure> {
         };
         let used = pin(&session, &mut deployment, args.to_path_version.as_deref()).await?;
         let mut options = options(&session, args).await?;
+        let kept = match &used {
+            Some(used) => kept(&session, &deployment, used).await?,
+            None => None,
+        };
         let validated = documents
-            .validate(&deployment, &session.namespace)
+            .validate(&deployment, &session.namespace, kept.as_deref())
             .map_err(|errors| {
                 Failure::input(errors.iter().map(|error| format!("{source}: {error}")).collect())
             })?;
@@ -175,6 +180,22 @@ async fn pin(
         spec.path_version = Some(used.version.clone());
     }
     Ok(used)
+}
+
+/// The text of the pinned path that the operator kept.
+async fn kept(
+    session: &Session,
+    deployment: &LLMDeployment,
+    used: &PathStatus,
+) -> Result<Option<String>, Failure> {
+    let deployment = deployment.metadata.name.as_deref().unwrap_or_default();
+    let name = llmd_render::kept_path_name(deployment, &used.name, &used.version);
+    let api: Api<ConfigMap> = Api::namespaced(session.client.clone(), &session.namespace);
+    let found = api
+        .get_opt(&name)
+        .await
+        .map_err(|error| api_failure(&format!("cannot read ConfigMap {name}"), &error))?;
+    Ok(found.and_then(|kept| kept.data?.remove(llmd_render::KEPT_PATH_FILE)))
 }
 
 /// What the operator of the cluster renders with.

@@ -121,7 +121,7 @@ pub(crate) async fn preflight(args: &PreflightArgs) -> Result<ExitCode, Failure>
             namespace: namespace.unwrap_or_else(|| session.namespace.clone()),
         };
         let validated = documents
-            .validate(deployment, &session.namespace)
+            .validate(deployment, &session.namespace, None)
             .map_err(|errors| {
                 Failure::input(errors.iter().map(|error| format!("{source}: {error}")).collect())
             })?;

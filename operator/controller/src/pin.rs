@@ -1,8 +1,17 @@
 //! What was used once stays in use until the spec says otherwise: the path's version, and with it the release whose
-//! images engines run. So an upgrade of the operator restarts no engine.
+//! images engines run, and of a path that is a resource the text itself. So neither an upgrade of the operator nor an
+//! edit of a path restarts an engine.
 
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{Api, DynamicObject};
+use kube::{Client, ResourceExt};
 use llmd_crds::{LLMDeployment, LLMDeploymentStatus, PathStatus};
-use llmd_render::{PathSource, ResolvedPath};
+use llmd_render::{KEPT_PATH_FILE, PathSource, ResolvedPath, kept_path_name};
+
+use crate::error::ReconcileError;
+
+/// `status.path.source` of a path that is a resource.
+const RESOURCE: &str = "Resource";
 
 /// Puts the pinned version into a spec that names none.
 pub(crate) fn pin(deployment: &mut LLMDeployment, old: &LLMDeploymentStatus) {
@@ -24,10 +33,31 @@ pub(crate) fn pinned(path: &ResolvedPath, old: &LLMDeploymentStatus, own: &str) 
         version: path.version.clone(),
         source: match path.source {
             PathSource::Builtin => "Builtin".to_owned(),
-            PathSource::Resource => "Resource".to_owned(),
+            PathSource::Resource => RESOURCE.to_owned(),
         },
         release: Some(release.unwrap_or(own).to_owned()),
     }
+}
+
+/// The text of the pinned path as it was when the pin was set. Only a path that is a resource can have changed since.
+pub(crate) async fn kept(
+    client: &Client,
+    object: &DynamicObject,
+    old: &LLMDeploymentStatus,
+) -> Result<Option<String>, ReconcileError> {
+    let Some(used) = old.path.as_ref().filter(|used| used.source == RESOURCE) else {
+        return Ok(None);
+    };
+    let api: Api<ConfigMap> =
+        Api::namespaced(client.clone(), object.namespace().as_deref().unwrap_or_default());
+    let name = kept_path_name(&object.name_any(), &used.name, &used.version);
+    let found = api.get_opt(&name).await;
+    let found = found.map_err(|error| ReconcileError::api("get", "ConfigMap", name, error))?;
+    let ours = found.filter(|found| {
+        let mut owners = found.owner_references().iter();
+        owners.any(|owner| Some(&owner.uid) == object.metadata.uid.as_ref())
+    });
+    Ok(ours.and_then(|kept| kept.data?.remove(KEPT_PATH_FILE)))
 }
 
 #[cfg(test)]

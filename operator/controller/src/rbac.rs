@@ -178,6 +178,7 @@ mod tests {
                     paths: &[],
                     accelerators: &[],
                     namespace: "default",
+                    kept: None,
                 })
                 .unwrap();
                 objects.extend(llmd_render::render(&validated.deployment, &RenderOptions::default()).objects);

@@ -22,7 +22,7 @@ use crate::context::Context;
 use crate::dereference::without_status;
 use crate::error::ReconcileError;
 use crate::observe::{self, Workload, workload};
-use crate::pin::{pin, pinned};
+use crate::pin::{self, pin, pinned};
 use crate::status::{self, Facts, READY, Workloads, compute};
 
 /// Field manager of the status.
@@ -138,12 +138,14 @@ async fn look(
         }
     };
     pin(&mut deployment, old);
+    let kept = pin::kept(&context.shared.client, object, old).await?;
     let _ = tokio::time::timeout(REFERENCES, context.references.wait_until_ready()).await;
     let inputs = Inputs {
         deployment: &deployment,
         paths: &context.references.paths(),
         accelerators: &context.references.accelerators(),
         namespace: &namespace,
+        kept: kept.as_deref(),
     };
     let validated = match validate(inputs) {
         Ok(validated) => validated.deployment,

@@ -23,6 +23,7 @@ fn validated() -> llmd_render::ValidatedDeployment {
         paths: &[],
         accelerators: &[],
         namespace: "default",
+        kept: None,
     };
     validate(inputs).unwrap().deployment
 }
@@ -63,6 +64,7 @@ fn validate_ten(bencher: Bencher<'_, '_>) {
                 paths: &[],
                 accelerators: &[],
                 namespace: "default",
+                kept: None,
             };
             divan::black_box(validate(inputs).unwrap());
         }

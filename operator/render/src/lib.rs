@@ -15,6 +15,7 @@
 mod decode;
 mod engine_images;
 mod field_error;
+mod kept_path;
 mod merge;
 mod names;
 mod object;
@@ -27,6 +28,7 @@ mod validated;
 pub use decode::{DecodeError, Document, decode, decode_value};
 pub use engine_images::EngineImages;
 pub use field_error::{FieldError, Problem};
+pub use kept_path::{KEPT_PATH_FILE, kept_path_name};
 pub use object::{Object, Rendered};
 pub use objects::render;
 pub use options::{CaBundle, Egress, RenderOptions};

@@ -6,6 +6,7 @@ mod envoy;
 mod epp;
 mod images;
 mod meta;
+mod path;
 mod pod;
 mod pool;
 mod route;
@@ -25,6 +26,7 @@ pub fn render(deployment: &ValidatedDeployment, options: &RenderOptions) -> Rend
         Object::RoleBinding(epp::role_binding(deployment)),
         Object::ConfigMap(epp::config_map(deployment)),
     ];
+    objects.extend(path::config_map(deployment).map(Object::ConfigMap));
     objects.extend(envoy::config_map(deployment).map(Object::ConfigMap));
     objects.push(Object::Service(Box::new(epp::service(deployment))));
     push_workload(&mut objects, epp::deployment(deployment, options));

@@ -72,7 +72,7 @@ pub fn find<'a>(
                 .collect();
             known.sort_unstable();
             known.dedup();
-            let message = format!("path {wanted} has no such version; known: {}", known.join(", "));
+            let message = format!("path {wanted} has no such version; known: {}; `llmd diff --to-path-version` shows what a move changes", known.join(", "));
             FieldError::new("spec.pathVersion", Problem::NotFound, message)
                 .value(version)
                 .nearest(version, known)

@@ -12,11 +12,11 @@ use llmd_crds::{
 use crate::engine_images::EngineImages;
 use crate::field_error::{FieldError, Problem};
 use crate::merge::overlay;
-use crate::paths;
 use crate::validated::{
     ModelSource, PathSource, ResolvedPath, ValidatedDeployment, ValidatedModel, ValidatedPool,
     ValidatedRollout,
 };
+use crate::{kept_path, paths};
 
 /// What validation may look at.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +29,9 @@ pub struct Inputs<'a> {
     pub accelerators: &'a [AcceleratorProfile],
     /// Namespace of a resource that names none.
     pub namespace: &'a str,
+    /// The path that was kept for this resource ([`crate::kept_path_name`]). Where it is the wanted version it comes
+    /// before all others: an edited path moves nothing until the version moves.
+    pub kept: Option<&'a str>,
 }
 
 /// A right deployment and what its author may want to know.
@@ -55,11 +58,22 @@ pub fn validate(inputs: Inputs<'_>) -> Result<Validated, Vec<FieldError>> {
         return Err(errors);
     }
     let spec = &deployment.spec;
-    let (path, builtin) = paths::find(spec.path.as_deref(), spec.path_version.as_deref(), inputs.paths)
-        .map_err(|error| vec![error])?;
+    let wanted = (spec.path.as_deref(), spec.path_version.as_deref());
+    let kept = match inputs.kept {
+        None => None,
+        Some(text) => kept_path::wanted(text, wanted.0, wanted.1).map_err(|error| vec![error])?,
+    };
+    let (path, builtin) = match &kept {
+        Some(path) => (path, false),
+        None => paths::find(wanted.0, wanted.1, inputs.paths).map_err(|error| vec![error])?,
+    };
     if !builtin {
         supplied(path)?;
     }
+    let kept_path = match (&kept, inputs.kept) {
+        (Some(_), Some(text)) => Some(text.to_owned()),
+        _ => (!builtin).then(|| kept_path::text(path)),
+    };
     let merged = overlay(&path.spec.template, spec).map_err(|error| {
         vec![FieldError::new(
             "spec",
@@ -90,7 +104,8 @@ pub fn validate(inputs: Inputs<'_>) -> Result<Validated, Vec<FieldError>> {
     }
     let field = format!("WellLitPath {}: spec.images", resolved.name);
     let images = EngineImages::find(path.spec.images.as_deref(), &field).map_err(|error| vec![error])?;
-    let validated = resolver.resolve(resolved, images);
+    let mut validated = resolver.resolve(resolved, images);
+    validated.kept_path = kept_path;
     let Resolver {
         mut errors, notes, ..
     } = resolver;
@@ -183,6 +198,7 @@ impl Resolver<'_> {
         ValidatedDeployment {
             namespace,
             path,
+            kept_path: None,
             images,
             router: router::resolve(&merged, &mut self.errors, &mut self.notes),
             image_pull_secrets: merged

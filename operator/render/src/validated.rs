@@ -18,6 +18,8 @@ pub struct ValidatedDeployment {
     pub namespace: String,
     /// Where defaults came from.
     pub path: ResolvedPath,
+    /// The text of a path that a resource defines, to keep: see [`crate::kept_path_name`].
+    pub kept_path: Option<String>,
     /// Images of engines that name none.
     pub images: &'static EngineImages,
     /// What is served.

@@ -27,6 +27,7 @@ fn bootstrap(router: &str) -> String {
         paths: &[],
         accelerators: &[],
         namespace: "default",
+        kept: None,
     };
     let validated = llmd_render::validate(inputs).expect("a right deployment");
     let rendered = render(&validated.deployment, &RenderOptions::default());

@@ -1,5 +1,6 @@
 //! Takes out of an object what may be secret.
 
+use llmd_render::KEPT_PATH_FILE;
 use serde_json::Value;
 
 /// Stands for what was taken out.
@@ -21,13 +22,14 @@ pub(super) fn object(mut object: Value) -> Value {
     object
 }
 
-/// Every list called `env`, wherever it is: pods have it, templates, and our own kinds.
+/// Every list called `env`, wherever it is: pods have it, templates, our own kinds, and the kept text of a path.
 fn walk(value: &mut Value) {
     match value {
         Value::Object(members) => {
             for (key, member) in members {
                 match member {
                     Value::Array(variables) if key == "env" => variables.iter_mut().for_each(hide),
+                    Value::String(text) if key == KEPT_PATH_FILE => *text = kept_path(text),
                     other => walk(other),
                 }
             }
@@ -35,6 +37,13 @@ fn walk(value: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(walk),
         _ => {}
     }
+}
+
+/// What somebody else put there is not known to hold no secrets.
+fn kept_path(text: &str) -> String {
+    let path = serde_yaml::from_str::<Value>(text).ok();
+    let without = path.and_then(|path| serde_yaml::to_string(&object(path)).ok());
+    without.unwrap_or_else(|| REDACTED.to_owned())
 }
 
 fn hide(variable: &mut Value) {
@@ -67,9 +76,19 @@ mod tests {
                 ]}],
             },
         });
-        let text = object(pod).to_string();
+        let config_map = json!({"data": {
+            "path.yaml": "spec: {template: {engine: {env: [{name: D, value: canary}]}}}",
+        }});
+        let text = format!("{}{}", object(pod), object(config_map));
         assert!(!text.contains("canary"), "{text}");
-        for kept in ["\"A\"", "\"B\"", "secretKeyRef", "\"mine\"", "<redacted>"] {
+        for kept in [
+            "\"A\"",
+            "\"B\"",
+            "name: D",
+            "secretKeyRef",
+            "\"mine\"",
+            "<redacted>",
+        ] {
             assert!(text.contains(kept), "{kept} is not in {text}");
         }
     }

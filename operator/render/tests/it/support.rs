@@ -33,6 +33,7 @@ impl Documents {
             paths: &self.paths,
             accelerators: &self.accelerators,
             namespace: "default",
+            kept: None,
         })
     }
 

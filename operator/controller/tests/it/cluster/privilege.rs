@@ -146,6 +146,7 @@ fn objects(namespace: &str, spec: &Value) -> Option<Vec<Value>> {
         paths: &[],
         accelerators: &[],
         namespace,
+        kept: None,
     };
     let validated = validate(inputs).ok()?;
     let rendered = render(&validated.deployment, &RenderOptions::default());
