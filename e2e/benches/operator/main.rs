@@ -32,11 +32,11 @@ use llmd_e2e_cluster::{Cluster, Namespace, poll_within};
 use serde_json::json;
 
 const DEPLOYMENTS: usize = 1000;
-const NODES: usize = 30;
+const NODES: usize = 100;
 /// Every so many-th deployment is one of engines on GPUs, with its larger objects.
 const GPU_SHARE: usize = 5;
 /// Of each node; together enough for all of them.
-const GPUS_PER_NODE: u32 = 8;
+const GPUS_PER_NODE: u32 = 2;
 /// How long nothing happens: the issue says ten minutes.
 const QUIET: Duration = Duration::from_secs(600);
 /// Without a write for so long, the last one is done.

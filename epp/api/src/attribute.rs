@@ -12,6 +12,16 @@ pub const IN_FLIGHT_LOAD: &str = "InFlightLoad";
 /// Attribute name of [`UncachedTokens`].
 pub const UNCACHED_REQUEST_TOKENS: &str = "UncachedRequestTokens";
 
+/// Attribute name of [`PeerEndpoint`].
+pub const PEER_ENDPOINT: &str = "peer-endpoint";
+
+/// The endpoint that later profiles of a request go by: the decode endpoint while prefill is chosen.
+#[derive(Debug, Default)]
+pub struct PeerEndpoint {
+    /// By snapshot index.
+    pub index: u32,
+}
+
 /// Cached prefix per endpoint, in blocks.
 #[derive(Debug, Default)]
 pub struct PrefixMatch {

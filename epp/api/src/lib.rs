@@ -23,7 +23,9 @@ pub mod response;
 pub mod slots;
 pub mod snapshot;
 
-pub use attribute::{AttributeKey, Attributes, DataKey, InFlightLoad, PrefixMatch, UncachedTokens};
+pub use attribute::{
+    AttributeKey, Attributes, DataKey, InFlightLoad, PeerEndpoint, PrefixMatch, UncachedTokens,
+};
 pub use clock::Clock;
 pub use endpoint::{Endpoint, EndpointName, EndpointSpec};
 pub use error::{ErrorCode, RejectReason, Rejection};

@@ -1,6 +1,7 @@
 //! Every plugin, one file each.
 
 pub mod datalayer;
+pub mod decider;
 pub mod filter;
 pub mod flow;
 pub mod parsing;

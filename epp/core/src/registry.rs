@@ -2,7 +2,9 @@
 
 use llmd_epp_api::PluginType;
 
-use crate::plugins::{datalayer, filter, flow, parsing, picker, producer, profile, saturation, scorer};
+use crate::plugins::{
+    datalayer, decider, filter, flow, parsing, picker, producer, profile, saturation, scorer,
+};
 
 /// Every plugin type of this build.
 pub const TABLE: &[PluginType] = &[
@@ -23,7 +25,16 @@ pub const TABLE: &[PluginType] = &[
     picker::max_score_picker::PLUGIN,
     picker::random_picker::PLUGIN,
     picker::weighted_random_picker::PLUGIN,
+    profile::data_parallel_profile_handler::PLUGIN,
+    profile::disagg_headers_handler::PLUGIN,
+    profile::disagg_headers_handler::PREFILL_HEADER_HANDLER,
+    profile::disagg_profile_handler::PLUGIN,
+    profile::header_profile_handler::PLUGIN,
+    profile::pd_profile_handler::PLUGIN,
     profile::single_profile_handler::PLUGIN,
+    decider::always_disagg_multimodal_decider::PLUGIN,
+    decider::always_disagg_pd_decider::PLUGIN,
+    decider::prefix_based_pd_decider::PLUGIN,
     producer::approx_prefix_cache_producer::PLUGIN,
     producer::inflight_load_producer::PLUGIN,
     saturation::utilization_detector::PLUGIN,

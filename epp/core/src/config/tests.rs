@@ -109,8 +109,8 @@ fn plugins_are_checked_one_by_one() {
         "duplicate plugin name 'queue-scorer'",
     );
     refused(
-        "plugins: [{type: disagg-profile-handler}]",
-        "plugin type 'disagg-profile-handler' is not registered",
+        "plugins: [{type: precise-prefix-cache-producer}]",
+        "plugin type 'precise-prefix-cache-producer' is not registered",
     );
     refused(
         "plugins: [{type: load-aware-scorer, parameters: {threshold: 0}}]",

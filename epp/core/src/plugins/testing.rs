@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use llmd_epp_api::attribute::PREFIX_CACHE_MATCH_INFO;
-use llmd_epp_api::plugin::{Filter, Scorer};
+use llmd_epp_api::plugin::{Filter, ProfileRun, SchedulingResult, Scorer};
 use llmd_epp_api::registry::BuildState;
 use llmd_epp_api::{
     Attributes, BuildContext, Cycle, DataKey, Endpoint, EndpointName, EndpointSpec, Headers,
     InferenceRequest, MetricsRecord, MetricsScope, Objective, Plugin, PluginType, PrefixMatch, Random,
-    Reservation, Slot, Snapshot, TypedName,
+    RequestChanges, Reservation, Slot, Snapshot, TypedName,
 };
 use llmd_openai::{Prompt, PromptInput, RequestFacts};
 
@@ -138,6 +138,35 @@ impl Pool {
         self.cycle(|cycle| scorer.score(cycle, &candidates, &mut scores));
         scores
     }
+}
+
+/// What a plugin changes about a request after these profiles (name, picked) ran.
+pub(crate) fn changes(
+    plugin: &Plugin,
+    pool: &Pool,
+    profiles: &[(&str, &[u32])],
+    primary: usize,
+) -> RequestChanges {
+    let names: Vec<Arc<str>> = profiles.iter().map(|(name, _)| (*name).into()).collect();
+    let runs: Vec<ProfileRun> = profiles
+        .iter()
+        .enumerate()
+        .map(|(profile, (_, picked))| ProfileRun {
+            profile,
+            picked: picked.to_vec(),
+            ..ProfileRun::default()
+        })
+        .collect();
+    let result = SchedulingResult {
+        profiles: &names,
+        runs: &runs,
+        primary,
+    };
+    let mut changes = RequestChanges::default();
+    let plugin = plugin.pre_request.as_ref().unwrap();
+    pool.cycle(|cycle| plugin.pre_request(cycle, result, &mut changes))
+        .unwrap();
+    changes
 }
 
 fn state() -> BuildState {

@@ -24,7 +24,7 @@ pub const PLUGIN: PluginType = PluginType {
     },
 };
 
-struct SingleProfileHandler;
+pub(super) struct SingleProfileHandler;
 
 impl ProfileHandler for SingleProfileHandler {
     fn next(&self, _: &mut Cycle<'_>, _: &[Arc<str>], runs: &[ProfileRun]) -> Option<usize> {
