@@ -1,5 +1,6 @@
 //! The picker on a real API server (tier A): pods are plain objects, engines listen on loopback.
 
+mod configs;
 mod leader;
 mod members;
 mod metrics_auth;

@@ -51,7 +51,11 @@ pub(crate) fn vllm_page(waiting: u32, running: u32, kv: f64) -> String {
 
 impl MetricsServer {
     pub(crate) async fn start(manner: Manner, page: String) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("binds");
+        Self::start_at((Ipv4Addr::LOCALHOST, 0).into(), manner, page).await
+    }
+
+    pub(crate) async fn start_at(address: SocketAddr, manner: Manner, page: String) -> Self {
+        let listener = TcpListener::bind(address).await.expect("binds");
         let mut server = Self {
             address: listener.local_addr().expect("address"),
             state: Arc::new(State {

@@ -236,14 +236,10 @@ pub(crate) fn proxy_port() -> u16 {
     listener.local_addr().expect("bound").port()
 }
 
-async fn refused(flags: &str) -> String {
+pub(crate) async fn refused(flags: &str) -> String {
     let options = parse(flags);
     let outcome = tokio::time::timeout(PATIENCE, serve(&options, CancellationToken::new(), |_| ()));
-    outcome
-        .await
-        .expect("ends in time")
-        .expect_err("refused")
-        .to_string()
+    outcome.await.expect("ends in time").expect_err(flags).to_string()
 }
 
 #[tokio::test]
