@@ -2,6 +2,7 @@
 
 pub mod datalayer;
 pub mod decider;
+pub(crate) mod endpoint_attribute;
 pub mod filter;
 pub mod flow;
 pub mod parsing;

@@ -1,8 +1,12 @@
 //! Scorers: how well an endpoint suits a request, 0..=1.
 
 pub mod active_request_scorer;
+pub mod context_length_aware;
+pub mod endpoint_attribute_scorer;
+pub mod header_label_affinity_scorer;
 pub mod kv_cache_utilization_scorer;
 pub mod load_aware_scorer;
+pub mod lora_affinity_scorer;
 pub mod no_hit_lru_scorer;
 pub mod prefix_cache_scorer;
 pub mod queue_scorer;

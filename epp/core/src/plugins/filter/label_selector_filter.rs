@@ -5,7 +5,7 @@
 //! | `matchLabels` | none |
 //! | `matchExpressions[]` {`key`, `operator` `In`, `NotIn`, `Exists`, `DoesNotExist`, `values[]`} | none |
 //!
-//! All requirements must hold; an empty selector keeps everything. As in Kubernetes, `NotIn` also
+//! `by-label-selector` is its deprecated name. All requirements must hold; an empty selector keeps everything. As in Kubernetes, `NotIn` also
 //! matches endpoints without the label.
 
 use std::collections::BTreeMap;
@@ -23,6 +23,16 @@ pub const PLUGIN: PluginType = PluginType {
     stability: Stability::Beta,
     default_producer_of: &[],
     build: |context| Ok(Plugin::filter(LabelSelectorFilter::new(context.parameters()?)?)),
+};
+
+/// The registry line of the older name.
+pub const BY_LABEL_SELECTOR: PluginType = PluginType {
+    name: "by-label-selector",
+    stability: Stability::Deprecated {
+        since: "0.9",
+        removed_in: "0.11",
+    },
+    ..PLUGIN
 };
 
 #[derive(Debug, Default, Deserialize)]
