@@ -15,11 +15,24 @@ pub const UNCACHED_REQUEST_TOKENS: &str = "UncachedRequestTokens";
 /// Attribute name of [`PeerEndpoint`].
 pub const PEER_ENDPOINT: &str = "peer-endpoint";
 
-/// The endpoint that later profiles of a request go by: the decode endpoint while prefill is chosen.
+/// The endpoint that later profiles of a request go by: that of decode while prefill is chosen, or the other way
+/// round.
 #[derive(Debug, Default)]
 pub struct PeerEndpoint {
     /// By snapshot index.
     pub index: u32,
+}
+
+/// Attribute name of the [`SessionId`] that `session-id-producer` reads.
+pub const SESSION_ID: &str = "SessionID";
+/// Attribute name of the [`SessionId`] that `agent-identity` reads.
+pub const AGENT_IDENTITY: &str = "agent-identity";
+
+/// The session a request belongs to, as the client names it; never empty once it is written.
+#[derive(Debug, Default)]
+pub struct SessionId {
+    /// What the header or cookie holds.
+    pub value: String,
 }
 
 /// Cached prefix per endpoint, in blocks.

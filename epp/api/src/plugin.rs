@@ -212,7 +212,7 @@ pub trait RequestHeaderProcessor: Send + Sync {
 pub trait Screener: Send + Sync {
     /// Clears `kept` (parallel to `candidates`) for endpoints that may not serve the request. Every
     /// screener sees all candidates; an endpoint stays that nobody takes out.
-    fn screen(&self, cycle: &Cycle<'_>, candidates: &[u32], kept: &mut [bool]);
+    fn screen(&self, cycle: &Cycle<'_>, candidates: &[u32], random: &Random, kept: &mut [bool]);
 }
 
 /// Refuses requests after producers ran and before profiles do.

@@ -390,6 +390,19 @@ impl BuildContext<'_> {
         self.declare(key, None, false)
     }
 
+    /// Declares that this instance writes `attribute` in the name of its type: readers find it whatever
+    /// the instance is called.
+    pub fn produces_for_all<T: Any + Send + Default>(
+        &mut self,
+        attribute: &'static str,
+    ) -> Result<AttributeKey<T>, BuildError> {
+        let key = DataKey {
+            attribute,
+            producer: self.name.plugin_type.into(),
+        };
+        self.declare(key, None, false)
+    }
+
     /// Declares that this instance reads `attribute` of the named producer, or of the default
     /// producer (whose instance is named like its type).
     pub fn consumes<T: Any + Send + Default>(

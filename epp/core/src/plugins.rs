@@ -9,6 +9,7 @@ pub mod parsing;
 pub mod picker;
 pub mod producer;
 pub mod profile;
+pub mod request;
 pub mod saturation;
 pub mod scorer;
 

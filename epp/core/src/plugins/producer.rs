@@ -2,3 +2,4 @@
 
 pub mod approx_prefix_cache_producer;
 pub mod inflight_load_producer;
+pub mod session_id_producer;

@@ -169,7 +169,34 @@ pub(crate) fn changes(
     changes
 }
 
-fn state() -> BuildState {
+/// What a producer writes for the request of `pool` under (attribute, producer).
+pub(crate) fn produced<T: std::any::Any + Send + Default, R>(
+    plugin_type: &PluginType,
+    parameters: serde_json::Value,
+    (attribute, producer): (&'static str, &str),
+    pool: &Pool,
+    read: impl FnOnce(Option<&T>) -> R,
+) -> R {
+    let mut state = state();
+    let plugin = build_in(&mut state, plugin_type, &parameters).unwrap();
+    let producer = producer.into();
+    let key = state
+        .layout
+        .resolve::<T>(DataKey { attribute, producer })
+        .unwrap();
+    let mut attributes = state.layout.attributes();
+    let mut cycle = Cycle {
+        request: &pool.request,
+        snapshot: &pool.snapshot,
+        now: pool.now,
+        attributes: &mut attributes,
+    };
+    let candidates: Vec<u32> = (0..pool.snapshot.len() as u32).collect();
+    plugin.producer.unwrap().produce(&mut cycle, &candidates);
+    read(attributes.get(key))
+}
+
+pub(crate) fn state() -> BuildState {
     BuildState::new(MetricsScope::new(prometheus::Registry::new(), true))
 }
 

@@ -23,10 +23,12 @@ impl Scheduler {
             return Ok(());
         }
         let mut kept = vec![true; candidates.len()];
+        let chance = self.chance.lock().unwrap_or_else(PoisonError::into_inner);
         for (timer, screener) in &self.screeners {
-            screener.screen(cycle, candidates, &mut kept);
+            screener.screen(cycle, candidates, &chance, &mut kept);
             timer.observe(watch.lap());
         }
+        drop(chance);
         let mut kept = kept.into_iter();
         candidates.retain(|_| kept.next().unwrap_or(true));
         if candidates.is_empty() {

@@ -10,8 +10,9 @@
 //! (before: `deciderPluginName`) and `encodeDeciderPluginName`; the two kinds cannot be mixed.
 //!
 //! Decode first: decode, then encoding and prefill where their deciders say so; the prefill profile reads the decode
-//! endpoint as `peer-endpoint`. Prefill first: prefill whenever its profile is configured, then encoding, then decode. A
-//! stage that finds no endpoint is left out, decode excepted. `x-prefiller-host-port` and `x-encoder-hosts-ports` tell
+//! endpoint as `peer-endpoint`. Prefill first: prefill whenever its profile is configured, then encoding, then decode,
+//! whose profile reads the prefill endpoint as `peer-endpoint`. A stage that finds no endpoint is left out, decode
+//! excepted. `x-prefiller-host-port` and `x-encoder-hosts-ports` tell
 //! the sidecar.
 
 use std::sync::Arc;
@@ -33,7 +34,7 @@ pub const TYPE: &str = "disagg-profile-handler";
 pub const PLUGIN: PluginType = PluginType {
     name: TYPE,
     stability: Stability::Beta,
-    default_producer_of: &[],
+    default_producer_of: &[PEER_ENDPOINT],
     build: |context| {
         let handler = Arc::new(DisaggProfileHandler::new(context)?);
         Ok(Plugin {
@@ -170,9 +171,17 @@ impl DisaggProfileHandler {
             encode: named(profiles.encode, encode_profile, "encode"),
             prefill_decider,
             encode_decider,
-            peer: context.produces(PEER_ENDPOINT)?,
+            peer: context.produces_for_all(PEER_ENDPOINT)?,
             decisions: Decisions::of_disagg(&families, context.name),
         })
+    }
+
+    /// Lets the next profile see the endpoint of the one before.
+    fn publish(&self, cycle: &mut Cycle<'_>, endpoint: u32) {
+        cycle.attributes.fill(self.peer, |peer, _| {
+            peer.index = endpoint;
+            true
+        });
     }
 
     /// Whether a stage with a decider runs; not twice, and not without its profile.
@@ -222,22 +231,26 @@ impl ProfileHandler for DisaggProfileHandler {
                     runs,
                     decode,
                 )?;
-                cycle.attributes.fill(self.peer, |peer, _| {
-                    peer.index = endpoint;
-                    true
-                });
+                self.publish(cycle, endpoint);
                 Some(prefill)
             }
             StageOrder::PrefillFirst => {
-                if run_of(&self.prefill, profiles, runs).is_none()
+                let prefilling = run_of(&self.prefill, profiles, runs);
+                if prefilling.is_none()
                     && let Some(prefill) = profile(&self.prefill, profiles)
                 {
                     return Some(prefill);
                 }
-                if decoding.is_none() {
-                    return encode().or_else(|| profile(&self.decode, profiles));
+                if decoding.is_some() {
+                    return None;
                 }
-                None
+                if let Some(encode) = encode() {
+                    return Some(encode);
+                }
+                if let Some(endpoint) = prefilling.and_then(|run| run.picked.first()) {
+                    self.publish(cycle, *endpoint);
+                }
+                profile(&self.decode, profiles)
             }
         }
     }

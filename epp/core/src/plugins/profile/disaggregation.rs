@@ -13,6 +13,9 @@ use crate::metrics::PREFIX;
 /// Prefix of the deprecated twins of these counters.
 const TWIN_PREFIX: &str = "llm_d_inference_scheduler_";
 
+/// Label of requests that name no model.
+const UNKNOWN_MODEL: &str = "unknown";
+
 /// Where a profile stands and how it ended.
 pub(super) fn run_of<'a>(
     name: &str,
@@ -160,7 +163,10 @@ impl Decisions {
     }
 
     pub(super) fn count(&self, model: &str, stages: Stages) {
-        let model = self.models.admit(model);
+        let model = match model {
+            "" => UNKNOWN_MODEL,
+            named => self.models.admit(named),
+        };
         let labels = [&*self.name.name, self.name.plugin_type, model, stages.label()];
         self.current.with_label_values(&labels).inc();
         if let Some(deprecated) = &self.deprecated {

@@ -29,7 +29,7 @@ impl RequestHeaderProcessor for Probe {
 }
 
 impl Screener for Probe {
-    fn screen(&self, _: &Cycle<'_>, candidates: &[u32], kept: &mut [bool]) {
+    fn screen(&self, _: &Cycle<'_>, candidates: &[u32], _: &Random, kept: &mut [bool]) {
         self.saw(format!("screen {}", candidates.len()));
         for (candidate, kept) in candidates.iter().zip(kept) {
             *kept &= !self.screened.contains(candidate);

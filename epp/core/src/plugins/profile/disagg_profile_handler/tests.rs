@@ -1,9 +1,14 @@
 //! Stages, deciders, headers and the parameters of both generations.
 
-use llmd_epp_api::{ErrorCode, RejectReason};
+use std::sync::Arc;
 
+use llmd_epp_api::attribute::PEER_ENDPOINT;
+use llmd_epp_api::plugin::ProfileRun;
+use llmd_epp_api::{Cycle, DataKey, ErrorCode, PeerEndpoint, RejectReason};
+
+use super::{PLUGIN, TYPE};
 use crate::config::{BuildEnv, EndpointPickerConfig, assemble};
-use crate::plugins::testing::Pool;
+use crate::plugins::testing::{Pool, build_in, state};
 use crate::scheduler::{Decision, Scheduler};
 
 const PROFILES: &str = "
@@ -182,4 +187,37 @@ fn decisions_are_counted_under_both_names() {
     ] {
         assert!(page.contains(line), "{line}\n{page}");
     }
+}
+
+#[test]
+fn the_endpoint_of_the_profile_before_is_published() {
+    let mut state = state();
+    let parameters = serde_json::json!({"stageOrder": "prefill-first"});
+    let handler = build_in(&mut state, &PLUGIN, &parameters)
+        .unwrap()
+        .profile_handler;
+    let key = DataKey {
+        attribute: PEER_ENDPOINT,
+        producer: TYPE.into(),
+    };
+    let key = state.layout.resolve::<PeerEndpoint>(key).unwrap();
+    let pool = pool();
+    let mut attributes = state.layout.attributes();
+    let mut cycle = Cycle {
+        request: &pool.request,
+        snapshot: &pool.snapshot,
+        now: pool.now,
+        attributes: &mut attributes,
+    };
+    let profiles: [Arc<str>; 2] = ["decode".into(), "prefill".into()];
+    let prefilled = ProfileRun {
+        profile: 1,
+        picked: vec![2],
+        ..ProfileRun::default()
+    };
+    let handler = handler.unwrap();
+    assert_eq!(handler.next(&mut cycle, &profiles, &[]), Some(1));
+    assert!(cycle.attributes.get(key).is_none());
+    assert_eq!(handler.next(&mut cycle, &profiles, &[prefilled]), Some(0));
+    assert_eq!(cycle.attributes.get(key).unwrap().index, 2);
 }
