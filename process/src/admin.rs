@@ -1,5 +1,7 @@
 //! The HTTP server for operators: metrics, liveness and the role's debug routes.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -7,6 +9,8 @@ use axum::routing::get;
 use prometheus::{Encoder, Registry, TextEncoder};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+use crate::tls_listener::TlsListener;
 
 /// Serves `/metrics`, `/healthz` and `routes` until `shutdown`.
 ///
@@ -38,6 +42,23 @@ pub async fn serve_pages(
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
     let router = pages.route("/healthz", get(|| std::future::ready("ok\n")));
+    axum::serve(listener, router)
+        .with_graceful_shutdown(shutdown.cancelled_owned())
+        .await
+}
+
+/// As [`serve_pages`], over TLS.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve_pages_over_tls(
+    listener: TcpListener,
+    tls: Arc<rustls::ServerConfig>,
+    pages: Router,
+    shutdown: CancellationToken,
+) -> std::io::Result<()> {
+    let router = pages.route("/healthz", get(|| std::future::ready("ok\n")));
+    let listener = TlsListener::start(listener, tls, shutdown.clone())?;
     axum::serve(listener, router)
         .with_graceful_shutdown(shutdown.cancelled_owned())
         .await

@@ -16,4 +16,5 @@ pub mod logging;
 pub mod pflag;
 pub mod signals;
 pub mod tls;
+mod tls_listener;
 pub mod traces;

@@ -7,9 +7,10 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use notify::{RecursiveMode, Watcher};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
+use rustls::{RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_util::sync::CancellationToken;
@@ -58,6 +59,8 @@ pub struct ServerTls {
     pub cipher_suites: Vec<String>,
     /// Protocols by ALPN, best first, such as `h2`.
     pub alpn: Vec<Vec<u8>>,
+    /// File with the certificates that sign clients' ones; with it a client needs one.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// A server configuration whose certificate can be replaced while it serves.
@@ -90,9 +93,14 @@ impl ServerTls {
             None => self_signed(&provider)?,
         };
         let certificate = Arc::new(Current(ArcSwap::from_pointee(key)));
-        let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
+        let provider = Arc::new(provider);
+        let clients = match &self.client_ca {
+            Some(file) => client_verifier(file, &provider)?,
+            None => WebPkiClientVerifier::no_client_auth(),
+        };
+        let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(self.versions()?)?
-            .with_no_client_auth()
+            .with_client_cert_verifier(clients)
             .with_cert_resolver(Arc::clone(&certificate) as Arc<dyn ResolvesServerCert>);
         config.alpn_protocols.clone_from(&self.alpn);
         Ok(Reloadable {
@@ -156,18 +164,45 @@ fn self_signed(provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
     )?)
 }
 
+fn client_verifier(
+    file: &Path,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let fail = |cause: String| TlsError::File {
+        path: file.to_owned(),
+        cause,
+    };
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(file)? {
+        roots.add(certificate).map_err(|error| fail(error.to_string()))?;
+    }
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+        .build()
+        .map_err(|error| fail(error.to_string()))
+}
+
+/// The certificates of a PEM file, at least one.
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let fail = |cause: String| TlsError::File {
+        path: file.to_owned(),
+        cause,
+    };
+    let found = CertificateDer::pem_file_iter(file)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| fail(error.to_string()))?;
+    if found.is_empty() {
+        return Err(fail("no certificate in it".to_owned()));
+    }
+    Ok(found)
+}
+
 fn load(directory: &Path, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
     let (certificate, key) = (directory.join("tls.crt"), directory.join("tls.key"));
+    let chain = certificates(&certificate)?;
     let fail = |path: &Path, cause: String| TlsError::File {
         path: path.to_owned(),
         cause,
     };
-    let chain = CertificateDer::pem_file_iter(&certificate)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| fail(&certificate, error.to_string()))?;
-    if chain.is_empty() {
-        return Err(fail(&certificate, "no certificate in it".to_owned()));
-    }
     let key = PrivateKeyDer::from_pem_file(&key).map_err(|error| fail(&key, error.to_string()))?;
     Ok(CertifiedKey::from_der(chain, key, provider)?)
 }

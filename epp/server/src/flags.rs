@@ -18,12 +18,13 @@ use llmd_epp_core::config::Quantity;
 use llmd_process::logging::{Format, Logging, level_of_verbosity};
 use llmd_process::pflag::{FlagError, Flags};
 use llmd_process::tls::ServerTls;
+use tracing::level_filters::LevelFilter;
 
 use crate::datalayer::MIN_INTERVAL;
 use crate::grpc::MessageLimits;
 pub use declared::flag_set;
 pub use pool::{Membership, PoolOptions};
-use refused::{notes, refuse_unsupported};
+use refused::{notes, refuse_removed};
 
 /// Why a command line cannot be obeyed.
 #[derive(Debug, thiserror::Error)]
@@ -44,14 +45,6 @@ pub enum OptionError {
     /// Flags that exclude each other.
     #[error("--{0} and --{1} cannot be used together: give one of them")]
     Exclusive(&'static str, &'static str),
-    /// A feature this build does not have.
-    #[error("--{flag} is not supported by this build: {fix}")]
-    Unsupported {
-        /// The flag.
-        flag: &'static str,
-        /// What to do instead.
-        fix: &'static str,
-    },
     /// The metric flags that upstream removed.
     #[error(
         "--{0} is deprecated and cannot be set: engine metrics are configured by engineConfigs of the core-metrics-extractor plugin"
@@ -128,6 +121,9 @@ pub struct EppOptions {
     pub health_on_grpc_port: bool,
     /// `--secure-serving` and what belongs to it.
     pub tls: Option<ServerTls>,
+    /// TLS of the metrics port: `--metrics-cert-dir`, `--metrics-client-ca-file`; the certificate is
+    /// followed.
+    pub metrics_tls: Option<ServerTls>,
     /// `--enable-cert-reload`.
     pub reload_certificates: bool,
     /// `--enable-grpc-stream-metrics`.
@@ -156,7 +152,7 @@ impl EppOptions {
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, OptionError> {
         let flags = flag_set().parse(arguments)?;
-        refuse_unsupported(&flags)?;
+        refuse_removed(&flags)?;
         let address = |name: &'static str| -> Result<Option<IpAddr>, OptionError> {
             let text = flags.string(name);
             if text.is_empty() {
@@ -222,6 +218,7 @@ impl EppOptions {
             staleness: flags.duration("metrics-staleness-threshold"),
             health_on_grpc_port: flags.bool("health-checking"),
             tls: flags.bool("secure-serving").then(|| tls(&flags)),
+            metrics_tls: metrics_tls(&flags)?,
             reload_certificates: flags.bool("enable-cert-reload"),
             stream_metrics: flags.bool("enable-grpc-stream-metrics"),
             tracing: flags.bool("tracing"),
@@ -283,7 +280,23 @@ fn tls(flags: &Flags) -> ServerTls {
         min_version: flags.string("tls-min-version"),
         cipher_suites: suites.map(str::to_owned).collect(),
         alpn: vec![b"h2".to_vec()],
+        client_ca: None,
     }
+}
+
+fn metrics_tls(flags: &Flags) -> Result<Option<ServerTls>, OptionError> {
+    let directory = path(flags, "metrics-cert-dir");
+    let client_ca = path(flags, "metrics-client-ca-file");
+    if let (None, Some(file)) = (&directory, &client_ca) {
+        let fix = "give --metrics-cert-dir too: certificates of clients need TLS";
+        return Err(value("metrics-client-ca-file", &file.display().to_string(), fix));
+    }
+    Ok(directory.map(|directory| ServerTls {
+        directory: Some(directory),
+        alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        client_ca,
+        ..tls(flags)
+    }))
 }
 
 fn logging(flags: &Flags) -> Result<Logging, OptionError> {
@@ -293,21 +306,20 @@ fn logging(flags: &Flags) -> Result<Logging, OptionError> {
         "" | "console" => Format::Text,
         _ => return Err(value("zap-encoder", &encoder, "use json or console")),
     };
-    let level = flags.string("zap-log-level");
-    let verbosity = match level.as_str() {
-        "" if flags.bool("zap-devel") && !flags.is_set("v") => 3,
-        "" => flags.int("v"),
-        "info" => 2,
-        "debug" => 3,
-        "error" | "panic" => 0,
-        number => number
-            .parse()
-            .map_err(|_| value("zap-log-level", &level, "use debug, info, error or a number"))?,
+    let given = flags.string("zap-log-level");
+    let level = match given.as_str() {
+        "" if flags.bool("zap-devel") && !flags.is_set("v") => level_of_verbosity(3),
+        "" => level_of_verbosity(flags.int("v")),
+        "info" => LevelFilter::INFO,
+        "debug" => level_of_verbosity(3),
+        "error" | "panic" => LevelFilter::ERROR,
+        number => level_of_verbosity(
+            number
+                .parse()
+                .map_err(|_| value("zap-log-level", &given, "use debug, info, error or a number"))?,
+        ),
     };
-    Ok(Logging {
-        format,
-        level: level_of_verbosity(verbosity),
-    })
+    Ok(Logging { format, level })
 }
 
 #[cfg(test)]

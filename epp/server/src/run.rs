@@ -20,6 +20,7 @@ use llmd_epp_core::request_metrics::RequestMetrics;
 use llmd_epp_core::{BuildEnv, EndpointPickerConfig, Epp, assemble};
 use llmd_openai::Limits;
 use llmd_process::pflag::FlagError;
+use llmd_process::tls::{ServerTls, TlsError};
 use llmd_process::{logging, signals, traces};
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
@@ -137,7 +138,17 @@ pub async fn serve(
     let source = Source::of(options, data_layer.discovery.as_ref()).await?;
     let listeners = Listeners::bind(options).await?;
     let (closing, stop) = (CancellationToken::new(), CancellationToken::new());
-    let tls = server_tls(options, &stop)?;
+    let tls = options
+        .tls
+        .as_ref()
+        .map(|tls| server_tls(tls, options.reload_certificates, &stop))
+        .transpose()?;
+    let metrics_tls = options
+        .metrics_tls
+        .as_ref()
+        .map(|tls| server_tls(tls, true, &stop))
+        .transpose()
+        .map_err(RunError::MetricsTls)?;
 
     let current = CurrentScheduler::new(Arc::clone(&scheduler));
     let scrape_threads = ScrapeThreads::start().map_err(RunError::ScrapeThreads)?;
@@ -220,6 +231,7 @@ pub async fn serve(
         epp,
         metrics_auth,
         tls,
+        metrics_tls,
         closing: closing.clone(),
         stop: stop.clone(),
     };
@@ -320,15 +332,15 @@ fn build_env(options: &EppOptions, registry: &Registry) -> BuildEnv {
 }
 
 fn server_tls(
-    options: &EppOptions,
+    tls: &ServerTls,
+    follow: bool,
     stop: &CancellationToken,
-) -> Result<Option<Arc<rustls::ServerConfig>>, RunError> {
-    let Some(tls) = &options.tls else { return Ok(None) };
+) -> Result<Arc<rustls::ServerConfig>, TlsError> {
     let reloadable = tls.build()?;
-    if options.reload_certificates {
+    if follow {
         reloadable.watch(stop.clone())?;
     }
-    Ok(Some(reloadable.config))
+    Ok(reloadable.config)
 }
 
 /// The machine's monotonic clock, for the scheduler's duration metrics.

@@ -137,12 +137,12 @@ pub fn flag_set() -> FlagSet {
         .string(
             "metrics-client-ca-file",
             "",
-            "CA of metrics readers (not in this build)",
+            "file with the CA of clients of the metrics port, which need a certificate then; needs metrics-cert-dir",
         )
         .string(
             "metrics-cert-dir",
             "",
-            "certificate of the metrics port (not in this build)",
+            "directory with tls.crt and tls.key of the metrics port, followed; empty serves plain HTTP",
         )
         .bool("enable-pprof", true, "Go profiles; this build has none")
         .bool(

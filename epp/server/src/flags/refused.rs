@@ -12,27 +12,9 @@ const METRIC_FLAGS: [&str; 5] = [
     "cache-info-metric",
 ];
 
-/// Flags that are refused when they are given a value other than their default.
-const UNSUPPORTED: [(&str, &str); 2] = [
-    (
-        "metrics-client-ca-file",
-        "the metrics port is plain HTTP; leave the flag out",
-    ),
-    (
-        "metrics-cert-dir",
-        "the metrics port is plain HTTP; leave the flag out",
-    ),
-];
-
-pub(super) fn refuse_unsupported(flags: &Flags) -> Result<(), OptionError> {
-    if let Some(name) = METRIC_FLAGS.into_iter().find(|name| flags.is_set(name)) {
-        return Err(OptionError::MetricFlag(name));
-    }
-    match UNSUPPORTED
-        .into_iter()
-        .find(|(flag, _)| !flags.string(flag).is_empty())
-    {
-        Some((flag, fix)) => Err(OptionError::Unsupported { flag, fix }),
+pub(super) fn refuse_removed(flags: &Flags) -> Result<(), OptionError> {
+    match METRIC_FLAGS.into_iter().find(|name| flags.is_set(name)) {
+        Some(name) => Err(OptionError::MetricFlag(name)),
         None => Ok(()),
     }
 }

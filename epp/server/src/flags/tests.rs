@@ -63,7 +63,7 @@ fn sizes_take_quantities_with_and_without_b() {
 #[test]
 fn what_cannot_be_obeyed_is_refused_by_name() {
     for (line, name) in [
-        ("--metrics-cert-dir=/x", "metrics-cert-dir"),
+        ("--metrics-client-ca-file=/x", "metrics-cert-dir"),
         ("--total-queued-requests-metric=vllm:x", "engineConfigs"),
         ("--cache-info-metric=", "cache-info-metric"),
         ("--config-file=a --config-text=b", "config-text"),
@@ -87,4 +87,118 @@ fn flags_without_effect_are_noted() {
         .expect("valid");
     assert_eq!(options.notes.len(), 3, "{:?}", options.notes);
     assert_eq!(options.refresh_metrics, Duration::from_millis(50));
+}
+
+/// One flag: its default, another value, and what has to be given beside it for it to mean something.
+/// An empty other value: it is refused, whatever it says.
+type Row = (&'static str, &'static str, &'static str, &'static str);
+
+/// Upstream's flags with upstream's defaults (sheet epp-core §18).
+const UPSTREAM: &[Row] = &[
+    ("grpc-port", "9002", "1", ""),
+    ("grpc-health-port", "9003", "1", ""),
+    ("metrics-port", "9090", "1", ""),
+    ("pool-name", "", "p", ""),
+    ("pool-namespace", "", "n", ""),
+    (
+        "pool-group",
+        "inference.networking.k8s.io",
+        "inference.networking.x-k8s.io",
+        "--pool-name=p",
+    ),
+    ("endpoint-selector", "", "a=b", "--endpoint-target-ports=1"),
+    (
+        "endpoint-target-ports",
+        "",
+        "1,2",
+        "--endpoint-selector=a=b --endpoint-target-ports=1",
+    ),
+    ("disable-endpoint-subset-filter", "false", "true", ""),
+    ("emit-endpoint-scores", "false", "true", ""),
+    ("config-file", "", "/f", ""),
+    ("config-text", "", "{}", ""),
+    ("allow-experimental-plugins", "false", "true", ""),
+    ("ha-enable-leader-election", "false", "true", ""),
+    ("drain-timeout", "30s", "1s", ""),
+    ("grpc-max-recv-msg-size", "", "1Mi", ""),
+    ("grpc-max-send-msg-size", "", "1Mi", ""),
+    ("refresh-metrics-interval", "50ms", "60ms", ""),
+    ("refresh-prometheus-metrics-interval", "5s", "1s", ""),
+    ("metrics-staleness-threshold", "2s", "1s", ""),
+    ("health-checking", "false", "true", ""),
+    ("secure-serving", "true", "false", ""),
+    ("cert-path", "", "/d", ""),
+    ("enable-cert-reload", "false", "true", "--cert-path=/d"),
+    ("tls-min-version", "", "VersionTLS13", ""),
+    ("tls-cipher-suites", "", "TLS_AES_128_GCM_SHA256", ""),
+    ("metrics-endpoint-auth", "true", "false", ""),
+    ("metrics-cert-dir", "", "/d", ""),
+    ("metrics-client-ca-file", "", "/f", "--metrics-cert-dir=/d"),
+    ("enable-grpc-stream-metrics", "false", "true", ""),
+    ("tracing", "true", "false", ""),
+    ("v", "2", "5", ""),
+    ("zap-devel", "false", "true", ""),
+    ("zap-encoder", "", "json", ""),
+    ("zap-log-level", "", "error", ""),
+    // They cannot mean anything here, and the log says so.
+    ("enable-pprof", "true", "true", ""),
+    ("zap-stacktrace-level", "", "error", ""),
+    ("zap-time-encoding", "", "iso8601", ""),
+    // Removed upstream: setting them is an error there as well.
+    ("total-queued-requests-metric", "", "", ""),
+    ("total-running-requests-metric", "", "", ""),
+    ("kv-cache-usage-percentage-metric", "", "", ""),
+    ("lora-info-metric", "", "", ""),
+    ("cache-info-metric", "", "", ""),
+];
+
+/// Our own flags.
+const OWN: &[Row] = &[
+    ("bind-address", "", "127.0.0.1", ""),
+    ("kubeconfig", "", "/k", ""),
+    ("enable-config-reload", "true", "false", ""),
+    ("max-request-body-size", "64Mi", "1Mi", ""),
+    ("max-buffered-body-size", "4Gi", "1Gi", ""),
+    ("enable-deprecated-metrics", "true", "false", ""),
+    ("upstream-timing", "false", "true", ""),
+    ("proxy-port", "0", "1", ""),
+    ("proxy-bind-address", "0.0.0.0", "127.0.0.1", "--proxy-port=1"),
+    ("proxy-api-key-file", "", "/k", "--proxy-port=1"),
+    ("proxy-stream-continuation", "true", "false", "--proxy-port=1"),
+    ("drain-envoy-admin-port", "0", "1", ""),
+];
+
+#[test]
+fn every_flag_has_its_default_and_none_is_taken_and_ignored() {
+    let shown = |line: &str| parse(line).map(|options| format!("{options:?}"));
+    for (name, default, other, beside) in UPSTREAM.iter().chain(OWN) {
+        if other.is_empty() {
+            let error = shown(&format!("--{name}=x")).expect_err(name).to_string();
+            assert!(error.contains(name), "{name}: {error}");
+            continue;
+        }
+        let without = shown(beside);
+        if let Ok(without) = &without
+            && !beside.contains(name)
+            && !["", "true"].contains(default)
+        {
+            let with_default = shown(&format!("{beside} --{name}={default}")).expect(name);
+            assert_eq!(with_default, *without, "the default of {name} is not {default}");
+        }
+        let with = shown(&format!("{beside} --{name}={other}")).expect(name);
+        assert_ne!(Some(with), without.ok(), "{name} is taken and ignored");
+    }
+}
+
+#[test]
+fn the_table_is_complete() {
+    let usage = flag_set().usage("epp");
+    let mut declared: Vec<&str> = usage
+        .lines()
+        .filter_map(|line| line.trim_start().split("--").nth(1)?.split([' ', '=']).next())
+        .collect();
+    let mut listed: Vec<&str> = UPSTREAM.iter().chain(OWN).map(|(name, ..)| *name).collect();
+    declared.sort_unstable();
+    listed.sort_unstable();
+    assert_eq!(declared, listed);
 }

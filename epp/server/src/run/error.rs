@@ -52,6 +52,9 @@ pub enum RunError {
     /// The certificate of the `ext_proc` port is wrong.
     #[error("--secure-serving: {0}")]
     Tls(#[from] tls::TlsError),
+    /// The certificate of the metrics port, or the CA of its clients, is wrong.
+    #[error("--metrics-cert-dir, --metrics-client-ca-file: {0}")]
+    MetricsTls(#[source] tls::TlsError),
     /// The tracing environment is wrong.
     #[error(transparent)]
     Traces(#[from] traces::SettingsError),

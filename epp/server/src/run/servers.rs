@@ -79,6 +79,8 @@ pub(super) struct Servers<'a> {
     /// Who may read metrics and debug pages; `None` lets everybody.
     pub(super) metrics_auth: Option<MetricsAuth>,
     pub(super) tls: Option<Arc<rustls::ServerConfig>>,
+    /// Of the metrics port; `None` serves plain HTTP.
+    pub(super) metrics_tls: Option<Arc<rustls::ServerConfig>>,
     /// The drain has begun: clients shall open no request on the connections they have.
     pub(super) closing: CancellationToken,
     pub(super) stop: CancellationToken,
@@ -94,6 +96,7 @@ impl Servers<'_> {
             epp,
             metrics_auth,
             tls,
+            metrics_tls,
             closing,
             stop,
         } = self;
@@ -170,9 +173,12 @@ impl Servers<'_> {
         if let Some(auth) = metrics_auth {
             pages = pages.layer(axum::middleware::from_fn_with_state(auth, metrics_auth::guard));
         }
-        let server = admin::serve_pages(metrics, pages, stop);
         running.push(tokio::spawn(async move {
-            if let Err(error) = server.await {
+            let served = match metrics_tls {
+                Some(tls) => admin::serve_pages_over_tls(metrics, tls, pages, stop).await,
+                None => admin::serve_pages(metrics, pages, stop).await,
+            };
+            if let Err(error) = served {
                 tracing::warn!(%error, "the metrics server ended");
             }
         }));

@@ -7,6 +7,7 @@ mod engine;
 mod extproc;
 mod health;
 mod metrics_server;
+mod metrics_tls;
 mod picker;
 mod proxy;
 mod reload;

@@ -50,7 +50,7 @@ fn parse(line: &str) -> EppOptions {
 /// Ports that the system chooses.
 pub(crate) const PORTS: &str = "--grpc-port=0 --grpc-health-port=0 --metrics-port=0";
 
-fn write_config(directory: &Path, endpoints: &[&MetricsServer]) -> String {
+pub(crate) fn write_config(directory: &Path, endpoints: &[&MetricsServer]) -> String {
     let list = directory.join("endpoints.yaml");
     let entries = endpoints.iter().enumerate().map(|(index, engine)| {
         let (address, port) = (engine.address.ip(), engine.address.port());

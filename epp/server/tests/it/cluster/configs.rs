@@ -2,6 +2,8 @@
 //!
 //! Files and expectations are data: `configs/cases.yaml` tells its own format.
 
+#![allow(clippy::panic, reason = "a failed expectation of a test")]
+
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
