@@ -30,6 +30,7 @@ mod reconcile;
 mod run;
 mod scope;
 pub mod status;
+mod status_write;
 mod stores;
 mod throttle;
 mod usage;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
+use kube::api::{ApiResource, DynamicObject};
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
@@ -14,7 +14,6 @@ use llmd_crds::{HTTPRoute, InferencePool, LLMDeployment, LLMDeploymentStatus, Pa
 use llmd_render::{
     Document, Inputs, RenderOptions, ValidatedDeployment, ValidatedGateway, decode_value, render, validate,
 };
-use serde_json::json;
 
 use crate::apply::{self, Applied, Owner};
 use crate::capabilities::Capabilities;
@@ -24,9 +23,8 @@ use crate::error::ReconcileError;
 use crate::observe::{self, Workload, workload};
 use crate::pin::{self, pin, pinned};
 use crate::status::{self, Facts, READY, Workloads, compute};
+use crate::status_write;
 
-/// Field manager of the status.
-pub(crate) const STATUS_MANAGER: &str = "llmd-operator-status";
 /// Label of this controller's metrics.
 pub(crate) const CONTROLLER: &str = "llmdeployment";
 
@@ -68,7 +66,7 @@ async fn look_and_tell(object: Arc<DynamicObject>, context: Arc<Context>) -> Res
     if new != old {
         turn = shared.status_writes.take(Instant::now());
         tokio::time::sleep(turn).await;
-        write_status(&object, &new, &context).await?;
+        status_write::write(&shared.client, &object, &new).await?;
     }
     announce(&object, &old, &new, &applied, &context).await;
     for kind in status::TYPES {
@@ -299,32 +297,6 @@ fn address(gateway: Option<&ValidatedGateway>, namespace: &str, name: &str) -> (
         hosts => format!("{hosts} through Gateway {names}"),
     };
     (None, place)
-}
-
-async fn write_status(
-    object: &DynamicObject,
-    status: &LLMDeploymentStatus,
-    context: &Context,
-) -> Result<(), ReconcileError> {
-    let resource = ApiResource::erase::<LLMDeployment>(&());
-    let (namespace, name) = names(object);
-    let api: Api<DynamicObject> = Api::namespaced_with(context.shared.client.clone(), &namespace, &resource);
-    let patch = json!({
-        "apiVersion": resource.api_version, "kind": resource.kind,
-        "metadata": {"name": name, "uid": object.metadata.uid}, "status": status,
-    });
-    let parameters = PatchParams::apply(STATUS_MANAGER).force();
-    match api.patch_status(&name, &parameters, &Patch::Apply(patch)).await {
-        // Gone meanwhile, or another one of the same name took its place.
-        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
-        Err(error) => Err(ReconcileError::api(
-            "write the status of",
-            &resource.kind,
-            &name,
-            error,
-        )),
-        Ok(_) => Ok(()),
-    }
 }
 
 /// Tells what changed.

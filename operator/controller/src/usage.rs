@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::Shared;
 use crate::dereference::{References, without_status};
-use crate::reconcile::STATUS_MANAGER;
+use crate::status_write::STATUS_MANAGER;
 
 /// Changes within this time are counted together.
 const GATHER: Duration = Duration::from_millis(500);

@@ -1,6 +1,7 @@
 //! With fake nodes, where pods are ready at once.
 
 mod faults;
+mod forbidden_logs;
 mod gateway;
 mod leader;
 mod lifecycle;
@@ -8,4 +9,5 @@ mod outage;
 mod privilege;
 mod rig;
 mod schema;
+mod undecodable;
 mod usage;

@@ -6,6 +6,7 @@ mod examples;
 mod fields;
 mod golden;
 mod guide;
+mod hostile;
 mod installation;
 mod mistakes;
 mod properties;

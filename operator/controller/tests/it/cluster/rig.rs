@@ -1,6 +1,7 @@
 //! A namespace with an operator of its own.
 
 use std::ffi::OsString;
+use std::path::Path;
 
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -33,7 +34,12 @@ pub struct Operator {
 
 /// Starts an operator for one namespace, with further flags.
 pub async fn operator(namespace: &Namespace, flags: &[&str]) -> Operator {
-    let kubeconfig = Kubeconfig::read_from(namespace.cluster().kubeconfig()).unwrap();
+    operator_as(namespace.cluster().kubeconfig(), namespace, flags).await
+}
+
+/// Likewise, as the user of a kubeconfig.
+pub async fn operator_as(kubeconfig: &Path, namespace: &Namespace, flags: &[&str]) -> Operator {
+    let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
         .await
         .unwrap();
