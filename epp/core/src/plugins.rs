@@ -10,6 +10,7 @@ pub mod picker;
 pub mod producer;
 pub mod profile;
 pub mod request;
+pub mod response;
 pub mod saturation;
 pub mod scorer;
 

@@ -3,7 +3,8 @@
 use llmd_epp_api::PluginType;
 
 use crate::plugins::{
-    datalayer, decider, filter, flow, parsing, picker, producer, profile, request, saturation, scorer,
+    datalayer, decider, filter, flow, parsing, picker, producer, profile, request, response, saturation,
+    scorer,
 };
 
 /// Every plugin type of this build.
@@ -46,8 +47,11 @@ pub const TABLE: &[PluginType] = &[
     decider::prefix_based_pd_decider::PLUGIN,
     producer::approx_prefix_cache_producer::PLUGIN,
     producer::inflight_load_producer::PLUGIN,
+    producer::p2p_source_producer::PLUGIN,
     producer::session_id_producer::PLUGIN,
     request::agent_identity::PLUGIN,
+    response::destination_endpoint_served_verifier::PLUGIN,
+    response::request_attribute_reporter::PLUGIN,
     saturation::utilization_detector::PLUGIN,
     flow::fcfs_ordering_policy::PLUGIN,
     flow::global_strict_fairness_policy::PLUGIN,

@@ -140,13 +140,12 @@ impl Pool {
     }
 }
 
-/// What a plugin changes about a request after these profiles (name, picked) ran.
-pub(crate) fn changes(
-    plugin: &Plugin,
-    pool: &Pool,
+/// Lets `read` see the result of these profiles (name, picked).
+pub(crate) fn result_of<R>(
     profiles: &[(&str, &[u32])],
     primary: usize,
-) -> RequestChanges {
+    read: impl FnOnce(SchedulingResult<'_>) -> R,
+) -> R {
     let names: Vec<Arc<str>> = profiles.iter().map(|(name, _)| (*name).into()).collect();
     let runs: Vec<ProfileRun> = profiles
         .iter()
@@ -157,15 +156,26 @@ pub(crate) fn changes(
             ..ProfileRun::default()
         })
         .collect();
-    let result = SchedulingResult {
+    read(SchedulingResult {
         profiles: &names,
         runs: &runs,
         primary,
-    };
+    })
+}
+
+/// What a plugin changes about a request after these profiles (name, picked) ran.
+pub(crate) fn changes(
+    plugin: &Plugin,
+    pool: &Pool,
+    profiles: &[(&str, &[u32])],
+    primary: usize,
+) -> RequestChanges {
     let mut changes = RequestChanges::default();
     let plugin = plugin.pre_request.as_ref().unwrap();
-    pool.cycle(|cycle| plugin.pre_request(cycle, result, &mut changes))
-        .unwrap();
+    result_of(profiles, primary, |result| {
+        pool.cycle(|cycle| plugin.pre_request(cycle, result, &mut changes))
+    })
+    .unwrap();
     changes
 }
 
