@@ -179,10 +179,17 @@ impl Pool {
     async fn start(site: &Site, name: &str) -> Self {
         let (busy, idle) = (vllm_page(10, 20, 0.9), vllm_page(0, 0, 0.1));
         let trtllm = |waiting: u32, kv: f64| {
-            format!(
-                "trtllm_num_requests_waiting {waiting}\ntrtllm_num_requests_running 0\ntrtllm_kv_cache_utilization {kv}\n\
-                 trtllm_kv_cache_tokens_per_block 32\ntrtllm_kv_cache_max_blocks 1000\n"
-            )
+            // A value without its type is none.
+            let gauge =
+                |name: &str, value: f64| format!("# TYPE trtllm_{name} gauge\ntrtllm_{name} {value}\n");
+            [
+                gauge("num_requests_waiting", f64::from(waiting)),
+                gauge("num_requests_running", 0.0),
+                gauge("kv_cache_utilization", kv),
+                gauge("kv_cache_tokens_per_block", 32.0),
+                gauge("kv_cache_max_blocks", 1000.0),
+            ]
+            .concat()
         };
         let pods = match name {
             "aggregated" | "ranks" => vec![("busy", "", busy), ("idle", "", idle)],
