@@ -51,7 +51,7 @@ fn stream_event(bencher: Bencher<'_, '_>, rename: bool) {
             None
         }
     };
-    let mut reader = ResponseReader::new(ResponseMode::Sse, rename());
+    let mut reader = ResponseReader::new(ResponseMode::Sse, BodyKind::ChatCompletions, rename());
     let mut out = Vec::new();
     bencher.counter(BytesCount::new(event.len())).bench_local(|| {
         out.clear();
@@ -65,7 +65,7 @@ fn stream_event(bencher: Bencher<'_, '_>, rename: bool) {
 fn json_document(bencher: Bencher<'_, '_>) {
     let body = Bytes::from(chat(220_000));
     bencher.counter(BytesCount::new(body.len())).bench(|| {
-        let mut reader = ResponseReader::new(ResponseMode::Json, None);
+        let mut reader = ResponseReader::new(ResponseMode::Json, BodyKind::ChatCompletions, None);
         let mut out = Vec::new();
         reader.push(black_box(body.clone()), true, &mut out);
         (out, reader.usage())

@@ -9,13 +9,16 @@ use llmd_openai::{
 use serde_json::Value;
 
 /// All kinds of bodies.
-pub const KINDS: [BodyKind; 6] = [
+pub const KINDS: [BodyKind; 9] = [
     BodyKind::ChatCompletions,
     BodyKind::Completions,
     BodyKind::Embeddings,
     BodyKind::Responses,
     BodyKind::Conversations,
     BodyKind::Images,
+    BodyKind::AnthropicMessages,
+    BodyKind::VllmGenerate,
+    BodyKind::SglangGenerate,
 ];
 
 /// Below `serde_json`'s own limit of 128, so that both agree on what is too deep.
@@ -111,7 +114,11 @@ fn agrees(kind: BodyKind, facts: &RequestFacts, value: &Value) {
         value["model"].as_str()
     );
     assert_eq!(facts.stream, value["stream"].as_bool().unwrap_or(false));
-    assert_eq!(facts.cache_salt.as_deref(), value["cache_salt"].as_str());
+    let salt = match kind {
+        BodyKind::SglangGenerate => &value["extra_key"],
+        _ => &value["cache_salt"],
+    };
+    assert_eq!(facts.cache_salt.as_deref(), salt.as_str());
     match kind {
         BodyKind::ChatCompletions => {
             let cap = value["max_completion_tokens"]
@@ -136,8 +143,19 @@ fn agrees(kind: BodyKind, facts: &RequestFacts, value: &Value) {
             }
             assert_eq!(facts.media_parts, media_parts);
         }
-        BodyKind::Completions | BodyKind::Images => {
-            let prompt = &value["prompt"];
+        BodyKind::AnthropicMessages => {
+            let [prompt] = facts.prompts.as_slice() else {
+                panic!("a conversation has one prompt")
+            };
+            assert!(prompt.is_text() && !value["messages"].as_array().expect("messages").is_empty());
+        }
+        BodyKind::Completions | BodyKind::Images | BodyKind::VllmGenerate | BodyKind::SglangGenerate => {
+            let member = match kind {
+                BodyKind::VllmGenerate => "token_ids",
+                BodyKind::SglangGenerate => "input_ids",
+                _ => "prompt",
+            };
+            let prompt = &value[member];
             let given = facts.prompts.iter().map(|prompt| match &prompt.input {
                 PromptInput::Text(text) => Value::from(String::from_utf8(text.clone()).unwrap()),
                 PromptInput::Tokens(tokens) => Value::from(tokens.clone()),
@@ -207,8 +225,8 @@ struct Read {
     done: bool,
 }
 
-fn read(mode: ResponseMode, chunks: &[&[u8]], rename: Option<Rename>) -> Read {
-    let mut reader = ResponseReader::new(mode, rename);
+fn read(mode: ResponseMode, kind: BodyKind, chunks: &[&[u8]], rename: Option<Rename>) -> Read {
+    let mut reader = ResponseReader::new(mode, kind, rename);
     let mut out = Vec::new();
     for chunk in chunks {
         reader.push(Bytes::copy_from_slice(chunk), false, &mut out);
@@ -224,10 +242,11 @@ fn read(mode: ResponseMode, chunks: &[&[u8]], rename: Option<Rename>) -> Read {
 
 /// Cuts change nothing, without a rename no byte changes, and with one exactly the names do.
 pub fn response(mode: ResponseMode, body: &[u8], seed: u8) {
-    let whole = read(mode, &[body], None);
+    let kind = KINDS[usize::from(seed) % KINDS.len()];
+    let whole = read(mode, kind, &[body], None);
     assert!(whole.out == body, "bytes changed without a rename");
     let chunks = cut(body, seed);
-    let renamed = read(mode, &chunks, Rename::new("m", "restored"));
+    let renamed = read(mode, kind, &chunks, Rename::new("m", "restored"));
     assert_eq!(renamed.usage, whole.usage, "cuts changed the usage");
     assert_eq!(
         (renamed.events, renamed.done),

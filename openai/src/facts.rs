@@ -25,6 +25,13 @@ pub struct Prompt {
     pub input: PromptInput,
 }
 
+impl Prompt {
+    /// Whether the client sent text.
+    pub fn is_text(&self) -> bool {
+        matches!(self.input, PromptInput::Text(_))
+    }
+}
+
 /// Content of a prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PromptInput {

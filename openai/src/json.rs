@@ -28,7 +28,7 @@ pub enum Literal {
 }
 
 impl Literal {
-    const fn bytes(self) -> &'static [u8] {
+    pub(crate) const fn bytes(self) -> &'static [u8] {
         match self {
             Self::Null => b"null",
             Self::True => b"true",

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use memchr::memmem::Finder;
 
 use crate::{
-    Rename, Usage,
+    BodyKind, Rename, Usage,
     json::Lexer,
     sse::{DataLines, is_done},
 };
@@ -22,6 +22,7 @@ pub enum ResponseMode {
 }
 
 const USAGE: &[u8] = b"\"usage\"";
+const META_INFO: &[u8] = b"\"meta_info\"";
 /// More nesting than this in a response ends the reading of its usage, not the response.
 const MAX_DEPTH: usize = 256;
 
@@ -52,12 +53,14 @@ struct Facts {
     usage: Usage,
     events: u64,
     done: bool,
-    usage_key: Finder<'static>,
+    /// The member that is looked for in events.
+    key: Finder<'static>,
 }
 
 impl ResponseReader {
-    /// A reader for one response; `rename` restores the model name the client asked for.
-    pub fn new(mode: ResponseMode, rename: Option<Rename>) -> Self {
+    /// A reader for one response to a request of `kind`; `rename` restores the model name the client asked
+    /// for.
+    pub fn new(mode: ResponseMode, kind: BodyKind, rename: Option<Rename>) -> Self {
         let body = match mode {
             ResponseMode::Sse => Body::Sse(DataLines::default()),
             ResponseMode::Json => Body::Json(Some(Box::new(Document {
@@ -69,7 +72,10 @@ impl ResponseReader {
             usage: Usage::default(),
             events: 0,
             done: false,
-            usage_key: Finder::new(USAGE),
+            key: Finder::new(match kind {
+                BodyKind::SglangGenerate => META_INFO,
+                _ => USAGE,
+            }),
         };
         Self { rename, body, facts }
     }
@@ -161,8 +167,8 @@ impl Facts {
     /// Whether a `usage` member that is not null may be in the event; engines that report usage at the
     /// end send `"usage":null` in all events before.
     fn has_usage(&self, data: &[u8]) -> bool {
-        self.usage_key.find_iter(data).any(|at| {
-            let rest = data[at + USAGE.len()..].trim_ascii_start();
+        self.key.find_iter(data).any(|at| {
+            let rest = data[at + self.key.needle().len()..].trim_ascii_start();
             let value = rest.strip_prefix(b":").unwrap_or_default().trim_ascii_start();
             value.first() == Some(&b'{')
         })

@@ -2,7 +2,10 @@
 
 mod chat;
 mod extract;
+mod finish;
 mod prompt;
+mod shape;
+mod texts;
 
 use thiserror::Error;
 
@@ -27,6 +30,12 @@ pub enum BodyKind {
     Conversations,
     /// `images/generations`.
     Images,
+    /// Anthropic's `messages`.
+    AnthropicMessages,
+    /// vLLM's `inference/v1/generate`.
+    VllmGenerate,
+    /// SGLang's `generate`.
+    SglangGenerate,
 }
 
 impl BodyKind {
@@ -39,7 +48,15 @@ impl BodyKind {
             Self::Responses => "invalid responses request: must have input field",
             Self::Conversations => "invalid conversations request: must have items field",
             Self::Images => "invalid images generations request: must have prompt field",
+            Self::AnthropicMessages => "invalid messages request: must have at least one message",
+            Self::VllmGenerate => "invalid generate request: must have token_ids field",
+            Self::SglangGenerate => "invalid generate request: must have input_ids field",
         }
+    }
+
+    /// Whether such a body names a model.
+    pub const fn names_model(self) -> bool {
+        !matches!(self, Self::SglangGenerate)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Token counts of a response, and how several reports of them merge.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Token counts that an engine reported; zero when it did not say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -11,7 +11,8 @@ pub struct Usage {
     pub completion: u64,
     /// All tokens (`total_tokens`).
     pub total: u64,
-    /// Prompt tokens found in a cache (`prompt_tokens_details.cached_tokens` and its twin).
+    /// Prompt tokens found in a cache (`prompt_tokens_details.cached_tokens` and its twin; Anthropic's
+    /// `cache_read_input_tokens`, SGLang's `cached_tokens`).
     pub cached: u64,
 }
 
@@ -23,6 +24,19 @@ impl Usage {
         let Ok(Value::Object(usage)) = serde_json::from_slice(raw) else {
             return;
         };
+        self.merge_object(&usage);
+    }
+
+    /// Takes over SGLang's `meta_info`; in a stream only the last one, which has a `finish_reason`, counts.
+    pub fn merge_meta_info(&mut self, raw: &[u8]) {
+        if let Ok(Value::Object(info)) = serde_json::from_slice(raw)
+            && info.get("finish_reason").is_some_and(|reason| !reason.is_null())
+        {
+            self.merge_object(&info);
+        }
+    }
+
+    fn merge_object(&mut self, usage: &Map<String, Value>) {
         let read = |names: [&str; 2]| {
             names
                 .iter()
@@ -32,7 +46,14 @@ impl Usage {
         let details = ["prompt_tokens_details", "input_tokens_details"];
         let cached = details
             .iter()
-            .find_map(|name| count(usage.get(*name)?.get("cached_tokens")?));
+            .find_map(|name| count(usage.get(*name)?.get("cached_tokens")?))
+            .or_else(|| {
+                count(
+                    usage
+                        .get("cache_read_input_tokens")
+                        .or_else(|| usage.get("cached_tokens"))?,
+                )
+            });
         self.merge(Self {
             prompt: read(["prompt_tokens", "input_tokens"]),
             completion: read(["completion_tokens", "output_tokens"]),

@@ -301,6 +301,13 @@ impl Exchange {
         self.routed.as_ref()?.response.body
     }
 
+    /// Whether nobody looks at the response: the transport lets it pass, and the exchange may end.
+    pub fn skips_response(&self) -> bool {
+        self.routed
+            .as_ref()
+            .is_some_and(|running| running.response.is_skipped)
+    }
+
     /// Whether the response streams tokens: an event stream, or the request asked for one.
     pub fn is_streaming(&self) -> bool {
         self.routed

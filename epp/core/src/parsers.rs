@@ -1,12 +1,34 @@
 //! Which API a request path speaks: longest path suffix wins, a parser without paths takes the rest.
 
+mod anthropic;
 mod openai;
 mod passthrough;
+mod sglang_http;
+mod vllm_http;
 
 use llmd_openai::BodyKind;
 
+pub use anthropic::ANTHROPIC_PARSER;
 pub use openai::OPENAI_PARSER;
 pub use passthrough::PASSTHROUGH_PARSER;
+pub use sglang_http::SGLANG_HTTP_PARSER;
+pub use vllm_http::VLLM_HTTP_PARSER;
+
+/// All parsers of this build.
+static ALL: [&Parser; 5] = [
+    &ANTHROPIC_PARSER,
+    &OPENAI_PARSER,
+    &PASSTHROUGH_PARSER,
+    &SGLANG_HTTP_PARSER,
+    &VLLM_HTTP_PARSER,
+];
+/// Those of a configuration that names none, in upstream's order.
+pub const DEFAULT_TYPES: [&str; 4] = [
+    "openai-parser",
+    "anthropic-parser",
+    "vllmhttp-parser",
+    "passthrough-parser",
+];
 
 /// The path looked up when a request names none.
 pub const DEFAULT_PATH: &str = "/v1/completions";
@@ -16,14 +38,53 @@ pub const DEFAULT_PATH: &str = "/v1/completions";
 pub struct Parser {
     /// Plugin type, as configurations name it.
     pub type_name: &'static str,
-    /// Claimed path suffixes without outer slashes, and the body behind each. Empty: a fallback.
-    pub paths: &'static [(&'static str, BodyKind)],
+    /// Claimed paths. Empty: a fallback.
+    pub paths: &'static [Path],
     /// Application protocols of pools this parser can serve; empty means any.
     pub protocols: &'static [&'static str],
-    /// Whether the model of a body may be replaced.
-    pub rewrites_model: bool,
-    /// Whether responses are read for usage.
-    pub reads_response: bool,
+}
+
+/// A claimed path.
+#[derive(Debug)]
+pub struct Path {
+    /// End of the path, without outer slashes.
+    pub suffix: &'static str,
+    /// The suffix must be the whole path.
+    pub is_exact: bool,
+    /// How the body is scanned; `None` leaves it unread.
+    pub body: Option<BodyKind>,
+    /// The response is nobody's business: the stream of the picker ends with the request.
+    pub skips_response: bool,
+}
+
+impl Path {
+    /// Paths that end in `suffix`, with a JSON body.
+    pub const fn json(suffix: &'static str, kind: BodyKind) -> Self {
+        Self {
+            suffix,
+            is_exact: false,
+            body: Some(kind),
+            skips_response: false,
+        }
+    }
+
+    /// Paths that end in `suffix` and pass as they are.
+    pub const fn unread(suffix: &'static str) -> Self {
+        Self {
+            suffix,
+            is_exact: false,
+            body: None,
+            skips_response: true,
+        }
+    }
+
+    fn claims(&self, path: &str) -> bool {
+        if self.is_exact {
+            path == self.suffix
+        } else {
+            path.ends_with(self.suffix)
+        }
+    }
 }
 
 /// What a path resolved to.
@@ -33,11 +94,13 @@ pub struct Claim {
     pub parser: &'static Parser,
     /// How the body is scanned; `None` leaves it unread.
     pub body: Option<BodyKind>,
+    /// The response is not looked at.
+    pub skips_response: bool,
 }
 
 /// A parser type this build does not know.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("parser type '{0}' is not registered; known parsers: openai-parser, passthrough-parser")]
+#[error("parser type '{0}' is not registered")]
 pub struct UnknownParser(pub String);
 
 /// The configured parsers, ready for lookups.
@@ -49,8 +112,9 @@ pub struct Parsers {
 impl Default for Parsers {
     /// The parsers of a configuration that names none.
     fn default() -> Self {
+        let is_default = |parser: &&&Parser| DEFAULT_TYPES.contains(&parser.type_name);
         Self {
-            active: vec![&OPENAI_PARSER, &PASSTHROUGH_PARSER],
+            active: ALL.iter().filter(is_default).copied().collect(),
         }
     }
 }
@@ -61,7 +125,7 @@ impl Parsers {
     pub fn from_types<'a>(types: impl IntoIterator<Item = &'a str>) -> Result<Self, UnknownParser> {
         let mut active: Vec<&'static Parser> = Vec::new();
         for name in types {
-            let parser = [&OPENAI_PARSER, &PASSTHROUGH_PARSER]
+            let parser = ALL
                 .into_iter()
                 .find(|parser| parser.type_name == name)
                 .ok_or_else(|| UnknownParser(name.to_owned()))?;
@@ -83,16 +147,15 @@ impl Parsers {
         let path = path.trim_matches(|c: char| c == '/' || c.is_whitespace());
         let mut best: Option<(usize, Claim)> = None;
         for parser in &self.active {
-            for (suffix, kind) in parser.paths {
-                let is_longer = best.is_none_or(|(length, _)| suffix.len() > length);
-                if is_longer && path.ends_with(suffix) {
-                    best = Some((
-                        suffix.len(),
-                        Claim {
-                            parser,
-                            body: Some(*kind),
-                        },
-                    ));
+            for claimed in parser.paths {
+                let length = claimed.suffix.len();
+                if best.is_none_or(|(longest, _)| length > longest) && claimed.claims(path) {
+                    let claim = Claim {
+                        parser,
+                        body: claimed.body,
+                        skips_response: claimed.skips_response,
+                    };
+                    best = Some((length, claim));
                 }
             }
         }
@@ -101,6 +164,7 @@ impl Parsers {
             Some(Claim {
                 parser: fallback,
                 body: None,
+                skips_response: false,
             })
         })
     }
@@ -128,6 +192,11 @@ mod tests {
         assert_eq!(body("/v1/completions/render"), Some(BodyKind::Completions));
         assert_eq!(body("/tenant/a/v1/embeddings"), Some(BodyKind::Embeddings));
         assert_eq!(body("/v1/images/generations"), Some(BodyKind::Images));
+        assert_eq!(body("/v1/messages"), Some(BodyKind::AnthropicMessages));
+        assert_eq!(body("/inference/v1/generate"), Some(BodyKind::VllmGenerate));
+        let counting = parsers.resolve("/v1/messages/count_tokens").expect("claimed");
+        assert!(counting.body.is_none() && counting.skips_response);
+        assert_eq!(counting.parser.type_name, "anthropic-parser");
         assert_eq!(body("/v1/models"), None);
         let fallback = parsers.resolve("/v1/models").expect("the fallback takes it");
         assert_eq!(fallback.parser.type_name, "passthrough-parser");
@@ -138,6 +207,13 @@ mod tests {
         let parsers = Parsers::from_types(["openai-parser", "openai-parser"]).expect("known");
         assert!(parsers.resolve("/v1/models").is_none());
         assert_eq!(parsers.active.len(), 1);
+    }
+
+    #[test]
+    fn sglang_s_path_is_exact() {
+        let parsers = Parsers::from_types(["sglanghttp-parser"]).expect("known");
+        assert!(parsers.resolve("/generate").is_some());
+        assert!(parsers.resolve("/inference/v1/generate").is_none());
     }
 
     #[test]

@@ -1,7 +1,11 @@
 use super::*;
 
 fn read(mode: ResponseMode, chunks: &[&[u8]]) -> (ResponseReader, Vec<u8>) {
-    let mut reader = ResponseReader::new(mode, None);
+    read_as(BodyKind::ChatCompletions, mode, chunks)
+}
+
+fn read_as(kind: BodyKind, mode: ResponseMode, chunks: &[&[u8]]) -> (ResponseReader, Vec<u8>) {
+    let mut reader = ResponseReader::new(mode, kind, None);
     let mut out = Vec::new();
     for chunk in chunks {
         reader.push(Bytes::copy_from_slice(chunk), false, &mut out);
@@ -101,13 +105,21 @@ fn what_cannot_be_parsed_passes_through() {
 fn without_a_rename_chunks_are_the_same_memory() {
     let chunk = Bytes::from_static(STREAM);
     let mut out = Vec::new();
-    ResponseReader::new(ResponseMode::Sse, None).push(chunk.clone(), false, &mut out);
+    ResponseReader::new(ResponseMode::Sse, BodyKind::ChatCompletions, None).push(
+        chunk.clone(),
+        false,
+        &mut out,
+    );
     assert_eq!((out.len(), out[0].as_ptr()), (1, chunk.as_ptr()));
 }
 
 #[test]
 fn the_model_name_is_restored_beside_the_usage() {
-    let mut reader = ResponseReader::new(ResponseMode::Sse, Rename::new("m", "mine"));
+    let mut reader = ResponseReader::new(
+        ResponseMode::Sse,
+        BodyKind::ChatCompletions,
+        Rename::new("m", "mine"),
+    );
     let mut out = Vec::new();
     reader.push(Bytes::from_static(&STREAM[..10]), false, &mut out);
     reader.push(Bytes::from_static(&STREAM[10..]), true, &mut out);
@@ -116,4 +128,36 @@ fn the_model_name_is_restored_beside_the_usage() {
         String::from_utf8_lossy(STREAM).replace("\"m\"", "\"mine\"")
     );
     assert_eq!(reader.usage().total, 10);
+}
+
+#[test]
+fn anthropic_counts_come_in_two_events_or_one_document() {
+    let stream =
+        b"event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"a\",\"usage\":\
+        {\"input_tokens\":9,\"output_tokens\":1,\"cache_read_input_tokens\":4}}}\n\n\
+        event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"delta\":{\"text\":\"x\"}}\n\n\
+        event: message_delta\ndata: {\"type\":\"message_delta\",\"usage\":{\"output_tokens\":7}}\n\n\
+        event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
+    for cut in 0..stream.len() {
+        let chunks = [&stream[..cut], &stream[cut..]];
+        let (reader, out) = read_as(BodyKind::AnthropicMessages, ResponseMode::Sse, &chunks);
+        assert_eq!(out, stream);
+        assert_eq!(reader.usage(), usage(9, 7, 16, 4), "cut at {cut}");
+    }
+    let document =
+        br#"{"type":"message","usage":{"input_tokens":3,"output_tokens":2,"cache_read_input_tokens":1}}"#;
+    let (reader, _) = read_as(BodyKind::AnthropicMessages, ResponseMode::Json, &[document]);
+    assert_eq!(reader.usage(), usage(3, 2, 5, 1));
+}
+
+#[test]
+fn sglang_counts_are_in_the_chunk_with_the_finish_reason() {
+    let stream = b"data: {\"text\":\"a\",\"meta_info\":{\"prompt_tokens\":5,\"completion_tokens\":1,\"finish_reason\":null}}\n\n\
+        data: {\"text\":\"ab\",\"meta_info\":{\"prompt_tokens\":5,\"completion_tokens\":2,\"cached_tokens\":4,\
+        \"finish_reason\":{\"type\":\"stop\"}}}\n\ndata: [DONE]\n\n";
+    let (reader, _) = read_as(BodyKind::SglangGenerate, ResponseMode::Sse, &[stream]);
+    assert_eq!(reader.usage(), usage(5, 2, 7, 4));
+    let cut_off = &stream[..stream.len() / 2];
+    let (reader, _) = read_as(BodyKind::SglangGenerate, ResponseMode::Sse, &[cut_off]);
+    assert_eq!(reader.usage(), Usage::default(), "only the last one counts");
 }

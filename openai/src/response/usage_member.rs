@@ -1,4 +1,5 @@
-//! Finds the `usage` object of a response document: at its top, or in `response` of a `response.completed` event.
+//! Finds the `usage` object of a response document: at its top, in `response` of a `response.completed` event, or in
+//! `message` of Anthropic's `message_start`; and SGLang's `meta_info`.
 
 use std::convert::Infallible;
 
@@ -26,6 +27,7 @@ enum Member {
     Type,
     Response,
     ResponseUsage,
+    MetaInfo,
 }
 
 /// Keeps the raw bytes of the two places where usage may be.
@@ -37,6 +39,7 @@ pub(super) struct UsageMember {
     open: Option<(usize, usize)>,
     usage: Vec<u8>,
     response_usage: Vec<u8>,
+    meta_info: Vec<u8>,
     kind: Vec<u8>,
 }
 
@@ -45,18 +48,23 @@ impl UsageMember {
     pub(super) fn merge_into(&self, usage: &mut Usage) {
         if !self.usage.is_empty() {
             usage.merge_json(&self.usage);
-        } else if self.kind == b"response.completed" && !self.response_usage.is_empty() {
+        } else if matches!(self.kind.as_slice(), b"response.completed" | b"message_start") {
             usage.merge_json(&self.response_usage);
+        }
+        usage.merge_meta_info(&self.meta_info);
+    }
+
+    fn kept(&mut self) -> &mut Vec<u8> {
+        match self.member {
+            Member::Usage => &mut self.usage,
+            Member::MetaInfo => &mut self.meta_info,
+            _ => &mut self.response_usage,
         }
     }
 
     fn take(&mut self, place: Place<'_>) {
         let Some((from, _)) = self.open else { return };
-        let kept = if self.member == Member::Usage {
-            &mut self.usage
-        } else {
-            &mut self.response_usage
-        };
+        let kept = self.kept();
         // Cut off, an object is no JSON any more and counts as not there.
         append_up_to(MAX_USAGE, kept, place.since(from));
     }
@@ -68,16 +76,11 @@ impl Sink for UsageMember {
     fn open(&mut self, container: Container, place: Place<'_>) -> Result<(), Infallible> {
         let is_usage = matches!(
             (self.depth, self.member),
-            (1, Member::Usage) | (2, Member::ResponseUsage)
+            (1, Member::Usage | Member::MetaInfo) | (2, Member::ResponseUsage)
         );
         if is_usage && container == Container::Object && self.open.is_none() {
             self.open = Some((place.at, self.depth));
-            let kept = if self.member == Member::Usage {
-                &mut self.usage
-            } else {
-                &mut self.response_usage
-            };
-            kept.clear();
+            self.kept().clear();
         }
         self.depth += 1;
         Ok(())
@@ -104,8 +107,11 @@ impl Sink for UsageMember {
         self.member = match (self.depth, key, self.member) {
             (1, b"usage", _) => Member::Usage,
             (1, b"type", _) => Member::Type,
+            (1, b"meta_info", _) => Member::MetaInfo,
             (2, b"usage", Member::Response | Member::ResponseUsage) => Member::ResponseUsage,
-            (1, b"response", _) | (2.., _, Member::Response | Member::ResponseUsage) => Member::Response,
+            (1, b"response" | b"message", _) | (2.., _, Member::Response | Member::ResponseUsage) => {
+                Member::Response
+            }
             _ => Member::Other,
         };
         Ok(())

@@ -1,8 +1,14 @@
 //! Turns the lexer's events into [`RequestFacts`]; only top-level members count.
 
-use super::{BodyKind, ScanError, chat::Messages, prompt::Prompts};
+use super::{
+    BodyKind, ScanError,
+    chat::Messages,
+    prompt::Prompts,
+    shape::{Shape, non_negative},
+    texts::Texts,
+};
 use crate::{
-    ModelField, Prompt, PromptInput, RequestFacts, Span,
+    ModelField, RequestFacts, Span,
     json::{Container, Literal, Place, Sink},
 };
 
@@ -20,6 +26,13 @@ enum Field {
     Prompt,
     /// Kept as the JSON of its value: `input`, `items`.
     Document,
+    /// Anthropic's `messages` and `system`.
+    Texts,
+    System,
+    /// `max_tokens` or `max_new_tokens` is a member of it.
+    SamplingParams,
+    /// `mm_hashes` is a member of it.
+    Features,
     Other,
 }
 
@@ -28,23 +41,26 @@ const MAX_WORD: usize = 64 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Extractor {
-    kind: BodyKind,
+    pub(super) kind: BodyKind,
     field: Field,
     depth: usize,
-    facts: RequestFacts,
-    max_tokens: Option<u64>,
-    max_completion_tokens: Option<u64>,
+    pub(super) facts: RequestFacts,
+    pub(super) max_tokens: Option<u64>,
+    pub(super) max_completion_tokens: Option<u64>,
     /// Where the current model string starts.
     string_start: usize,
     word: Vec<u8>,
     /// The value being read is kept as raw JSON from this body offset on.
     raw_from: Option<usize>,
-    tools: Vec<u8>,
-    document: Option<Vec<u8>>,
-    messages: Option<Messages>,
-    prompts: Option<Prompts>,
-    /// The last member name inside `stream_options` is `include_usage`.
-    at_include_usage: bool,
+    pub(super) tools: Vec<u8>,
+    pub(super) document: Option<Vec<u8>>,
+    pub(super) messages: Option<Messages>,
+    pub(super) prompts: Option<Prompts>,
+    pub(super) texts: Option<Texts>,
+    pub(super) system: Texts,
+    /// The last member name inside the current object is the one that is read: `include_usage`, the cap on tokens, or
+    /// `mm_hashes`.
+    at_wanted: bool,
 }
 
 impl Extractor {
@@ -63,56 +79,35 @@ impl Extractor {
             document: None,
             messages: None,
             prompts: None,
-            at_include_usage: false,
+            texts: None,
+            system: Texts::default(),
+            at_wanted: false,
         }
     }
 
-    pub(super) fn into_facts(self) -> Result<RequestFacts, ScanError> {
-        let invalid = ScanError::Invalid(self.kind.invalid_text());
-        let mut facts = self.facts;
-        facts.max_output_tokens = self.max_completion_tokens.or(self.max_tokens);
-        facts.prompts = match self.kind {
-            BodyKind::ChatCompletions => {
-                let messages = self.messages.filter(Messages::is_valid).ok_or(invalid)?;
-                let (text, media_parts) = messages.into_text();
-                facts.media_parts = media_parts;
-                let mut prompt = self.tools;
-                if prompt.is_empty() {
-                    prompt = text;
-                } else {
-                    prompt.extend_from_slice(&text);
-                }
-                vec![Prompt {
-                    input: PromptInput::Text(prompt),
-                }]
-            }
-            BodyKind::Completions | BodyKind::Images => {
-                self.prompts.and_then(Prompts::into_prompts).ok_or(invalid)?
-            }
-            BodyKind::Embeddings => embeddings_prompts(self.document.ok_or(invalid)?),
-            BodyKind::Responses | BodyKind::Conversations => {
-                vec![Prompt {
-                    input: PromptInput::Text(self.document.ok_or(invalid)?),
-                }]
-            }
-        };
-        Ok(facts)
-    }
-
     fn field_of(&self, key: &[u8]) -> Field {
-        use BodyKind::{ChatCompletions, Completions, Conversations, Embeddings, Images, Responses};
+        use BodyKind::{
+            AnthropicMessages, ChatCompletions, Completions, Conversations, Embeddings, Images, Responses,
+            SglangGenerate, VllmGenerate,
+        };
         match (key, self.kind) {
             (b"model", _) => Field::Model,
             (b"stream", _) => Field::Stream,
             (b"stream_options", _) => Field::StreamOptions,
-            (b"cache_salt", _) => Field::CacheSalt,
-            (b"max_tokens", ChatCompletions | Completions) | (b"max_output_tokens", Responses) => {
-                Field::MaxTokens
-            }
+            (b"extra_key", SglangGenerate) => Field::CacheSalt,
+            (b"cache_salt", kind) if kind != SglangGenerate => Field::CacheSalt,
+            (b"max_tokens", ChatCompletions | Completions | AnthropicMessages)
+            | (b"max_output_tokens", Responses) => Field::MaxTokens,
             (b"max_completion_tokens", ChatCompletions) => Field::MaxCompletionTokens,
-            (b"tools", ChatCompletions) => Field::Tools,
+            (b"tools", ChatCompletions | AnthropicMessages) => Field::Tools,
+            (b"messages", AnthropicMessages) => Field::Texts,
+            (b"system", AnthropicMessages) => Field::System,
+            (b"sampling_params", VllmGenerate | SglangGenerate) => Field::SamplingParams,
+            (b"features", VllmGenerate) => Field::Features,
             (b"messages", ChatCompletions) => Field::Messages,
-            (b"prompt", Completions | Images) => Field::Prompt,
+            (b"prompt", Completions | Images)
+            | (b"token_ids", VllmGenerate)
+            | (b"input_ids", SglangGenerate) => Field::Prompt,
             (b"input", Responses | Embeddings) | (b"items", Conversations) => Field::Document,
             _ => Field::Other,
         }
@@ -136,7 +131,7 @@ impl Extractor {
             (Field::StreamOptions, _) => return refuse("stream_options", "an object"),
             (Field::CacheSalt, Shape::String | Shape::Null) => self.facts.cache_salt = None,
             (Field::CacheSalt, _) => return refuse("cache_salt", "a string"),
-            (Field::MaxTokens, _) => self.max_tokens = None,
+            (Field::MaxTokens | Field::SamplingParams, _) => self.max_tokens = None,
             (Field::MaxCompletionTokens, _) => self.max_completion_tokens = None,
             (Field::Tools, _) => {
                 self.tools.clear();
@@ -147,8 +142,11 @@ impl Extractor {
                 self.raw_from = shape.is_document().then_some(at);
             }
             (Field::Messages, _) => self.messages = (shape == Shape::Array).then(Messages::new),
+            (Field::Texts, _) => self.texts = (shape == Shape::Array).then(Texts::default),
+            (Field::System, _) => self.system = Texts::default(),
+            (Field::Features, _) => self.facts.media_parts = 0,
             (Field::Prompt, _) => {
-                let array_allowed = self.kind == BodyKind::Completions;
+                let array_allowed = self.kind != BodyKind::Images;
                 let possible = shape == Shape::String || (shape == Shape::Array && array_allowed);
                 self.prompts = possible.then(Prompts::default);
             }
@@ -186,23 +184,6 @@ impl Extractor {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shape {
-    String,
-    Number,
-    Bool,
-    Null,
-    Object,
-    Array,
-}
-
-impl Shape {
-    /// Whether the raw JSON of such a value can be a prompt.
-    const fn is_document(self) -> bool {
-        matches!(self, Self::String | Self::Object | Self::Array)
-    }
-}
-
 impl Sink for Extractor {
     type Stop = ScanError;
 
@@ -230,7 +211,11 @@ impl Sink for Extractor {
                         prompts.open(container, depth);
                     }
                 }
-                _ => {}
+                _ => {
+                    if let Some(texts) = self.texts() {
+                        texts.open(container, depth);
+                    }
+                }
             }
         }
         self.depth += 1;
@@ -260,13 +245,25 @@ impl Sink for Extractor {
     fn key(&mut self, key: &[u8]) -> Result<(), ScanError> {
         match (self.depth, self.field) {
             (1, _) => self.field = self.field_of(key),
-            (2, Field::StreamOptions) => self.at_include_usage = key == b"include_usage",
+            (2, Field::StreamOptions) => self.at_wanted = key == b"include_usage",
+            (2, Field::SamplingParams) => {
+                let wanted: &[u8] = match self.kind {
+                    BodyKind::SglangGenerate => b"max_new_tokens",
+                    _ => b"max_tokens",
+                };
+                self.at_wanted = key == wanted;
+            }
+            (2, Field::Features) => self.at_wanted = key == b"mm_hashes",
             (depth, Field::Messages) => {
                 if let Some(messages) = &mut self.messages {
                     messages.key(key, depth);
                 }
             }
-            _ => {}
+            _ => {
+                if let Some(texts) = self.texts() {
+                    texts.key(key);
+                }
+            }
         }
         Ok(())
     }
@@ -297,7 +294,14 @@ impl Sink for Extractor {
                     .as_mut()
                     .is_some_and(|prompts| prompts.string_start(depth))
             }
-            _ => false,
+            Field::Features => {
+                self.facts.media_parts += usize::from(self.at_wanted && self.depth == 4);
+                false
+            }
+            _ => {
+                let depth = self.depth;
+                self.texts().is_some_and(|texts| texts.string_start(depth))
+            }
         })
     }
 
@@ -311,6 +315,11 @@ impl Sink for Extractor {
             Field::Prompt => {
                 if let Some(prompts) = &mut self.prompts {
                     prompts.text(piece);
+                }
+            }
+            Field::Texts | Field::System => {
+                if let Some(texts) = self.texts() {
+                    texts.text(piece);
                 }
             }
             _ => {
@@ -359,7 +368,11 @@ impl Sink for Extractor {
                     prompts.string_end();
                 }
             }
-            _ => {}
+            _ => {
+                if let Some(texts) = self.texts() {
+                    texts.string_end();
+                }
+            }
         }
         self.value_ended(place);
         Ok(())
@@ -380,7 +393,10 @@ impl Sink for Extractor {
                     prompts.number(text, depth);
                 }
             }
-            _ => {}
+            Field::SamplingParams if self.depth == 2 && self.at_wanted => {
+                self.max_tokens = non_negative(text);
+            }
+            _ => self.text_scalar(text),
         }
         self.value_ended(place);
         Ok(())
@@ -398,7 +414,7 @@ impl Sink for Extractor {
         }
         match self.field {
             Field::Stream if self.depth == 1 => self.facts.stream = literal == Literal::True,
-            Field::StreamOptions if self.depth == 2 && self.at_include_usage => {
+            Field::StreamOptions if self.depth == 2 && self.at_wanted => {
                 self.facts.include_usage = literal == Literal::True;
             }
             Field::Messages => self.message_scalar(),
@@ -407,7 +423,7 @@ impl Sink for Extractor {
                     prompts.literal();
                 }
             }
-            _ => {}
+            _ => self.text_scalar(literal.bytes()),
         }
         self.value_ended(place);
         Ok(())
@@ -422,6 +438,22 @@ impl Sink for Extractor {
 }
 
 impl Extractor {
+    /// Where the strings of the current member are collected.
+    fn texts(&mut self) -> Option<&mut Texts> {
+        match self.field {
+            Field::Texts => self.texts.as_mut(),
+            Field::System => Some(&mut self.system),
+            _ => None,
+        }
+    }
+
+    fn text_scalar(&mut self, text: &[u8]) {
+        let depth = self.depth;
+        if let Some(texts) = self.texts() {
+            texts.scalar(text, depth);
+        }
+    }
+
     fn message_scalar(&mut self) {
         let depth = self.depth;
         if let Some(messages) = &mut self.messages {
@@ -431,27 +463,4 @@ impl Extractor {
             messages.not_text(depth);
         }
     }
-}
-
-fn non_negative(text: &[u8]) -> Option<u64> {
-    std::str::from_utf8(text).ok()?.parse().ok()
-}
-
-/// Token-id inputs pass as tokens; everything else is the JSON of the input.
-fn embeddings_prompts(input: Vec<u8>) -> Vec<Prompt> {
-    let tokens = |list| Prompt {
-        input: PromptInput::Tokens(list),
-    };
-    let second = input.iter().skip(1).find(|byte| !byte.is_ascii_whitespace());
-    if input.first() == Some(&b'[') && second.is_some_and(|byte| byte.is_ascii_digit() || *byte == b'[') {
-        if let Ok(list) = serde_json::from_slice::<Vec<u32>>(&input) {
-            return vec![tokens(list)];
-        }
-        if let Ok(lists) = serde_json::from_slice::<Vec<Vec<u32>>>(&input) {
-            return lists.into_iter().map(tokens).collect();
-        }
-    }
-    vec![Prompt {
-        input: PromptInput::Text(input),
-    }]
 }

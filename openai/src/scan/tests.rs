@@ -342,3 +342,85 @@ fn limits_are_named() {
     assert_eq!(error, ScanError::TooDeep { limit: 3, offset: 7 });
     assert_eq!(error.status(), 400);
 }
+
+#[test]
+fn an_anthropic_body_gives_system_tools_and_the_text_of_its_messages() {
+    let body = r#"{"model":"claude","max_tokens":9,"stream":true,"tools":[{"name":"t"}],"messages":[
+        {"role":"user","content":"hi"},
+        {"role":"assistant","content":[{"type":"thinking","thinking":"hm","signature":"no"},
+            {"type":"tool_use","id":"no","name":"find","input":{"depth":3,"deep":true,"in":["a"]}}]},
+        {"role":"user","content":[{"type":"tool_result","tool_use_id":"no","content":[{"type":"text","text":"found"}]},
+            {"type":"image","source":{"type":"base64","media_type":"no","data":"no"}},
+            {"type":"text","text":"!","cache_control":{"type":"ephemeral"}}]}],
+        "system":[{"type":"text","text":"be good"}]}"#;
+    let facts = scan(BodyKind::AnthropicMessages, body).unwrap();
+    let wanted = r#"be good[{"name":"t"}]userhiassistanthmfind3trueauserfound!"#;
+    assert_eq!(text(&facts), [wanted]);
+    assert_eq!(facts.media_parts, 1);
+    assert_eq!((facts.max_output_tokens, facts.stream), (Some(9), true));
+    assert_eq!(facts.model.unwrap().value, "claude");
+    let plain = r#"{"system":"s","messages":[{"role":"user","content":"c"}]}"#;
+    assert_eq!(
+        text(&scan(BodyKind::AnthropicMessages, plain).unwrap()),
+        ["suserc"]
+    );
+}
+
+#[test]
+fn a_growing_anthropic_conversation_keeps_its_prefix() {
+    let turn = |more: &str| {
+        let body = format!(r#"{{"messages":[{{"role":"user","content":"one"}}{more}]}}"#);
+        text(&scan(BodyKind::AnthropicMessages, &body).unwrap()).remove(0)
+    };
+    let longer = turn(r#",{"role":"assistant","content":[{"type":"text","text":"two"}]}"#);
+    assert!(longer.starts_with(&turn("")), "{longer}");
+}
+
+#[test]
+fn an_anthropic_body_needs_messages() {
+    for body in [
+        "{}",
+        r#"{"messages":[]}"#,
+        r#"{"messages":"x"}"#,
+        r#"{"messages":["x"]}"#,
+        r#"{"messages":[{"role":"user"},1]}"#,
+    ] {
+        let error = scan(BodyKind::AnthropicMessages, body).unwrap_err();
+        assert_eq!(
+            error,
+            ScanError::Invalid(BodyKind::AnthropicMessages.invalid_text()),
+            "{body}"
+        );
+    }
+}
+
+#[test]
+fn a_vllm_generate_body_is_token_ids() {
+    let body = r#"{"model":"m","token_ids":[1,2,3],"sampling_params":{"max_tokens":7,"other":{"max_tokens":1}},
+        "features":{"mm_placeholders":{"image":[{"offset":1,"length":2}]},"mm_hashes":{"image":["a","b"],"audio":["c"]}},
+        "cache_salt":"s","stream":true}"#;
+    let facts = scan(BodyKind::VllmGenerate, body).unwrap();
+    assert_eq!(text(&facts), ["[1, 2, 3]"]);
+    assert_eq!((facts.max_output_tokens, facts.media_parts), (Some(7), 3));
+    assert_eq!(facts.cache_salt.as_deref(), Some("s"));
+    for body in [
+        r#"{"token_ids":[]}"#,
+        r#"{"token_ids":"x"}"#,
+        r#"{"token_ids":[-1]}"#,
+        "{}",
+    ] {
+        assert!(scan(BodyKind::VllmGenerate, body).is_err(), "{body}");
+    }
+}
+
+#[test]
+fn an_sglang_body_has_its_own_names_and_no_model() {
+    let body = r#"{"input_ids":[[1,2],[3]],"sampling_params":{"max_new_tokens":4},"extra_key":"k","cache_salt":"no"}"#;
+    let facts = scan(BodyKind::SglangGenerate, body).unwrap();
+    assert_eq!(text(&facts), ["[1, 2]", "[3]"]);
+    assert_eq!(facts.max_output_tokens, Some(4));
+    assert_eq!(facts.cache_salt.as_deref(), Some("k"));
+    assert!(!BodyKind::SglangGenerate.names_model());
+    let error = scan(BodyKind::SglangGenerate, r#"{"text":"x"}"#).unwrap_err();
+    assert!(error.to_string().contains("input_ids"), "{error}");
+}

@@ -48,7 +48,15 @@ fn upstreams_default_needs_nothing_else() {
         .iter()
         .map(|parser| parser.name.plugin_type)
         .collect();
-    assert_eq!(parsers, ["openai-parser", "passthrough-parser"]);
+    assert_eq!(
+        parsers,
+        [
+            "openai-parser",
+            "anthropic-parser",
+            "vllmhttp-parser",
+            "passthrough-parser"
+        ]
+    );
 }
 
 #[test]

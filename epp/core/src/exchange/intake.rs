@@ -15,9 +15,14 @@ pub(super) struct Intake {
 }
 
 enum Reader {
-    Scan(Box<RequestScanner>),
+    Scan {
+        scanner: Box<RequestScanner>,
+        names_model: bool,
+    },
     Unread,
-    Unclaimed { path: Box<str> },
+    Unclaimed {
+        path: Box<str>,
+    },
 }
 
 /// A complete request body.
@@ -34,7 +39,10 @@ impl Intake {
         let reader = match parsers.resolve(path) {
             None => Reader::Unclaimed { path: path.into() },
             Some(claim) => match claim.body {
-                Some(kind) => Reader::Scan(Box::new(RequestScanner::new(kind, limits))),
+                Some(kind) => Reader::Scan {
+                    scanner: Box::new(RequestScanner::new(kind, limits)),
+                    names_model: kind.names_model(),
+                },
                 None => Reader::Unread,
             },
         };
@@ -55,7 +63,7 @@ impl Intake {
             }));
         }
         match &mut self.reader {
-            Reader::Scan(scanner) => scanner.push(chunk).map_err(|error| refused(&error)),
+            Reader::Scan { scanner, .. } => scanner.push(chunk).map_err(|error| refused(&error)),
             Reader::Unread | Reader::Unclaimed { .. } => Ok(()),
         }
     }
@@ -70,7 +78,9 @@ impl Intake {
         let is_bodiless = bytes == 0 && !method_has_body;
         let (facts, has_model) = match reader {
             _ if is_bodiless => (RequestFacts::default(), false),
-            Reader::Scan(scanner) => (scanner.finish().map_err(|error| refused(&error))?, true),
+            Reader::Scan { scanner, names_model } => {
+                (scanner.finish().map_err(|error| refused(&error))?, names_model)
+            }
             Reader::Unread => (RequestFacts::default(), false),
             Reader::Unclaimed { path } => {
                 let message = format!("no parser registered matching path suffix for: {path}");

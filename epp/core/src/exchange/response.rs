@@ -17,6 +17,8 @@ pub(super) struct Response {
     pub(super) spent: Duration,
     /// How the request's body is read.
     pub(super) body: Option<BodyKind>,
+    /// The response is nobody's business.
+    pub(super) is_skipped: bool,
     is_read: bool,
     /// No chunk of the current endpoint has arrived.
     is_endpoint_new: bool,
@@ -38,11 +40,13 @@ pub(super) struct Arrival {
 
 impl Response {
     pub(super) fn new(request: &InferenceRequest, claim: Option<Claim>) -> Self {
-        let is_read = claim.is_some_and(|claim| claim.parser.reads_response && claim.body.is_some());
+        let body = claim.and_then(|claim| claim.body);
+        let is_read = body.is_some() && claim.is_some_and(|claim| !claim.skips_response);
         Self {
             streaming: request.facts.stream,
             spent: Duration::ZERO,
-            body: claim.and_then(|claim| claim.body),
+            body,
+            is_skipped: claim.is_some_and(|claim| claim.skips_response),
             is_read,
             is_endpoint_new: true,
             rename: Rename::new(&request.target_model, &request.incoming_model),
@@ -58,13 +62,13 @@ impl Response {
         self.head = Some(now);
         let is_events = content_type.is_some_and(|value| contains_ignore_case(value, "text/event-stream"));
         self.streaming |= is_events;
-        if self.is_read && self.reader.is_none() {
+        if let (true, Some(kind), None) = (self.is_read, self.body, &self.reader) {
             let mode = if is_events {
                 ResponseMode::Sse
             } else {
                 ResponseMode::Json
             };
-            self.reader = Some(ResponseReader::new(mode, self.rename.take()));
+            self.reader = Some(ResponseReader::new(mode, kind, self.rename.take()));
         }
     }
 

@@ -236,6 +236,11 @@ impl Conversation {
         let body = std::mem::take(&mut self.body);
         answers::body(Direction::Request, body, end, &mut self.answers);
         self.lease.release();
+        if end && self.exchange.as_ref().is_some_and(Exchange::skips_response) {
+            // Envoy goes on alone.
+            self.close(now, Termination::Complete);
+            self.end = Some(Ok(()));
+        }
         Ok(())
     }
 

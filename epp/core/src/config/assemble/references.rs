@@ -7,6 +7,7 @@ use llmd_epp_api::{Plugin, TypedName};
 
 use super::{Builder, DataLayerPlan, ParserPlan, SourcePlan};
 use crate::config::{ConfigError, EndpointPickerConfig, PluginRef, Source};
+use crate::parsers::DEFAULT_TYPES;
 use crate::plugins::datalayer::core_metrics_extractor::CoreMetricsExtractor;
 use crate::plugins::datalayer::file_discovery::FileDiscovery;
 use crate::plugins::datalayer::metrics_data_source::MetricsDataSource;
@@ -15,8 +16,6 @@ const DEFAULT_DETECTOR: &str = "utilization-detector";
 const DEFAULT_SOURCE: &str = "metrics-data-source";
 const DEFAULT_EXTRACTOR: &str = "core-metrics-extractor";
 const REASON: &str = "dataLayer.injectDefaults";
-/// Upstream's default set without the formats that this build does not read yet.
-const DEFAULT_PARSERS: [&str; 2] = ["openai-parser", "passthrough-parser"];
 
 impl Builder {
     pub(super) fn saturation_detector(
@@ -37,13 +36,13 @@ impl Builder {
 
     pub(super) fn parsers(&mut self, config: &EndpointPickerConfig) -> Result<Vec<ParserPlan>, ConfigError> {
         let configured = &config.request_handler.parsers;
-        for default in DEFAULT_PARSERS {
+        for default in DEFAULT_TYPES {
             if configured.is_empty() || configured.iter().any(|parser| parser.plugin_ref == default) {
                 self.find_or_make(default, "a default parser")?;
             }
         }
         let references: Vec<&str> = if configured.is_empty() {
-            DEFAULT_PARSERS.to_vec()
+            DEFAULT_TYPES.to_vec()
         } else {
             configured
                 .iter()

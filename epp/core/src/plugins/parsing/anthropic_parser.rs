@@ -1,0 +1,20 @@
+//! `anthropic-parser`: bodies of Anthropic's Messages API.
+//!
+//! No parameters.
+
+use llmd_epp_api::registry::Component;
+use llmd_epp_api::{Plugin, PluginType, Stability};
+
+/// Type name in configurations.
+pub const TYPE: &str = "anthropic-parser";
+
+/// The registry line.
+pub const PLUGIN: PluginType = PluginType {
+    name: TYPE,
+    stability: Stability::Beta,
+    default_producer_of: &[],
+    build: |context| {
+        context.no_parameters()?;
+        Ok(Plugin::component(Component::Parser))
+    },
+};
