@@ -256,7 +256,7 @@ async fn swaps_under_load_fail_no_request_drop_no_stream_and_forget_nothing() {
         load.more().await;
     }
     shows(&role, "llm_d_epp_config_generation 6").await;
-    map.swap(&config(PLUGINS, &endpoints, [3, 2, 3]));
+    map.swap(&config(PLUGINS, &endpoints, [1, 2, 3]));
     shows(&role, "llm_d_epp_config_generation 7").await;
     shows(&role, "llm_d_epp_config_reload_total{result=\"success\"} 6").await;
     shows(&role, "llm_d_epp_config_last_reload_successful 1").await;
