@@ -13,6 +13,7 @@ pub mod request;
 pub mod response;
 pub mod saturation;
 pub mod scorer;
+pub mod screener;
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -4,7 +4,7 @@ use llmd_epp_api::PluginType;
 
 use crate::plugins::{
     datalayer, decider, filter, flow, parsing, picker, producer, profile, request, response, saturation,
-    scorer,
+    scorer, screener,
 };
 
 /// Every plugin type of this build.
@@ -50,6 +50,7 @@ pub const TABLE: &[PluginType] = &[
     producer::p2p_source_producer::PLUGIN,
     producer::session_id_producer::PLUGIN,
     request::agent_identity::PLUGIN,
+    screener::disaggregatedset_rollout_screener::PLUGIN,
     response::destination_endpoint_served_verifier::PLUGIN,
     response::request_attribute_reporter::PLUGIN,
     saturation::utilization_detector::PLUGIN,
