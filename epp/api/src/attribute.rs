@@ -5,6 +5,10 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+mod prediction;
+
+pub use prediction::{LATENCY_PREDICTION_INFO, LatencyPrediction, Prediction};
+
 /// Attribute name of [`PrefixMatch`].
 pub const PREFIX_CACHE_MATCH_INFO: &str = "PrefixCacheMatchInfo";
 /// Attribute name of [`InFlightLoad`].

@@ -24,7 +24,8 @@ pub mod slots;
 pub mod snapshot;
 
 pub use attribute::{
-    AttributeKey, Attributes, DataKey, InFlightLoad, PeerEndpoint, PrefixMatch, SessionId, UncachedTokens,
+    AttributeKey, Attributes, DataKey, InFlightLoad, LatencyPrediction, PeerEndpoint, Prediction,
+    PrefixMatch, SessionId, UncachedTokens,
 };
 pub use clock::Clock;
 pub use endpoint::{Endpoint, EndpointName, EndpointSpec};

@@ -5,6 +5,7 @@ pub mod context_length_aware;
 pub mod endpoint_attribute_scorer;
 pub mod header_label_affinity_scorer;
 pub mod kv_cache_utilization_scorer;
+pub mod latency_scorer;
 pub mod load_aware_scorer;
 pub mod lora_affinity_scorer;
 pub mod no_hit_lru_scorer;

@@ -16,6 +16,10 @@ use llmd_openai::{Prompt, PromptInput, RequestFacts};
 
 use crate::registry;
 
+mod prepared;
+
+pub(crate) use prepared::Prepared;
+
 /// A request with one text prompt.
 pub(crate) fn request(text: &str) -> InferenceRequest {
     InferenceRequest {

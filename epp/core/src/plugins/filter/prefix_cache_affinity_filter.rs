@@ -6,21 +6,21 @@
 //! | `affinityThreshold` | 0.80; at most 1, 0 and below keep everything |
 //! | `explorationProbability` | 0 |
 //! | `maxTTFTPenaltyMs` | 18000; 0 always sticks |
-//! | `ttftSource` | `prefillThroughput` |
-//! | `peakPrefillThroughput` | 15928 tokens/s |
-//! | `prefixMatchInfoProducerName`, `inFlightLoadProducerName` | the default producers |
+//! | `ttftSource` | `prefillThroughput`; or `latencyPredictor` |
+//! | `peakPrefillThroughput` | 15928 tokens/s, above 0 where it is used |
+//! | `prefixMatchInfoProducerName`, `inFlightLoadProducerName`, `latencyPredictionInfoProducerName` | the default producers |
 //!
 //! At most one endpoint, or a threshold of 0: keep all. With the exploration probability: keep all.
 //! Sticky endpoints match at least the threshold's share of the blocks; without one keep all. If the
 //! best TTFT among them is worse than the best among the others by more than the penalty: keep all;
-//! else keep the sticky ones. TTFT = in-flight tokens / throughput · 1000 ms.
-//! The source `latencyPredictor` needs a predictor, which this build does not have.
+//! else keep the sticky ones. TTFT = in-flight tokens / throughput · 1000 ms, or what the predictor expects. Endpoints
+//! without a prediction are not compared: where a side has none, the prefix is kept.
 
-use llmd_epp_api::attribute::{IN_FLIGHT_LOAD, PREFIX_CACHE_MATCH_INFO};
+use llmd_epp_api::attribute::{IN_FLIGHT_LOAD, LATENCY_PREDICTION_INFO, PREFIX_CACHE_MATCH_INFO};
 use llmd_epp_api::plugin::Filter;
 use llmd_epp_api::{
-    AttributeKey, BuildContext, BuildError, Cycle, InFlightLoad, Need, Plugin, PluginType, PrefixMatch,
-    Random, Stability,
+    AttributeKey, BuildContext, BuildError, Cycle, InFlightLoad, LatencyPrediction, Need, Plugin, PluginType,
+    PrefixMatch, Random, Stability,
 };
 use serde::Deserialize;
 
@@ -42,11 +42,19 @@ struct Parameters {
     exploration_probability: f64,
     #[serde(rename = "maxTTFTPenaltyMs")]
     max_ttft_penalty_ms: f64,
-    ttft_source: String,
+    ttft_source: TtftSource,
     peak_prefill_throughput: f64,
     prefix_match_info_producer_name: String,
     latency_prediction_info_producer_name: String,
     in_flight_load_producer_name: String,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+enum TtftSource {
+    #[default]
+    PrefillThroughput,
+    LatencyPredictor,
 }
 
 impl Default for Parameters {
@@ -55,7 +63,7 @@ impl Default for Parameters {
             affinity_threshold: 0.80,
             exploration_probability: 0.0,
             max_ttft_penalty_ms: 18_000.0,
-            ttft_source: "prefillThroughput".into(),
+            ttft_source: TtftSource::default(),
             peak_prefill_throughput: 15_928.0,
             prefix_match_info_producer_name: String::new(),
             latency_prediction_info_producer_name: String::new(),
@@ -69,7 +77,7 @@ struct PrefixCacheAffinityFilter {
     threshold: f64,
     exploration: f64,
     penalty_ms: f64,
-    throughput: f64,
+    source: Source,
     prefix: AttributeKey<PrefixMatch>,
 }
 
@@ -85,36 +93,11 @@ impl PrefixCacheAffinityFilter {
         if parameters.max_ttft_penalty_ms < 0.0 || parameters.max_ttft_penalty_ms.is_nan() {
             return Err(BuildError::value("maxTTFTPenaltyMs", "must not be negative"));
         }
-        if parameters.peak_prefill_throughput <= 0.0 || parameters.peak_prefill_throughput.is_nan() {
-            return Err(BuildError::value(
-                "peakPrefillThroughput",
-                "must be greater than 0",
-            ));
-        }
-        if parameters.ttft_source != "prefillThroughput" {
-            let reason = format!(
-                "'{}' is not available in this build; use prefillThroughput",
-                parameters.ttft_source
-            );
-            return Err(BuildError::value("ttftSource", reason));
-        }
-        if !parameters.latency_prediction_info_producer_name.is_empty() {
-            return Err(BuildError::value(
-                "latencyPredictionInfoProducerName",
-                "latency prediction is not available in this build; remove the parameter",
-            ));
-        }
-        // The load itself is read from the slots; the declaration makes sure that it is accounted.
-        context.consumes::<InFlightLoad>(
-            IN_FLIGHT_LOAD,
-            Some(&parameters.in_flight_load_producer_name),
-            Need::Required,
-        )?;
         Ok(Self {
             threshold: parameters.affinity_threshold,
             exploration: parameters.exploration_probability,
             penalty_ms: parameters.max_ttft_penalty_ms,
-            throughput: parameters.peak_prefill_throughput,
+            source: Source::new(context, &parameters)?,
             prefix: context.consumes(
                 PREFIX_CACHE_MATCH_INFO,
                 Some(&parameters.prefix_match_info_producer_name),
@@ -122,10 +105,44 @@ impl PrefixCacheAffinityFilter {
             )?,
         })
     }
+}
 
-    fn ttft_ms(&self, cycle: &Cycle<'_>, index: u32) -> f64 {
-        let tokens = cycle.snapshot.endpoints[index as usize].slot().tokens();
-        tokens as f64 / self.throughput * 1000.0
+/// Where the time to the first token comes from.
+#[derive(Debug)]
+enum Source {
+    /// Tokens per second.
+    Throughput(f64),
+    Predictor(AttributeKey<LatencyPrediction>),
+}
+
+impl Source {
+    fn new(context: &mut BuildContext<'_>, parameters: &Parameters) -> Result<Self, BuildError> {
+        if parameters.ttft_source == TtftSource::LatencyPredictor {
+            return Ok(Self::Predictor(context.consumes(
+                LATENCY_PREDICTION_INFO,
+                Some(&parameters.latency_prediction_info_producer_name),
+                Need::Optional,
+            )?));
+        }
+        let throughput = parameters.peak_prefill_throughput;
+        if parameters.max_ttft_penalty_ms > 0.0 && (throughput <= 0.0 || throughput.is_nan()) {
+            let reason = "must be greater than 0";
+            return Err(BuildError::value("peakPrefillThroughput", reason));
+        }
+        // The load itself is read from the slots; the declaration makes sure that it is accounted.
+        let producer = Some(&*parameters.in_flight_load_producer_name);
+        context.consumes::<InFlightLoad>(IN_FLIGHT_LOAD, producer, Need::Required)?;
+        Ok(Self::Throughput(throughput))
+    }
+
+    fn ttft_ms(&self, cycle: &Cycle<'_>, index: u32) -> Option<f64> {
+        match self {
+            Self::Throughput(throughput) => {
+                let tokens = cycle.snapshot.endpoints[index as usize].slot().tokens();
+                Some(tokens as f64 / throughput * 1000.0)
+            }
+            Self::Predictor(key) => Some(cycle.attributes.get(*key)?.of(index)?.ttft_ms),
+        }
     }
 }
 
@@ -141,20 +158,16 @@ impl Filter for PrefixCacheAffinityFilter {
             return;
         };
         let is_sticky = |index: u32| matched.ratio(index) >= self.threshold;
-        let (mut best_sticky, mut best_other) = (f64::INFINITY, f64::INFINITY);
-        let mut has_sticky = false;
-        for index in candidates.iter().copied() {
-            if is_sticky(index) {
-                has_sticky = true;
-                best_sticky = best_sticky.min(self.ttft_ms(cycle, index));
-            } else {
-                best_other = best_other.min(self.ttft_ms(cycle, index));
-            }
-        }
-        if !has_sticky {
+        if !candidates.iter().any(|index| is_sticky(*index)) {
             return;
         }
-        let too_busy = self.penalty_ms > 0.0 && best_sticky - best_other > self.penalty_ms;
+        let best = |sticky: bool| {
+            let side = candidates.iter().filter(|index| is_sticky(**index) == sticky);
+            side.filter_map(|index| self.source.ttft_ms(cycle, *index))
+                .reduce(f64::min)
+        };
+        let too_busy = self.penalty_ms > 0.0
+            && matches!((best(true), best(false)), (Some(sticky), Some(other)) if sticky - other > self.penalty_ms);
         if !too_busy {
             candidates.retain(|index| is_sticky(*index));
         }
@@ -163,18 +176,15 @@ impl Filter for PrefixCacheAffinityFilter {
 
 #[cfg(test)]
 mod tests {
+    use llmd_epp_api::Prediction;
     use serde_json::json;
 
     use super::*;
-    use crate::plugins::testing::{Pool, build_error, with_prefix};
+    use crate::plugins::testing::{Pool, Prepared, build_error};
 
     fn kept(parameters: serde_json::Value, pool: &Pool, matched: &[u32]) -> Vec<u32> {
-        with_prefix(&PLUGIN, parameters, matched, 10, |plugin, cycle| {
-            let mut candidates: Vec<u32> = (0..matched.len() as u32).collect();
-            let filter = plugin.filter.as_ref().unwrap();
-            filter.filter(cycle, &mut candidates, &Random::seeded(1));
-            candidates
-        })(pool)
+        let prepared = Prepared::new(&PLUGIN, &parameters).matched(matched.to_vec(), 10);
+        prepared.kept(pool)
     }
 
     #[test]
@@ -201,13 +211,42 @@ mod tests {
     }
 
     #[test]
-    fn a_predictor_is_refused_by_name() {
-        let error = build_error(&PLUGIN, json!({"ttftSource": "latencyPredictor"}));
-        assert!(
-            error.contains("ttftSource") && error.contains("latencyPredictor"),
-            "{error}"
+    fn predictions_decide_where_a_predictor_is_asked_for() {
+        let kept = |predicted: &[Option<f64>]| {
+            let predicted = predicted.iter().map(|ttft| {
+                ttft.map(|ttft_ms| Prediction {
+                    ttft_ms,
+                    ..Prediction::default()
+                })
+            });
+            let parameters = json!({"ttftSource": "latencyPredictor", "maxTTFTPenaltyMs": 100});
+            // The first endpoint holds the whole prefix.
+            Prepared::new(&PLUGIN, &parameters)
+                .matched(vec![10, 0, 0], 10)
+                .predicted(predicted.collect())
+                .kept(&Pool::of(3))
+        };
+        assert_eq!(kept(&[Some(301.0), Some(200.0), None]), [0, 1, 2]);
+        assert_eq!(kept(&[Some(300.0), Some(200.0), None]), [0]);
+        assert_eq!(kept(&[Some(900.0), None, None]), [0], "nothing to compare with");
+        assert_eq!(
+            kept(&[None, Some(1.0), Some(1.0)]),
+            [0],
+            "nothing known of the sticky one"
         );
-        let error = build_error(&PLUGIN, json!({"affinityThreshold": 1.1}));
-        assert!(error.contains("affinityThreshold"), "{error}");
+    }
+
+    #[test]
+    fn wrong_parameters_are_named() {
+        for (field, value) in [
+            ("ttftSource", json!("oracle")),
+            ("affinityThreshold", json!(1.1)),
+            ("explorationProbability", json!(-1)),
+            ("maxTTFTPenaltyMs", json!(-1)),
+            ("peakPrefillThroughput", json!(0)),
+        ] {
+            let error = build_error(&PLUGIN, json!({ field: value }));
+            assert!(error.contains(field), "{error}");
+        }
     }
 }
