@@ -1,6 +1,7 @@
 //! What needs an API server and no nodes: the chart, the verbs, files for GitOps.
 
 mod chart;
+mod dashboard;
 mod foreign;
 mod gitops;
 mod kills;

@@ -47,23 +47,77 @@ fn every_resource_in_the_documentation_validates() {
             .into_iter()
             .filter(|block| block.contains("llmd.dev/v1alpha1"))
         {
-            let mut child = Command::new(llmd_bin())
-                .args(["validate", "-f", "-"])
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .spawn()
-                .unwrap();
-            child.stdin.take().unwrap().write_all(block.as_bytes()).unwrap();
-            let output = child.wait_with_output().unwrap();
-            let error = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert!(output.status.success(), "{}: {error}\n{block}", path.display());
+            accepts(&["validate", "-f", "-"], block, &path);
             checked += 1;
         }
     }
     assert!(
         checked >= 2,
         "only {checked} resources were found: is the search broken?"
+    );
+}
+
+/// Runs `llmd ARGUMENTS` with `input`; panics with what it said when it refuses.
+fn accepts(arguments: &[&str], input: &str, page: &Path) {
+    let mut child = Command::new(llmd_bin())
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{}: {error}\n{input}", page.display());
+}
+
+#[test]
+fn every_picker_configuration_in_the_documentation_is_taken() {
+    let mut checked = 0;
+    for (path, page) in pages() {
+        for block in blocks(&page, "yaml")
+            .into_iter()
+            .filter(|block| is_configuration(block))
+        {
+            let file = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
+            std::fs::write(file.path(), block).unwrap();
+            let file = file.path().to_str().unwrap();
+            accepts(
+                &["epp", "validate", file, "--allow-experimental-plugins"],
+                "",
+                &path,
+            );
+            checked += 1;
+        }
+    }
+    assert!(checked >= 1, "none was found: is the search broken?");
+}
+
+/// A whole one; a resource may hold one too, which its own check reads.
+fn is_configuration(block: &str) -> bool {
+    block.lines().any(|line| line == "kind: EndpointPickerConfig")
+}
+
+#[test]
+fn every_yaml_and_json_block_can_be_read() {
+    let mut checked = 0;
+    for (path, page) in pages() {
+        for block in blocks(&page, "yaml") {
+            for document in serde_yaml::Deserializer::from_str(block) {
+                let read = <serde_json::Value as serde::Deserialize>::deserialize(document);
+                assert!(read.is_ok(), "{}: {read:?}\n{block}", path.display());
+            }
+            checked += 1;
+        }
+        for block in blocks(&page, "json") {
+            let read = serde_json::from_str::<serde_json::Value>(block);
+            assert!(read.is_ok(), "{}: {read:?}\n{block}", path.display());
+        }
+    }
+    assert!(
+        checked >= 4,
+        "only {checked} blocks were found: is the search broken?"
     );
 }
 

@@ -97,3 +97,71 @@ impl Metrics {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use prometheus::proto::MetricType;
+
+    use super::*;
+
+    const PAGE: &str = include_str!("../../../docs/kubernetes/metrics.md");
+
+    #[test]
+    fn every_metric_has_its_row_and_every_row_its_metric() {
+        let registry = Registry::new();
+        let metrics = Metrics::register(&registry).unwrap();
+        metrics.reconciled("c", "success", 0.1);
+        metrics.failed("c", "refused");
+        metrics.applied("Kind", "corrected");
+        metrics.condition("n", "a", crate::status::READY, true);
+        let given: BTreeSet<String> = registry
+            .gather()
+            .iter()
+            .map(|family| {
+                let kind = match family.get_field_type() {
+                    MetricType::COUNTER => "counter",
+                    MetricType::GAUGE => "gauge",
+                    _ => "histogram",
+                };
+                let labels = family.get_metric()[0].get_label().iter();
+                let labels: BTreeSet<&str> = labels.map(prometheus::proto::LabelPair::name).collect();
+                format!("{} {kind} {labels:?}", family.name())
+            })
+            .collect();
+        let told: BTreeSet<String> = PAGE
+            .lines()
+            .filter(|line| line.starts_with("| `llmd_"))
+            .map(|line| {
+                let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+                let labels = cells[3].split(", ").map(|label| label.trim_matches('`'));
+                let labels: BTreeSet<&str> = labels.filter(|label| !label.is_empty()).collect();
+                format!("{} {} {labels:?}", cells[1].trim_matches('`'), cells[2])
+            })
+            .collect();
+        assert_eq!(given, told);
+    }
+
+    #[test]
+    fn a_resource_that_is_gone_has_no_series() {
+        let registry = Registry::new();
+        let metrics = Metrics::register(&registry).unwrap();
+        for name in ["a", "b"] {
+            for kind in crate::status::TYPES {
+                metrics.condition("n", name, kind, true);
+            }
+        }
+        metrics.forget("n", "a");
+        let left = registry
+            .gather()
+            .iter()
+            .map(|family| family.get_metric().len())
+            .sum::<usize>();
+        assert_eq!(
+            left,
+            crate::status::TYPES.len() + 1,
+            "those of b, and whether it leads"
+        );
+    }
+}

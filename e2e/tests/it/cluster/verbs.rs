@@ -2,6 +2,7 @@
 
 mod bundle;
 mod diff;
+mod plugin;
 mod preflight;
 mod status;
 
