@@ -35,6 +35,7 @@ use crate::traffic::TrafficRules;
 pub use activity::Activity;
 use activity::{Counts, Open};
 use intake::Intake;
+use names::Names;
 use response::Response;
 pub use routed::Routed;
 pub use select::{HeaderChange, Held, Select, Selection};
@@ -367,7 +368,14 @@ impl Exchange {
         };
         let parsed = intake.finish()?;
         let traffic = self.epp.traffic.load();
-        let (incoming_model, target_model) = names::of(&parsed, headers, &traffic)?;
+        let Names {
+            incoming: incoming_model,
+            target: target_model,
+            rewritten_by,
+        } = names::of(&parsed, headers, &traffic)?;
+        if let Some(by) = rewritten_by {
+            self.epp.metrics.rewritten(&by, &incoming_model, &target_model);
+        }
         let objective = header::canonical_or_alias(header::OBJECTIVE, |name| headers.get(name));
         let fairness_id = header::canonical_or_alias(header::FAIRNESS_ID, |name| headers.get(name))
             .filter(|id| !id.is_empty())

@@ -58,6 +58,11 @@ fn help(text: &str) -> String {
     format!("[ALPHA] {text}")
 }
 
+/// The help text of the deprecated twin of `current`, in upstream's words.
+pub fn twin_help(current: &str, text: &str) -> String {
+    format!("[ALPHA] [Deprecated: Use {current}] {text}")
+}
+
 /// A histogram `PREFIX + name`, and `TWIN_PREFIX + name` with `twin_labels`.
 pub fn histogram(
     scope: &MetricsScope,
@@ -67,17 +72,20 @@ pub fn histogram(
     twin_labels: &[&str],
     buckets: &[f64],
 ) -> Result<Twin<HistogramVec>, prometheus::Error> {
-    let make = |name: String, labels: &[&str]| {
-        let options = HistogramOpts::new(name, help(text)).buckets(buckets.to_vec());
+    let make = |name: String, help: String, labels: &[&str]| {
+        let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
         let metric = HistogramVec::new(options, labels)?;
         scope.registry.register(Box::new(metric.clone()))?;
         Ok::<_, prometheus::Error>(metric)
     };
     Ok(Twin {
-        current: make(format!("{PREFIX}{name}"), labels)?,
+        current: make(format!("{PREFIX}{name}"), help(text), labels)?,
         deprecated: scope
             .deprecated_twins
-            .then(|| make(format!("{TWIN_PREFIX}{name}"), twin_labels))
+            .then(|| {
+                let help = twin_help(&format!("{PREFIX}{name}"), text);
+                make(format!("{TWIN_PREFIX}{name}"), help, twin_labels)
+            })
             .transpose()?,
     })
 }
@@ -90,16 +98,19 @@ pub fn counter(
     labels: &[&str],
     twin_labels: &[&str],
 ) -> Result<Twin<IntCounterVec>, prometheus::Error> {
-    let make = |name: String, labels: &[&str]| {
-        let metric = IntCounterVec::new(Opts::new(name, help(text)), labels)?;
+    let make = |name: String, help: String, labels: &[&str]| {
+        let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
         scope.registry.register(Box::new(metric.clone()))?;
         Ok::<_, prometheus::Error>(metric)
     };
     Ok(Twin {
-        current: make(format!("{PREFIX}{name}"), labels)?,
+        current: make(format!("{PREFIX}{name}"), help(text), labels)?,
         deprecated: scope
             .deprecated_twins
-            .then(|| make(format!("{TWIN_PREFIX}{name}"), twin_labels))
+            .then(|| {
+                let help = twin_help(&format!("{PREFIX}{name}"), text);
+                make(format!("{TWIN_PREFIX}{name}"), help, twin_labels)
+            })
             .transpose()?,
     })
 }
@@ -116,9 +127,10 @@ pub fn gauge(
     Ok(metric)
 }
 
-/// A single gauge under its full name.
-pub fn plain_gauge(scope: &MetricsScope, name: String, text: &str) -> Result<Gauge, prometheus::Error> {
-    let metric = Gauge::with_opts(Opts::new(name, help(text)))?;
+/// The deprecated twin of a gauge, without labels.
+pub fn twin_gauge(scope: &MetricsScope, name: &str, text: &str) -> Result<Gauge, prometheus::Error> {
+    let help = twin_help(&format!("{PREFIX}{name}"), text);
+    let metric = Gauge::with_opts(Opts::new(format!("{TWIN_PREFIX}{name}"), help))?;
     scope.registry.register(Box::new(metric.clone()))?;
     Ok(metric)
 }

@@ -10,8 +10,12 @@ mod labels;
 use std::sync::Arc;
 use std::time::Duration;
 
+use llmd_epp_api::MetricsScope;
 use llmd_openai::Usage;
-use prometheus::{Histogram, HistogramOpts, IntGaugeVec, Opts, Registry};
+use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Opts, Registry};
+
+use crate::label_cap::LabelCap;
+use crate::metrics;
 
 use family::{Counters, Gauges, Histograms};
 pub use labels::RequestLabels;
@@ -32,6 +36,7 @@ const L_STREAMING: [&str; 5] = [
     "priority",
     "streaming",
 ];
+const REWRITE: [&str; 3] = ["model_rewrite_name", "model_name", "target_model"];
 const MODELS: [&str; 2] = ["model_name", "target_model_name"];
 
 /// The families of sheet "20.1 Requests".
@@ -41,6 +46,9 @@ pub struct RequestMetrics {
     labels: LabelCache,
     request_processing: Histogram,
     response_processing: Histogram,
+    rewrites: metrics::Twin<IntCounterVec>,
+    /// A rule without matches rewrites whatever clients name.
+    rewritten: LabelCap,
 }
 
 #[derive(Debug)]
@@ -166,6 +174,14 @@ impl RequestMetrics {
         Ok(Self {
             families: Arc::new(families),
             labels: LabelCache::default(),
+            rewrites: metrics::counter(
+                &MetricsScope::new(registry.clone(), deprecated),
+                "model_rewrite_decisions_total",
+                "Requests whose model a rewrite rule replaced.",
+                &REWRITE,
+                &REWRITE,
+            )?,
+            rewritten: LabelCap::default(),
             request_processing: unlabelled(
                 registry,
                 "request_processing_duration_seconds",
@@ -190,6 +206,15 @@ impl RequestMetrics {
     /// Model names of the operator's rules: kept as labels even beyond the cap for clients' names.
     pub fn keep_models<'a>(&self, names: impl Iterator<Item = &'a str>) {
         self.labels.keep_models(names);
+    }
+
+    /// The rule of `object` asks for `target` instead of `model`.
+    pub fn rewritten(&self, object: &str, model: &str, target: &str) {
+        let labels = [object, self.rewritten.admit(model), target];
+        self.rewrites.current.with_label_values(&labels).inc();
+        if let Some(twin) = &self.rewrites.deprecated {
+            twin.with_label_values(&labels).inc();
+        }
     }
 
     /// A request was routed `spent` after it arrived.
@@ -221,10 +246,15 @@ fn register_info(
     commit: &str,
     build_ref: &str,
 ) -> Result<(), prometheus::Error> {
-    let names = ["llm_d_epp_info", "inference_extension_info"];
-    for name in &names[..if deprecated { 2 } else { 1 }] {
-        let opts = Opts::new(*name, "[ALPHA] Build information");
-        let info = IntGaugeVec::new(opts, &["commit", "build_ref"])?;
+    let text = "Build information";
+    let current = "llm_d_epp_info";
+    let twin = metrics::twin_help(current, text);
+    let names = [
+        (current, format!("[ALPHA] {text}")),
+        ("inference_extension_info", twin),
+    ];
+    for (name, help) in names.into_iter().take(1 + usize::from(deprecated)) {
+        let info = IntGaugeVec::new(Opts::new(name, help), &["commit", "build_ref"])?;
         info.with_label_values(&[commit, build_ref]).set(1);
         registry.register(Box::new(info))?;
     }

@@ -48,9 +48,20 @@ pub struct TrafficRules {
     draws: AtomicU64,
 }
 
+/// What a rewrite says about one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rewritten {
+    /// The object whose rule won.
+    pub by: Arc<str>,
+    /// The name to ask the engine for.
+    pub target: Arc<str>,
+}
+
 /// The targets of the rule that won for a name.
 #[derive(Debug)]
 struct Choice {
+    /// The object that has the rule.
+    by: Arc<str>,
     targets: Vec<RewriteTarget>,
     /// Sum of the weights; 0 chooses uniformly.
     total: u64,
@@ -64,7 +75,10 @@ impl TrafficRules {
             priorities: priorities.into_iter().collect(),
             ..Self::default()
         };
-        for rule in rewrites.into_iter().flat_map(|rewrite| rewrite.rules) {
+        let named = rewrites.into_iter().flat_map(|Rewrite { name, rules, .. }| {
+            rules.into_iter().map(move |rule| (Arc::clone(&name), rule))
+        });
+        for (by, rule) in named {
             if rule.targets.is_empty() {
                 continue;
             }
@@ -75,6 +89,7 @@ impl TrafficRules {
                 .map(u64::from)
                 .sum();
             let choice = Arc::new(Choice {
+                by,
                 targets: rule.targets,
                 total,
             });
@@ -98,13 +113,16 @@ impl TrafficRules {
     }
 
     /// The name to ask the engine for instead of `model`; `None` when no rule speaks about it.
-    pub fn rewrite(&self, model: &str) -> Option<Arc<str>> {
+    pub fn rewrite(&self, model: &str) -> Option<Rewritten> {
         let choice = self.exact.get(model).or(self.generic.as_ref())?;
         let target = match &choice.targets[..] {
             [only] => only,
             _ => choice.at(self.draw()),
         };
-        Some(Arc::clone(&target.model))
+        Some(Rewritten {
+            by: Arc::clone(&choice.by),
+            target: Arc::clone(&target.model),
+        })
     }
 
     /// Every name that rules mention; metrics keep them whatever clients send.
@@ -169,6 +187,10 @@ mod tests {
         }
     }
 
+    fn asked_for(rules: &TrafficRules, model: &str) -> Option<Arc<str>> {
+        rules.rewrite(model).map(|rewritten| rewritten.target)
+    }
+
     fn rewrite(created: i64, name: &str, rules: Vec<RewriteRule>) -> Rewrite {
         Rewrite {
             created,
@@ -179,7 +201,7 @@ mod tests {
 
     fn share(rules: &TrafficRules, model: &str, target: &str) -> f64 {
         let hits = (0..10_000)
-            .filter(|_| rules.rewrite(model).as_deref() == Some(target))
+            .filter(|_| asked_for(rules, model).as_deref() == Some(target))
             .count();
         hits as f64 / 10_000.0
     }
@@ -203,13 +225,14 @@ mod tests {
                 rewrite(1, "z", vec![rule(&["m"], vec![])]),
             ],
         );
-        assert_eq!(rules.rewrite("m").as_deref(), Some("first"));
+        assert_eq!(asked_for(&rules, "m").as_deref(), Some("first"));
         assert_eq!(
-            rules.rewrite("n").as_deref(),
+            asked_for(&rules, "n").as_deref(),
             Some("by name"),
             "of one second, the smaller name"
         );
-        assert_eq!(rules.rewrite("x").as_deref(), Some("any"));
+        assert_eq!(&*rules.rewrite("n").expect("a rule").by, "a");
+        assert_eq!(asked_for(&rules, "x").as_deref(), Some("any"));
         assert_eq!(rules.counts(), (0, 3));
         assert_eq!(TrafficRules::default().rewrite("m"), None);
     }

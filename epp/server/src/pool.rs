@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use llmd_epp_api::Snapshot;
+use llmd_epp_core::metrics::twin_help;
 use prometheus::{GaugeVec, Opts, Registry};
 
 use crate::datalayer::DataLayer;
@@ -70,7 +71,13 @@ impl PoolMetrics {
         let gauges = |names: &[(&str, &[&str])], help: &str| {
             let mut gauges = Vec::new();
             for (name, labels) in names.iter().take(if deprecated { names.len() } else { 1 }) {
-                let gauge = GaugeVec::new(Opts::new(*name, format!("[ALPHA] {help}")), labels)?;
+                let current = names[0].0;
+                let help = if *name == current {
+                    format!("[ALPHA] {help}")
+                } else {
+                    twin_help(current, help)
+                };
+                let gauge = GaugeVec::new(Opts::new(*name, help), labels)?;
                 registry.register(Box::new(gauge.clone()))?;
                 gauges.push(gauge);
             }

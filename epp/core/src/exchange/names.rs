@@ -6,17 +6,22 @@ use llmd_epp_api::{ErrorCode, Headers, Rejection};
 use llmd_openai::header;
 
 use super::intake::Parsed;
-use crate::traffic::TrafficRules;
+use crate::traffic::{Rewritten, TrafficRules};
 
-/// Incoming and target model; both empty for bodies that name none by their kind. The rewrite header
+/// The names of one request; both empty for bodies that name none by their kind.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    pub(super) incoming: Arc<str>,
+    pub(super) target: Arc<str>,
+    /// The object whose rule chose the target.
+    pub(super) rewritten_by: Option<Arc<str>>,
+}
+
+/// Finds the names. The rewrite header
 /// comes before the body's name, a rewrite rule for the body's name before both (llm-d-router).
-pub(super) fn of(
-    parsed: &Parsed,
-    headers: &Headers,
-    traffic: &TrafficRules,
-) -> Result<(Arc<str>, Arc<str>), Rejection> {
+pub(super) fn of(parsed: &Parsed, headers: &Headers, traffic: &TrafficRules) -> Result<Names, Rejection> {
     if !parsed.has_model {
-        return Ok(Default::default());
+        return Ok(Names::default());
     }
     let incoming = parsed.facts.model.as_ref().map_or("", |model| &model.value);
     let asked = header::canonical_or_alias(header::MODEL_NAME_REWRITE, |name| headers.get(name))
@@ -29,10 +34,14 @@ pub(super) fn of(
         ));
     }
     let incoming: Arc<str> = incoming.into();
-    let target = match traffic.rewrite(&incoming) {
-        Some(target) => target,
-        None if asked == &*incoming => Arc::clone(&incoming),
-        None => asked.into(),
+    let (target, rewritten_by) = match traffic.rewrite(&incoming) {
+        Some(Rewritten { by, target }) => (target, Some(by)),
+        None if asked == &*incoming => (Arc::clone(&incoming), None),
+        None => (asked.into(), None),
     };
-    Ok((incoming, target))
+    Ok(Names {
+        incoming,
+        target,
+        rewritten_by,
+    })
 }

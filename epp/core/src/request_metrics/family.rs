@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry};
 
 use super::MODELS;
+use crate::metrics::{PREFIX, twin_help};
 
 /// A series that is made with its first observation.
 #[derive(Debug)]
@@ -25,8 +26,13 @@ impl<T> Lazy<T> {
 /// A twin's name and which of the family's labels it has, by index.
 type Twin<'a> = Option<(&'a str, &'a [usize])>;
 
-fn opts(prefix: &str, name: &str, help: &str) -> Opts {
-    Opts::new(format!("{prefix}_{name}"), format!("[ALPHA] {help}"))
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(format!("{PREFIX}{name}"), format!("[ALPHA] {help}"))
+}
+
+fn twin_opts(old: &str, name: &str, help: &str) -> Opts {
+    let help = twin_help(&format!("{PREFIX}{name}"), help);
+    Opts::new(format!("inference_objective_{old}"), help)
 }
 
 fn select<'a>(values: &[&'a str], indices: &[usize]) -> Vec<&'a str> {
@@ -59,12 +65,11 @@ impl Counters {
         twin: Twin<'_>,
         help: &str,
     ) -> Result<Self, prometheus::Error> {
-        let main = IntCounterVec::new(opts("llm_d_epp", name, help), labels)?;
+        let main = IntCounterVec::new(opts(name, help), labels)?;
         registry.register(Box::new(main.clone()))?;
         let twin = match twin {
             Some((old, indices)) => {
-                let vec =
-                    IntCounterVec::new(opts("inference_objective", old, help), &select(labels, indices))?;
+                let vec = IntCounterVec::new(twin_opts(old, name, help), &select(labels, indices))?;
                 registry.register(Box::new(vec.clone()))?;
                 Some((vec, indices.to_vec()))
             }
@@ -108,11 +113,11 @@ impl Gauges {
         twin: Twin<'_>,
         help: &str,
     ) -> Result<Self, prometheus::Error> {
-        let main = IntGaugeVec::new(opts("llm_d_epp", name, help), labels)?;
+        let main = IntGaugeVec::new(opts(name, help), labels)?;
         registry.register(Box::new(main.clone()))?;
         let twin = match twin {
             Some((old, indices)) => {
-                let vec = IntGaugeVec::new(opts("inference_objective", old, help), &select(labels, indices))?;
+                let vec = IntGaugeVec::new(twin_opts(old, name, help), &select(labels, indices))?;
                 registry.register(Box::new(vec.clone()))?;
                 Some((vec, indices.to_vec()))
             }
@@ -157,16 +162,16 @@ impl Histograms {
         twin: Option<&str>,
         help: &str,
     ) -> Result<Self, prometheus::Error> {
-        let vec = |prefix: &str, name: &str, labels: &[&str]| {
-            let opts: HistogramOpts = opts(prefix, name, help).into();
+        let vec = |opts: Opts, labels: &[&str]| {
+            let opts: HistogramOpts = opts.into();
             let vec = HistogramVec::new(opts.buckets(buckets.to_vec()), labels)?;
             registry.register(Box::new(vec.clone()))?;
             Ok::<_, prometheus::Error>(vec)
         };
         Ok(Self {
-            main: vec("llm_d_epp", name, labels)?,
+            main: vec(opts(name, help), labels)?,
             twin: twin
-                .map(|old| vec("inference_objective", old, &MODELS))
+                .map(|old| vec(twin_opts(old, name, help), &MODELS))
                 .transpose()?,
         })
     }

@@ -1,5 +1,6 @@
 //! Error counters of the data layer, under upstream's names and their deprecated twins.
 
+use llmd_epp_core::metrics::twin_help;
 use prometheus::{IntCounterVec, Opts, Registry};
 
 /// `datalayer_poll_errors_total` and `datalayer_extract_errors_total`.
@@ -11,10 +12,13 @@ pub(super) struct ErrorCounters {
 impl ErrorCounters {
     pub(super) fn register(registry: &Registry, deprecated: bool) -> Result<Self, prometheus::Error> {
         let counters = |name: &str, help: &str, labels: &[&str]| {
-            let prefixes = ["llm_d_epp", "llm_d_inference_scheduler"];
+            let current = format!("llm_d_epp_{name}");
+            let twin = format!("llm_d_inference_scheduler_{name}");
+            let twin_help = twin_help(&current, help);
+            let names = [(current, format!("[ALPHA] {help}")), (twin, twin_help)];
             let mut counters = Vec::new();
-            for prefix in prefixes.iter().take(1 + usize::from(deprecated)) {
-                let opts = Opts::new(format!("{prefix}_{name}"), format!("[ALPHA] {help}"));
+            for (name, help) in names.into_iter().take(1 + usize::from(deprecated)) {
+                let opts = Opts::new(name, help);
                 let counter = IntCounterVec::new(opts, labels)?;
                 registry.register(Box::new(counter.clone()))?;
                 counters.push(counter);

@@ -6,6 +6,7 @@ mod discovery;
 mod engine;
 mod extproc;
 mod health;
+mod metrics;
 mod metrics_server;
 mod metrics_tls;
 mod picker;

@@ -46,6 +46,16 @@ fn a_rule_splices_the_target_and_comes_before_the_rewrite_header() {
     let body = br#"{"model":"other","messages":[{"role":"user","content":"x"}]}"#;
     let routed = world.route(&mut other, body).expect("routed");
     assert_eq!(&*routed.model_splice.expect("a splice").1, "by-header");
+    let by_rule = [
+        ("model_rewrite_name", "r"),
+        ("model_name", "chat"),
+        ("target_model", "qwen-lora"),
+    ];
+    for prefix in ["llm_d_epp", "inference_extension"] {
+        let family = format!("{prefix}_model_rewrite_decisions_total");
+        assert_eq!(world.metric(&family, &by_rule), 2.0, "{family}");
+        assert_eq!(world.metric(&family, &[]), 2.0, "a header is no rule");
+    }
 }
 
 #[test]

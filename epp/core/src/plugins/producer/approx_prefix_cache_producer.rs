@@ -30,7 +30,7 @@ use llmd_kv::{BYTES_PER_TOKEN, Matches, PrefixIndex, hash::root, hash_prompt};
 use prometheus::{Gauge, Histogram, HistogramVec, IntGauge, IntGaugeVec};
 use serde::Deserialize;
 
-use crate::metrics::{self, TWIN_PREFIX, Twin};
+use crate::metrics::{self, Twin};
 
 /// Type name in configurations.
 pub const TYPE: &str = "approx-prefix-cache-producer";
@@ -346,7 +346,7 @@ impl IndexerMetrics {
             size: metrics::gauge(scope, "prefix_indexer_size", size_text, &LABELS)?,
             size_twin: scope
                 .deprecated_twins
-                .then(|| metrics::plain_gauge(scope, format!("{TWIN_PREFIX}prefix_indexer_size"), size_text))
+                .then(|| metrics::twin_gauge(scope, "prefix_indexer_size", size_text))
                 .transpose()?,
             hit_ratio: metrics::histogram(
                 scope,

@@ -8,7 +8,7 @@ use llmd_openai::header;
 use prometheus::{IntCounterVec, Opts};
 
 use crate::label_cap::LabelCap;
-use crate::metrics::PREFIX;
+use crate::metrics::{PREFIX, twin_help};
 
 /// Prefix of the deprecated twins of these counters.
 const TWIN_PREFIX: &str = "llm_d_inference_scheduler_";
@@ -105,8 +105,8 @@ pub(super) struct PdDecisions(Families);
 
 impl Families {
     fn register(scope: &MetricsScope, name: &str) -> Result<Self, prometheus::Error> {
-        let make = |prefix: &str, labels: &[&str]| {
-            let help = "[ALPHA] Requests by the stages that run apart from each other.";
+        let text = "Requests by the stages that run apart from each other.";
+        let make = |prefix: &str, help: String, labels: &[&str]| {
             let family = IntCounterVec::new(Opts::new(format!("{prefix}{name}"), help), labels)?;
             scope.registry.register(Box::new(family.clone()))?;
             Ok::<_, prometheus::Error>(family)
@@ -114,11 +114,15 @@ impl Families {
         Ok(Self {
             current: make(
                 PREFIX,
+                format!("[ALPHA] {text}"),
                 &["plugin_name", "plugin_type", "model_name", "decision_type"],
             )?,
             deprecated: scope
                 .deprecated_twins
-                .then(|| make(TWIN_PREFIX, &["model_name", "decision_type"]))
+                .then(|| {
+                    let help = twin_help(&format!("{PREFIX}{name}"), text);
+                    make(TWIN_PREFIX, help, &["model_name", "decision_type"])
+                })
                 .transpose()?,
         })
     }
