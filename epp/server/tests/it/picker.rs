@@ -20,10 +20,10 @@ use llmd_epp_api::{
     Endpoint, EndpointName, EndpointSpec, InferenceRequest, MetricsRecord, Rejection, Reservation,
     ResponseEnd, Slot, Snapshot,
 };
-use llmd_epp_core::Epp;
 use llmd_epp_core::exchange::{Held, Options, Select, Selection};
 use llmd_epp_core::parsers::Parsers;
 use llmd_epp_core::request_metrics::RequestMetrics;
+use llmd_epp_core::{BuildEnv, EndpointPickerConfig, Epp, Scheduler};
 use llmd_openai::Limits;
 use prometheus::Registry;
 use prost_types::value::Kind;
@@ -85,6 +85,10 @@ pub(crate) struct Setup {
     pub(crate) emit_endpoint_scores: bool,
     pub(crate) limits: MessageLimits,
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    /// Plugins and profiles of an `EndpointPickerConfig`; none picks the least loaded endpoint.
+    pub(crate) config: &'static str,
+    /// A label per endpoint.
+    pub(crate) labels: &'static [(&'static str, &'static str)],
     /// How long open streams may live after [`Picker::stop`].
     pub(crate) drain: Duration,
 }
@@ -98,9 +102,25 @@ impl Default for Setup {
             emit_endpoint_scores: false,
             limits: MessageLimits::default(),
             tls: None,
+            config: "",
+            labels: &[],
             drain: PATIENCE,
         }
     }
+}
+
+fn selecting(config: &str, registry: &Registry) -> Arc<dyn Select> {
+    if config.is_empty() {
+        return Arc::new(LeastLoaded);
+    }
+    let text = format!("apiVersion: llm-d.ai/v1alpha1\nkind: EndpointPickerConfig\n{config}");
+    let decoded = EndpointPickerConfig::decode(&text).expect("decodes");
+    let env = BuildEnv {
+        registry: registry.clone(),
+        allow_experimental: true,
+        ..BuildEnv::detached()
+    };
+    Arc::new(Scheduler::build(&decoded.config, env).expect("builds"))
 }
 
 /// A running ext-proc server over a pool of `192.168.1.1` and up.
@@ -123,18 +143,22 @@ impl Picker {
             emit_endpoint_scores,
             limits,
             tls,
+            config,
+            labels,
             drain,
         } = setup;
         let registry = Registry::new();
         let metrics = RequestMetrics::register(&registry, true, "", "").expect("registers");
         let members = (1..=endpoints).map(|index| {
+            let labels = labels.iter().skip(usize::from(index) - 1).take(1);
+            let labels = labels.map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
             let spec = EndpointSpec {
                 name: EndpointName::new("default", format!("pod-{index}")),
                 pod: format!("pod-{index}").into(),
                 address: IpAddr::V4(Ipv4Addr::new(192, 168, 1, index)),
                 port: 8000,
                 rank: 0,
-                labels: std::collections::BTreeMap::default(),
+                labels: labels.collect(),
             };
             (
                 Arc::new(Endpoint::new(spec, Slot::detached(u32::from(index)))),
@@ -149,7 +173,7 @@ impl Picker {
             },
             ..Options::default()
         };
-        let epp = Epp::new(Arc::new(LeastLoaded), Parsers::default(), metrics, options);
+        let epp = Epp::new(selecting(config, &registry), Parsers::default(), metrics, options);
         let pool = Arc::clone(&snapshot);
         let bodies = Arc::new(BodyBudget::new(max_buffered));
         let ext_proc = ExtProc {
@@ -399,6 +423,17 @@ pub(crate) fn response_body(body: &[u8], end_of_stream: bool) -> Event {
 pub(crate) fn trailers() -> HttpTrailers {
     HttpTrailers {
         trailers: Some(map(&[("x-checksum", "1")])),
+    }
+}
+
+/// Metadata of a response that `endpoint` served.
+pub(crate) fn served(endpoint: &str) -> Metadata {
+    let value = Value {
+        kind: Some(Kind::StringValue(endpoint.to_owned())),
+    };
+    let fields = [("x-gateway-destination-endpoint-served".to_owned(), value)].into();
+    Metadata {
+        filter_metadata: [("envoy.lb".to_owned(), Struct { fields })].into(),
     }
 }
 
