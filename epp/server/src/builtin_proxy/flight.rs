@@ -28,6 +28,8 @@ pub(super) struct RequestFlight {
     hides_key: bool,
     renames_model: bool,
     endpoint: Option<Arc<Endpoint>>,
+    /// Headers that plugins set for the pick before; another pick may not have them.
+    set_headers: Vec<Arc<str>>,
     failed: Vec<Arc<Endpoint>>,
     continuations: Option<Continuations>,
     /// What a request for the rest of the answer is made of, while there may be one.
@@ -49,6 +51,7 @@ impl RequestFlight {
             hides_key,
             renames_model: false,
             endpoint: None,
+            set_headers: Vec::new(),
             failed: Vec::new(),
             continuations,
             continuation: None,
@@ -82,6 +85,9 @@ impl RequestFlight {
     /// Takes over a pick and sets the headers that belong to it.
     fn follow(&mut self, routed: &Routed, head: &mut request::Parts) -> Option<SocketAddr> {
         let endpoint = routed.endpoints.first()?;
+        for name in self.set_headers.drain(..) {
+            head.headers.remove(&*name);
+        }
         for name in &routed.remove_headers {
             head.headers.remove(&**name);
         }
@@ -93,6 +99,7 @@ impl RequestFlight {
         set(&mut head.headers, header::DESTINATION, target);
         for change in &routed.set_headers {
             set(&mut head.headers, &change.name, &change.value);
+            self.set_headers.push(Arc::clone(&change.name));
         }
         self.endpoint = Some(Arc::clone(endpoint));
         Some(address)

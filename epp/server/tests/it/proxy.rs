@@ -1,6 +1,7 @@
 //! The built-in proxy from client to engine, with engines that die.
 
 mod continuation;
+mod headers;
 pub(crate) mod rig;
 
 use std::collections::BTreeMap;
