@@ -14,6 +14,7 @@ pub mod response;
 pub mod saturation;
 pub mod scorer;
 pub mod screener;
+pub mod session_affinity;
 
 #[cfg(test)]
 pub(crate) mod testing;

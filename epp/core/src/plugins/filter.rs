@@ -10,5 +10,6 @@ pub mod prefill_filter;
 pub mod prefix_cache_affinity_filter;
 mod role;
 pub mod served_model_filter;
+pub mod session_affinity_filter;
 pub mod slo_headroom_tier_filter;
 pub mod utilization_filter;

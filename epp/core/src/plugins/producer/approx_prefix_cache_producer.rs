@@ -51,6 +51,14 @@ pub const PLUGIN: PluginType = PluginType {
     },
 };
 
+/// The registry line of the type for endpoints that are clusters: nobody's default.
+pub const MULTICLUSTER: PluginType = PluginType {
+    name: "multicluster-approx-prefix-cache-producer",
+    stability: Stability::Alpha,
+    default_producer_of: &[],
+    ..PLUGIN
+};
+
 /// Smaller blocks cost more to hash than they gain.
 const MIN_BLOCK_TOKENS: usize = 64;
 const PREFILL_PROFILE: &str = "prefill";

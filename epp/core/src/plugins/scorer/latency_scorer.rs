@@ -137,7 +137,7 @@ impl Scorer for LatencyScorer {
             .filter(|known| candidates.iter().any(|index| known.of(*index).is_some()));
         match predictions {
             Some(predictions) => {
-                headroom::score(self.weights, self.strategy, predictions, candidates, scores)
+                headroom::score(self.weights, self.strategy, predictions, candidates, scores);
             }
             None => self.score_composite(cycle, candidates, scores),
         }
