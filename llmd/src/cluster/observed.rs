@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DynamicObject, ListParams};
+use llmd_operator::EngineLog;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -12,6 +13,9 @@ use super::events::{self, Happening};
 use super::kinds::{self, DEPLOYMENT_LABEL};
 use super::{Session, api_failure};
 use crate::exit::Failure;
+
+/// Pods whose engines' logs are looked at; more of them say the same.
+const LOGS: usize = 4;
 
 /// Everything, from cause to effect. The field names are stable: scripts read them.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -61,6 +65,8 @@ pub(crate) struct PodState {
     pub(crate) name: String,
     pub(crate) ready: bool,
     pub(crate) phase: String,
+    /// The step of an engine's start, as its log tells it.
+    pub(crate) step: Option<String>,
     pub(crate) node: Option<String>,
     pub(crate) restarts: i32,
     pub(crate) cause: Option<Cause>,
@@ -125,7 +131,17 @@ pub(crate) async fn look(session: &Session, name: &str) -> Result<Observed, Fail
 
     let mut seen = of_resource(session, name, &resource);
     seen.workloads = deployments.iter().map(workload).collect();
-    seen.pods = pods.iter().map(pod_state).collect();
+    let mut states: Vec<PodState> = pods.iter().map(pod_state).collect();
+    let logs = pods.iter().zip(&mut states).filter(|(_, state)| !state.ready);
+    let logs = logs.take(LOGS).map(|(pod, state)| async {
+        match llmd_operator::read_engine_log(&session.client, pod).await {
+            Some(EngineLog::Failure(cause)) => state.cause = Some(cause.into()),
+            Some(EngineLog::Progress(phase, _)) => state.step = Some(phase.to_string()),
+            None => {}
+        }
+    });
+    futures_util::future::join_all(logs).await;
+    seen.pods = states;
     seen.events = events;
     Ok(seen)
 }
@@ -214,6 +230,7 @@ fn pod_state(pod: &Pod) -> PodState {
         } else {
             status.and_then(|status| status.phase.clone()).unwrap_or_default()
         },
+        step: None,
         node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
         restarts: status
             .and_then(|status| status.container_statuses.as_ref())

@@ -169,10 +169,10 @@ fn text(seen: &Observed) -> String {
             .map(|one| {
                 vec![
                     one.name.clone(),
-                    if one.ready {
-                        "Ready".to_owned()
-                    } else {
-                        one.phase.clone()
+                    match &one.step {
+                        _ if one.ready => "Ready".to_owned(),
+                        Some(step) => step.clone(),
+                        None => one.phase.clone(),
                     },
                     one.restarts.to_string(),
                     one.node.clone().unwrap_or_else(|| "-".to_owned()),

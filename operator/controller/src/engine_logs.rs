@@ -41,9 +41,49 @@ const FORGET: Duration = Duration::from_secs(600);
 
 /// What a log told.
 #[derive(Clone, Debug)]
-enum Found {
+pub enum Found {
+    /// How far a start is, and since when.
     Progress(Phase, Timestamp),
+    /// Why a run ended.
     Failure(Cause),
+}
+
+/// Reads the log of a pod's engine once, where the pod's status does not say enough. `None` where it does, and where
+/// the log may not be read or says nothing that is known.
+pub async fn read_once(client: &Client, pod: &Pod) -> Option<Found> {
+    let has_ended = match causes::of_pod(pod) {
+        Some(cause) if cause.reason == causes::CRASH_LOOP => true,
+        Some(_) => return None,
+        None if causes::phase(pod)?.0 == Phase::Loading => false,
+        None => return None,
+    };
+    let parameters = parameters(engine(pod)?, has_ended);
+    let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
+    let name = pod.name_any();
+    let log = tokio::time::timeout(DEADLINE, api.logs(&name, &parameters)).await;
+    found(&log.ok()?.ok()?, has_ended)
+}
+
+fn found(log: &str, has_ended: bool) -> Option<Found> {
+    if has_ended {
+        causes::engine_failure_in_log(log).map(Found::Failure)
+    } else {
+        causes::progress(log).map(|(phase, since)| Found::Progress(phase, since))
+    }
+}
+
+/// The last lines of the run in question: of the one before, once the container runs again.
+fn parameters(engine: &ContainerStatus, has_ended: bool) -> LogParams {
+    let state = engine.state.as_ref();
+    let ends_now = state.is_some_and(|state| state.terminated.is_some());
+    LogParams {
+        container: Some(ENGINE.to_owned()),
+        tail_lines: Some(if has_ended { LAST_LINES } else { LINES }),
+        limit_bytes: Some(BYTES),
+        timestamps: true,
+        previous: has_ended && !ends_now,
+        ..LogParams::default()
+    }
 }
 
 /// A run of the engine's container: another one has another log.
@@ -138,18 +178,7 @@ impl EngineLogs {
         known.next = Some(now + PAUSE);
         let found = known.found.clone();
         drop(pods);
-        let ends_now = engine
-            .state
-            .as_ref()
-            .is_some_and(|state| state.terminated.is_some());
-        let parameters = LogParams {
-            container: Some(ENGINE.to_owned()),
-            tail_lines: Some(if life.has_ended { LAST_LINES } else { LINES }),
-            limit_bytes: Some(BYTES),
-            timestamps: true,
-            previous: life.has_ended && !ends_now,
-            ..LogParams::default()
-        };
+        let parameters = parameters(engine, life.has_ended);
         let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
         let (name, pods) = (pod.name_any(), Arc::clone(&self.pods));
         tokio::spawn(async move {
@@ -183,13 +212,14 @@ impl Known {
     }
 
     fn learn(&mut self, log: &str) {
+        let found = found(log, self.life.has_ended);
         if self.life.has_ended {
             // the log of a run that ended does not change
             self.next = None;
-            self.found = causes::engine_failure_in_log(log).map(Found::Failure);
+            self.found = found;
             return;
         }
-        let Some((phase, since)) = causes::progress(log) else {
+        let Some(Found::Progress(phase, since)) = found else {
             return;
         };
         // its first line may have left the tail since

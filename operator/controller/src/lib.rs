@@ -35,5 +35,6 @@ mod stores;
 mod throttle;
 mod usage;
 
+pub use engine_logs::{Found as EngineLog, read_once as read_engine_log};
 pub use flags::{Options, flag_set, render_options};
 pub use run::{RunError, run, serve};

@@ -18,7 +18,7 @@ kind: LLMDeployment
 metadata: {name: demo}
 spec: {path: simulated, model: {name: test/model}}
 ";
-/// Labels that Prometheus adds: of the scraped pod, as the chart's PodMonitors say.
+/// Labels that Prometheus adds: of the scraped pod, as the chart's `PodMonitor`s say.
 const OF_THE_TARGET: [&str; 2] = ["namespace", "llmd_dev_deployment"];
 
 /// Names of labels by the name of a sample, such as `x_bucket`.

@@ -131,6 +131,10 @@ fn of_engines() -> Vec<Fault> {
     ]
 }
 
+fn is_of_an_engine(fault: &Fault) -> bool {
+    of_engines().iter().any(|other| other.named == fault.named)
+}
+
 async fn named_and_gone(fault: Fault) {
     let site = Site::new().await;
     let (reason, part) = fault.named;
@@ -146,6 +150,10 @@ async fn named_and_gone(fault: Fault) {
         "Warning"
     };
     site.event(kind, reason).await;
+    if is_of_an_engine(&fault) {
+        let said = site.status(reason, |pod| pod["cause"]["reason"] == reason).await;
+        assert!(!said.contains(CANARY), "{said}");
+    }
     match &fault.fix {
         Fix::Spec(right) => site.apply(right).await,
         Fix::Objects(objects) => drop(site.namespace.apply(objects).await.unwrap()),

@@ -1,5 +1,7 @@
 //! Everything that the chart renders, for the combinations of values that matter, as files to look at in a review.
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
 
 use super::template;
@@ -22,7 +24,7 @@ fn release(values: &[&str]) -> String {
     for mut object in template(values).unwrap() {
         if object["kind"] == "CustomResourceDefinition" {
             let name = &object["metadata"]["name"];
-            text.push_str(&format!("--- # definition {}\n", name.as_str().unwrap()));
+            writeln!(text, "--- # definition {}", name.as_str().unwrap()).unwrap();
             continue;
         }
         shorten(&mut object);

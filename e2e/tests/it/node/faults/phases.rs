@@ -16,6 +16,8 @@ async fn the_message_goes_through_the_phases_of_a_start() {
         ("warming up for", "warm"),
     ] {
         site.ready("False", "WaitingForPods", phase).await;
+        let step = phase.trim_end_matches(" for");
+        site.status(step, |pod| pod["step"] == step).await;
         let file = format!(": > /tmp/{done}");
         site.kubectl(&["exec", "deployment/demo-decode", "--", "/bin/sh", "-c", &file])
             .await;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use crate::node::operator;
+use crate::up::support::llmd;
 
 /// The third node is for the pods of those that name it, and to be lost.
 static CLUSTER: Shared = Shared::new(|| Cluster::node(3).without_our_crds());
@@ -93,6 +94,23 @@ impl Site {
         };
         let [_, _, message] = object.unwrap().as_ref().and_then(condition).unwrap();
         message
+    }
+
+    /// Waits until `llmd status` says this of a pod, and returns all that it says.
+    pub async fn status(&self, what: &str, says: impl Fn(&Value) -> bool) -> String {
+        let place = format!("--namespace={}", self.namespace.name());
+        let kubeconfig = format!("--kubeconfig={}", self.namespace.cluster().kubeconfig().display());
+        poll_until(&format!("{what} in llmd status"), || async {
+            let arguments = [place.clone(), kubeconfig.clone()];
+            let done = tokio::task::spawn_blocking(move || {
+                llmd(&["status", NAME, "--output=json", &arguments[0], &arguments[1]])
+            });
+            let (_, said, _) = done.await.ok()?;
+            let seen: Value = serde_json::from_str(&said).ok()?;
+            seen["pods"].as_array()?.iter().any(&says).then_some(said)
+        })
+        .await
+        .unwrap()
     }
 
     /// Fails when the canary is in the resource or an event of the namespace.
