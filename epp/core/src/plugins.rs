@@ -1,5 +1,6 @@
 //! Every plugin, one file each.
 
+pub mod admission;
 pub mod datalayer;
 pub mod decider;
 pub(crate) mod endpoint_attribute;

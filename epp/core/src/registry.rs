@@ -3,8 +3,8 @@
 use llmd_epp_api::PluginType;
 
 use crate::plugins::{
-    datalayer, decider, filter, flow, parsing, picker, producer, profile, request, response, saturation,
-    scorer, screener,
+    admission, datalayer, decider, filter, flow, parsing, picker, producer, profile, request, response,
+    saturation, scorer, screener,
 };
 
 /// Every plugin type of this build.
@@ -58,6 +58,8 @@ pub const TABLE: &[PluginType] = &[
     producer::inflight_load_producer::PLUGIN,
     producer::p2p_source_producer::PLUGIN,
     producer::session_id_producer::PLUGIN,
+    admission::latency_slo_admitter::PLUGIN,
+    admission::probabilistic_admitter::PLUGIN,
     request::agent_identity::PLUGIN,
     screener::disaggregatedset_rollout_screener::PLUGIN,
     response::destination_endpoint_served_verifier::PLUGIN,
