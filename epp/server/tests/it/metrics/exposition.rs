@@ -34,11 +34,11 @@ impl Page {
             if let Some(rest) = line.strip_prefix("# HELP ") {
                 let (name, help) = rest.split_once(' ').expect("a help text");
                 name.clone_into(&mut current);
-                page.families.entry(current.clone()).or_default().help = help.to_owned();
+                page.families.entry(current.clone()).or_default().help = String::from(help);
             } else if let Some(rest) = line.strip_prefix("# TYPE ") {
                 let (name, kind) = rest.split_once(' ').expect("a type");
                 name.clone_into(&mut current);
-                page.families.entry(current.clone()).or_default().kind = kind.to_owned();
+                page.families.entry(current.clone()).or_default().kind = String::from(kind);
             } else if let Some(sample) = sample(line) {
                 let family = page
                     .families
@@ -139,7 +139,7 @@ pub(super) fn selectors(query: &str) -> Vec<Selector> {
         let is_ours = ["llm_d_", "inference_"]
             .iter()
             .any(|prefix| name.starts_with(prefix));
-        if !is_ours || after.starts_with("=") || after.starts_with('"') {
+        if !is_ours || after.starts_with('=') || after.starts_with('"') {
             continue;
         }
         let mut matchers = Vec::new();
