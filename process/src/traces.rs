@@ -176,6 +176,12 @@ pub fn follow<'a>(span: &Span, header: impl Fn(&str) -> Option<&'a str>) {
     }
 }
 
+/// Whether `span` will be exported: what it costs to tell more about it is worth it.
+pub fn is_sampled(span: &Span) -> bool {
+    use opentelemetry::trace::TraceContextExt as _;
+    !span.is_disabled() && span.context().span().span_context().is_sampled()
+}
+
 /// The W3C headers that make the next hop a child of `span`; none when nobody exports it.
 pub fn headers_of(span: &Span) -> impl Iterator<Item = (String, String)> + use<> {
     let mut headers = HashMap::new();

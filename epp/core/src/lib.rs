@@ -25,6 +25,7 @@ pub mod plugins;
 pub mod registry;
 pub mod request_metrics;
 pub mod scheduler;
+mod spans;
 pub mod traffic;
 
 pub use config::{Assembly, BuildEnv, ConfigError, EndpointPickerConfig, assemble};

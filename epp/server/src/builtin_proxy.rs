@@ -29,6 +29,7 @@ pub use continuation::Continuations;
 use flight::RequestFlight;
 
 use crate::datalayer::DataLayer;
+use crate::spans;
 
 const HEALTH: &str = "/health";
 const MODELS: &str = "/v1/models";
@@ -41,6 +42,8 @@ pub struct Options {
     pub continuations: Option<Continuations>,
     /// Bounds and deadlines.
     pub limits: Limits,
+    /// `--tracing`: each request is a span, and engines are told its context.
+    pub tracing: bool,
     /// Whether `/health` answers 200.
     pub is_ready: Arc<dyn Fn() -> bool + Send + Sync>,
     /// From then on answers close their connections; requests are taken all the same.
@@ -59,6 +62,7 @@ pub async fn serve(
         api_keys,
         continuations,
         limits,
+        tracing,
         is_ready,
         closing,
     } = options;
@@ -71,6 +75,7 @@ pub async fn serve(
         layer,
         api_keys,
         continuations,
+        tracing,
         is_ready,
     }));
     Server::new(route, limits)
@@ -84,6 +89,7 @@ struct Shared {
     layer: DataLayer,
     api_keys: Option<ApiKeys>,
     continuations: Option<Continuations>,
+    tracing: bool,
     is_ready: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
@@ -114,12 +120,12 @@ impl Route for EppRoute {
             Some(id) if !id.is_empty() => id.into(),
             _ => uuid::Uuid::new_v4().to_string().into(),
         };
-        let exchange = self
-            .0
-            .epp
-            .open(Instant::now(), headers(head), Arc::clone(&request_id));
+        let headers = headers(head);
+        let span = self.0.tracing.then(|| spans::request(&headers));
+        let exchange = self.0.epp.open(Instant::now(), headers, Arc::clone(&request_id));
         Ok(RequestFlight::new(
             exchange,
+            span,
             self.0.layer.clone(),
             request_id,
             self.0.api_keys.is_some(),

@@ -26,6 +26,7 @@ pub mod metrics_auth;
 pub mod pool;
 pub mod reload;
 pub mod run;
+mod spans;
 pub mod verbs;
 
 pub use run::run;

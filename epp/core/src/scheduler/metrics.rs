@@ -10,6 +10,7 @@ use rustc_hash::FxHashMap;
 
 use crate::label_cap::LabelCap;
 use crate::metrics::{self, DURATION_BUCKETS, Twin};
+use crate::spans;
 
 const PLUGIN_LABELS: [&str; 3] = ["extension_point", "plugin_type", "plugin_name"];
 const ATTEMPT_LABELS: [&str; 5] = [
@@ -38,6 +39,7 @@ pub(crate) struct Stopwatch<'a> {
     clock: Option<&'a dyn Clock>,
     started: Option<Instant>,
     lap: Option<Instant>,
+    is_traced: bool,
 }
 
 impl<'a> Stopwatch<'a> {
@@ -47,7 +49,13 @@ impl<'a> Stopwatch<'a> {
             clock,
             started,
             lap: started,
+            is_traced: spans::is_wanted(),
         }
+    }
+
+    /// Whether the cycle's steps are told as spans.
+    pub(crate) fn is_traced(&self) -> bool {
+        self.is_traced
     }
 
     /// Time since the last lap.

@@ -6,6 +6,7 @@ use llmd_epp_api::plugin::{Filter, Picker, ProfileRun, Scorer};
 use llmd_epp_api::{Cycle, Random, TypedName};
 
 use super::metrics::{SchedulerMetrics, Stopwatch, Timer};
+use crate::spans;
 
 /// A profile's plugins in configuration order.
 #[derive(Default)]
@@ -84,29 +85,40 @@ impl Profile {
             totals,
             scores,
         } = scratch;
+        let wanted = watch.is_traced();
+        let _profile = spans::profile(wanted, &self.name).entered();
         let mut run = ProfileRun::default();
         left.clear();
         left.extend_from_slice(candidates);
         watch.lap();
+        let filtering = spans::filters(wanted, cycle, left.len()).entered();
         for ((_, filter), timer) in self.parts.filters.iter().zip(&self.timers.filters) {
             filter.filter(cycle, left, random);
             timer.observe(watch.lap());
             if left.is_empty() {
+                spans::filtered(&filtering, 0);
                 return run;
             }
         }
+        spans::filtered(&filtering, left.len());
+        drop(filtering);
+        let scoring = spans::scoring(wanted, self.parts.scorers.len(), left.len()).entered();
         totals.clear();
         totals.resize(left.len(), 0.0);
-        for ((_, scorer, weight), timer) in self.parts.scorers.iter().zip(&self.timers.scorers) {
+        for ((name, scorer, weight), timer) in self.parts.scorers.iter().zip(&self.timers.scorers) {
+            let span = spans::scorer(wanted, name, *weight, left.len()).entered();
             scores.clear();
             scores.resize(left.len(), 0.0);
             scorer.score(cycle, left, scores);
             for (total, score) in totals.iter_mut().zip(scores.iter()) {
                 *total += within_unit(*score) * weight;
             }
+            spans::scored(&span, scores);
             timer.observe(watch.lap());
         }
+        drop(scoring);
         if let Some((_, picker)) = &self.parts.picker {
+            let _picking = spans::picker(wanted, cycle, left, totals).entered();
             picker.pick(cycle, left, totals, random, &mut run.picked);
             if let Some(timer) = &self.timers.picker {
                 timer.observe(watch.lap());

@@ -11,10 +11,14 @@ use llmd_epp_api::{Endpoint, Rejection, ResponseHead};
 use llmd_epp_core::{Exchange, Hints, Routed, Termination};
 use llmd_openai::sse::is_event_stream;
 use llmd_openai::{header, splice_model};
+use llmd_process::traces;
 use llmd_proxy::{Flight, LocalReply, Outcome, Plan, Resumption};
+
+use tracing::Span;
 
 use super::continuation::{Continuation, Continuations, Next, is_continued_by};
 use crate::datalayer::DataLayer;
+use crate::spans;
 
 /// Seconds after which a shed client may come back.
 const RETRY_AFTER: u32 = 1;
@@ -22,6 +26,8 @@ const RETRY_AFTER: u32 = 1;
 /// State of one request.
 pub(super) struct RequestFlight {
     exchange: Exchange,
+    /// `gateway.request`, for the life of the request.
+    span: Option<Span>,
     layer: DataLayer,
     request_id: Arc<str>,
     /// The `Authorization` header holds a key of this proxy, which is none of the engine's business.
@@ -39,6 +45,7 @@ pub(super) struct RequestFlight {
 impl RequestFlight {
     pub(super) fn new(
         exchange: Exchange,
+        span: Option<Span>,
         layer: DataLayer,
         request_id: Arc<str>,
         hides_key: bool,
@@ -46,6 +53,7 @@ impl RequestFlight {
     ) -> Self {
         Self {
             exchange,
+            span,
             layer,
             request_id,
             hides_key,
@@ -121,10 +129,20 @@ impl Flight for RequestFlight {
     }
 
     async fn plan(&mut self, head: &mut request::Parts, body: Vec<Bytes>) -> Result<Plan, LocalReply> {
-        let routed = self
-            .exchange
-            .on_request_end(Instant::now(), &self.layer.routable(), &Hints::default());
+        let orchestration = self.span.as_ref().map(spans::orchestration);
+        let routed = {
+            let _entered = orchestration.as_ref().and_then(spans::entered_if_sampled);
+            self.exchange
+                .on_request_end(Instant::now(), &self.layer.routable(), &Hints::default())
+        };
         let routed = routed.map_err(|rejection| reply(&rejection))?;
+        if let (Some(span), Some(request)) = (&orchestration, self.exchange.request()) {
+            spans::tell(span, request);
+        }
+        drop(orchestration);
+        for (name, value) in self.span.iter().flat_map(traces::headers_of) {
+            set(&mut head.headers, &name, &value);
+        }
         if self.hides_key {
             head.headers.remove(AUTHORIZATION);
         }

@@ -12,9 +12,10 @@ use llmd_openai::{header, splice_model};
 use llmd_process::traces;
 use prost_types::value::Kind;
 use tonic::Status;
-use tracing::{Span, info_span};
+use tracing::Span;
 
 use crate::body_budget::BodyLease;
+use crate::spans;
 
 use super::ExtProc;
 use super::answers::{self, Direction};
@@ -158,9 +159,7 @@ impl Conversation {
             }
         };
         if self.shared.tracing {
-            let span = info_span!("gateway.request", otel.kind = "server");
-            traces::follow(&span, |name| headers.get(name));
-            self.span = Some(span);
+            self.span = Some(spans::request(&headers));
         }
         self.exchange = Some(self.shared.epp.open(now, headers, request_id));
         if head.end_of_stream {
@@ -249,18 +248,15 @@ impl Conversation {
             return Ok(());
         };
         let snapshot = (self.shared.snapshots)();
-        let orchestration = self.span.as_ref().map(|span| {
-            let empty = tracing::field::Empty;
-            info_span!(parent: span, "gateway.request_orchestration", target_model = empty, request_prio = empty)
-        });
+        let orchestration = self.span.as_ref().map(spans::orchestration);
         let routed = {
-            let _entered = orchestration.as_ref().map(Span::enter);
+            let _entered = orchestration.as_ref().and_then(spans::entered_if_sampled);
             exchange.on_request_end(now, &snapshot, &self.hints)
         }?;
         if let (Some(span), Some(request)) = (&orchestration, exchange.request()) {
-            span.record("target_model", &*request.target_model);
-            span.record("request_prio", request.objective.priority);
+            spans::tell(span, request);
         }
+        drop(orchestration);
         exchange.settle();
         if let Some((span, model)) = &routed.model_splice {
             self.body = splice_model(&self.body, *span, model);

@@ -153,6 +153,7 @@ impl Servers<'_> {
                     drain: patience,
                     ..llmd_proxy::Limits::default()
                 },
+                tracing: options.tracing,
                 is_ready: Arc::new(move || ready.is_ready()),
                 closing,
             };

@@ -13,4 +13,5 @@ mod picker;
 mod proxy;
 mod reload;
 mod role;
+mod traces;
 mod wait;

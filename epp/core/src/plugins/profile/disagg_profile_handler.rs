@@ -25,7 +25,8 @@ use llmd_epp_api::{
 };
 use serde::Deserialize;
 
-use super::disaggregation::{Decisions, DisaggDecisions, decoding, profile, run_of, set_headers};
+use super::disaggregation::{Decisions, DisaggDecisions, Stages, decoding, profile, run_of, set_headers};
+use crate::spans;
 
 /// Type name in configurations.
 pub const TYPE: &str = "disagg-profile-handler";
@@ -197,10 +198,9 @@ impl DisaggProfileHandler {
         let is_open = run_of(name, profiles, runs).is_none();
         (is_open && decider?.decide(cycle, decode)).then_some(stage)
     }
-}
 
-impl ProfileHandler for DisaggProfileHandler {
-    fn next(&self, cycle: &mut Cycle<'_>, profiles: &[Arc<str>], runs: &[ProfileRun]) -> Option<usize> {
+    /// The next stage.
+    fn choose(&self, cycle: &mut Cycle<'_>, profiles: &[Arc<str>], runs: &[ProfileRun]) -> Option<usize> {
         let decoding = run_of(&self.decode, profiles, runs);
         let decode = decoding.and_then(|run| run.picked.first().copied());
         let encode = || {
@@ -253,6 +253,28 @@ impl ProfileHandler for DisaggProfileHandler {
                 profile(&self.decode, profiles)
             }
         }
+    }
+}
+
+impl ProfileHandler for DisaggProfileHandler {
+    fn next(&self, cycle: &mut Cycle<'_>, profiles: &[Arc<str>], runs: &[ProfileRun]) -> Option<usize> {
+        let span = spans::pick_disagg_profile(cycle).entered();
+        let next = self.choose(cycle, profiles, runs);
+        let stage = |index: usize| match &*profiles[index] {
+            name if name == self.prefill => "prefill",
+            name if name == self.encode => "encode",
+            _ => "decode",
+        };
+        let decision = || {
+            if let Some(index) = next {
+                return format!("run_{}", stage(index));
+            }
+            let stages = Stages::of(&self.prefill, &self.encode, profiles, runs);
+            format!("complete_{}", stages.label())
+        };
+        let decode_failed = run_of(&self.decode, profiles, runs).is_some_and(|run| run.picked.is_empty());
+        spans::decided(&span, decision, decode_failed);
+        next
     }
 
     fn primary(&self, profiles: &[Arc<str>], runs: &[ProfileRun]) -> Result<usize, Rejection> {

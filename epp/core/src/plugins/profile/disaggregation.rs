@@ -9,6 +9,7 @@ use prometheus::{IntCounterVec, Opts};
 
 use crate::label_cap::LabelCap;
 use crate::metrics::{PREFIX, twin_help};
+use crate::spans;
 
 /// Prefix of the deprecated twins of these counters.
 const TWIN_PREFIX: &str = "llm_d_inference_scheduler_";
@@ -57,6 +58,7 @@ pub(super) fn set_headers(
         endpoints.map(|endpoint| &**endpoint.target()).collect()
     };
     let (prefillers, encoders) = (targets(prefill), targets(encode));
+    spans::prepare_disaggregation(prefillers.first().copied(), &encoders);
     if let Some(first) = prefillers.first() {
         changes
             .set_headers
@@ -81,8 +83,17 @@ pub(super) struct Stages {
 }
 
 impl Stages {
+    /// Those of the runs that found an endpoint.
+    pub(super) fn of(prefill: &str, encode: &str, profiles: &[Arc<str>], runs: &[ProfileRun]) -> Self {
+        let has = |name: &str| run_of(name, profiles, runs).is_some_and(|run| !run.picked.is_empty());
+        Self {
+            prefill: has(prefill),
+            encode: has(encode),
+        }
+    }
+
     /// Value of the label `decision_type`.
-    fn label(self) -> &'static str {
+    pub(super) fn label(self) -> &'static str {
         match (self.encode, self.prefill) {
             (false, false) => "decode-only",
             (false, true) => "prefill-decode",

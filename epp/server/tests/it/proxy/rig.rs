@@ -130,6 +130,7 @@ pub(crate) async fn serve(
         api_keys,
         continuations: Some(builtin_proxy::Continuations::register(registry).expect("registers")),
         limits: Limits::default(),
+        tracing: false,
         is_ready: Arc::new(move || is_ready.load(Ordering::Relaxed)),
         closing: CancellationToken::new(),
     };
