@@ -6,8 +6,10 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 mod prediction;
+mod topology;
 
 pub use prediction::{LATENCY_PREDICTION_INFO, LatencyPrediction, Prediction};
+pub use topology::{Locality, TOPOLOGY, Topology};
 
 /// Attribute name of [`PrefixMatch`].
 pub const PREFIX_CACHE_MATCH_INFO: &str = "PrefixCacheMatchInfo";

@@ -24,8 +24,8 @@ pub mod slots;
 pub mod snapshot;
 
 pub use attribute::{
-    AttributeKey, Attributes, DataKey, InFlightLoad, LatencyPrediction, PeerEndpoint, Prediction,
-    PrefixMatch, SessionId, UncachedTokens,
+    AttributeKey, Attributes, DataKey, InFlightLoad, LatencyPrediction, Locality, PeerEndpoint, Prediction,
+    PrefixMatch, SessionId, Topology, UncachedTokens,
 };
 pub use clock::Clock;
 pub use endpoint::{Endpoint, EndpointName, EndpointSpec};

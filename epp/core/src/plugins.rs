@@ -7,6 +7,7 @@ pub(crate) mod endpoint_attribute;
 pub mod filter;
 pub mod flow;
 pub mod parsing;
+pub(crate) mod peer;
 pub mod picker;
 pub mod producer;
 pub mod profile;

@@ -22,6 +22,7 @@ pub const TABLE: &[PluginType] = &[
     filter::session_affinity_filter::PLUGIN,
     filter::session_affinity_filter::MULTICLUSTER,
     filter::slo_headroom_tier_filter::PLUGIN,
+    filter::topology_affinity_filter::PLUGIN,
     filter::utilization_filter::PLUGIN,
     scorer::active_request_scorer::PLUGIN,
     scorer::context_length_aware::PLUGIN,
@@ -40,6 +41,7 @@ pub const TABLE: &[PluginType] = &[
     scorer::running_requests_size_scorer::PLUGIN,
     scorer::session_affinity_scorer::PLUGIN,
     scorer::token_load_scorer::PLUGIN,
+    scorer::topology_affinity_scorer::PLUGIN,
     picker::max_score_picker::PLUGIN,
     picker::random_picker::PLUGIN,
     picker::weighted_random_picker::PLUGIN,
@@ -77,6 +79,7 @@ pub const TABLE: &[PluginType] = &[
     datalayer::core_metrics_extractor::PLUGIN,
     datalayer::file_discovery::PLUGIN,
     datalayer::metrics_data_source::PLUGIN,
+    datalayer::topology_extractor::PLUGIN,
 ];
 
 /// The type of this name.

@@ -12,4 +12,5 @@ mod role;
 pub mod served_model_filter;
 pub mod session_affinity_filter;
 pub mod slo_headroom_tier_filter;
+pub mod topology_affinity_filter;
 pub mod utilization_filter;

@@ -17,3 +17,4 @@ pub mod running_requests_size_scorer;
 pub mod session_affinity_scorer;
 mod span;
 pub mod token_load_scorer;
+pub mod topology_affinity_scorer;

@@ -1,11 +1,13 @@
 //! A plugin in a cycle whose attributes were written by others.
 
 use std::any::Any;
+use std::sync::Arc;
 
-use llmd_epp_api::attribute::{LATENCY_PREDICTION_INFO, PREFIX_CACHE_MATCH_INFO};
+use llmd_epp_api::attribute::{LATENCY_PREDICTION_INFO, PREFIX_CACHE_MATCH_INFO, TOPOLOGY};
 use llmd_epp_api::registry::BuildState;
 use llmd_epp_api::{
     Attributes, Cycle, DataKey, LatencyPrediction, Plugin, PluginType, Prediction, PrefixMatch, Random,
+    Topology,
 };
 
 use super::{Pool, build_in, state};
@@ -57,6 +59,15 @@ impl Prepared {
     pub(crate) fn predicted(self, endpoints: Vec<Option<Prediction>>) -> Self {
         let producer = registry::default_producer(LATENCY_PREDICTION_INFO).unwrap_or_default();
         self.with(LATENCY_PREDICTION_INFO, producer, LatencyPrediction { endpoints })
+    }
+
+    /// The labels `host`, `rack`, `zone` and `region` say where endpoints are.
+    pub(crate) fn located(self) -> Self {
+        let labels = ["host", "rack", "zone", "region"].map(Box::from);
+        let topology = Topology {
+            labels: Arc::new(labels),
+        };
+        self.with(TOPOLOGY, "topology-extractor", topology)
     }
 
     /// `matched` of `total` blocks of 64 tokens, as the default producer found them.
