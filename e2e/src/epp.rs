@@ -110,7 +110,8 @@ impl Epp {
         .await;
     }
 
-    async fn debug_endpoints(&self) -> Option<Vec<Value>> {
+    /// The lines of `/debug/endpoints`; `None` while they cannot be read.
+    pub async fn debug_endpoints(&self) -> Option<Vec<Value>> {
         let answer = http::get(self.admin, "/debug/endpoints").await.ok()?;
         let page: Value = serde_json::from_slice(&answer.body).ok()?;
         Some(page["endpoints"].as_array()?.clone())

@@ -4,6 +4,7 @@ mod aborts;
 mod bodies;
 mod clients;
 mod outage;
+mod outliers;
 mod rejections;
 mod rendered;
 mod routing;
@@ -14,6 +15,8 @@ use std::net::SocketAddr;
 use llmd_e2e::echo::{Echo, Reply};
 use llmd_e2e::envoy::{self, Envoy};
 use llmd_e2e::epp::{self, Epp};
+use llmd_e2e::poll::{DEADLINE, free_port};
+use llmd_e2e::{Process, http, poll_until_async};
 
 /// Path of most requests.
 const CHAT: &str = "/v1/chat/completions";
@@ -62,4 +65,17 @@ fn short_answer() -> Reply {
 /// A valid request.
 fn chat(text: &str) -> String {
     format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{text}"}}]}}"#)
+}
+
+/// A simulated engine that serves.
+async fn engine() -> (Process, SocketAddr) {
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let port = format!("--port={}", address.port());
+    let process = Process::llmd(["sim", "--model=tiny", &port]);
+    poll_until_async("a ready simulator", DEADLINE, || async {
+        let answer = http::get(address, "/health").await.ok()?;
+        (answer.status == 200).then_some(())
+    })
+    .await;
+    (process, address)
 }

@@ -26,6 +26,8 @@ pub struct Snapshot {
     pub updated: Vec<Option<Instant>>,
     /// The whole record, for the rarely read fields.
     pub records: Vec<Arc<MetricsRecord>>,
+    /// Endpoints that may get one request more than they ever had, to see whether they are well again.
+    trials: Vec<(SlotId, u64)>,
 }
 
 impl Snapshot {
@@ -45,6 +47,25 @@ impl Snapshot {
             snapshot.records.push(record);
         }
         snapshot
+    }
+
+    /// Puts endpoints on trial: each may get a request while no more than this number was ever sent
+    /// there.
+    #[must_use]
+    pub fn with_trials(self, trials: Vec<(SlotId, u64)>) -> Self {
+        Self { trials, ..self }
+    }
+
+    /// Whether any endpoint is on trial.
+    pub fn has_trials(&self) -> bool {
+        !self.trials.is_empty()
+    }
+
+    /// Whether endpoint `index` is on trial and has had its request.
+    pub fn is_tried(&self, index: u32) -> bool {
+        let slot = self.endpoints[index as usize].slot();
+        let mut trials = self.trials.iter();
+        trials.any(|(of, limit)| *of == slot.id() && slot.dispatched() > *limit)
     }
 
     /// Number of endpoints.

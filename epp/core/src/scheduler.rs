@@ -268,6 +268,8 @@ impl Scheduler {
     ) -> Result<Picked, Rejection> {
         let mut runs: Vec<ProfileRun> = Vec::with_capacity(self.profiles.len());
         let random = self.critical.lock().unwrap_or_else(PoisonError::into_inner);
+        let untried = without_tried(cycle.snapshot, candidates);
+        let candidates = untried.as_deref().unwrap_or(candidates);
         // A handler that never stops would hold the lock for ever; each profile runs at most once.
         while runs.len() < self.profiles.len() {
             let Some(next) = self.handler.next(cycle, &self.profile_names, &runs) else {
@@ -359,6 +361,20 @@ impl Scheduler {
             kept.push(scratch);
         }
     }
+}
+
+/// Leaves out the endpoints on trial that have had their request; `None` where that changes nothing or leaves
+/// nobody. Asked under the pool's lock: two requests at once must not both be the trial.
+fn without_tried(snapshot: &Snapshot, candidates: &[u32]) -> Option<Vec<u32>> {
+    if !snapshot.has_trials() {
+        return None;
+    }
+    let untried: Vec<u32> = candidates
+        .iter()
+        .copied()
+        .filter(|index| !snapshot.is_tried(*index))
+        .collect();
+    (!untried.is_empty() && untried.len() < candidates.len()).then_some(untried)
 }
 
 fn timed<P: ?Sized>(

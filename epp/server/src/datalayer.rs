@@ -34,7 +34,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use members::Members;
-use metrics::ErrorCounters;
+use metrics::{Ejections, ErrorCounters};
 pub use status::EndpointStatus;
 pub use threads::ScrapeThreads;
 pub use tls::TlsError;
@@ -137,8 +137,9 @@ struct Shared {
     members: Members,
     snapshot: ArcSwap<Snapshot>,
     routable: ArcSwap<Snapshot>,
-    /// Ejected endpoints at the last publication.
-    ejected: AtomicUsize,
+    /// Endpoints about which a good answer is news.
+    blemished: AtomicUsize,
+    ejections: Ejections,
     dirty: Notify,
     buffers: buffers::Buffers,
     errors: ErrorCounters,
@@ -182,7 +183,8 @@ impl DataLayer {
             members: Members::new(slots),
             snapshot: ArcSwap::default(),
             routable: ArcSwap::default(),
-            ejected: AtomicUsize::new(0),
+            blemished: AtomicUsize::new(0),
+            ejections: Ejections::register(registry)?,
             dirty: Notify::new(),
             buffers: buffers::Buffers::default(),
             errors: ErrorCounters::register(registry, deprecated_metrics)?,
@@ -242,22 +244,29 @@ impl DataLayer {
     /// A request could not be handed to the endpoint: no connection, or none that lived until the
     /// first response byte. It is left out of [`Self::routable`] until it is seen alive again.
     pub fn report_unreachable(&self, name: &EndpointName, now: Instant) {
-        if self
-            .shared
-            .members
-            .update_health(name, |health| health.unreachable(now))
-        {
-            self.shared.publish_now();
-            // The publisher also waits for the next re-admission, which may have moved.
-            self.shared.dirty.notify_one();
+        self.report(name, |health| health.unreachable(now));
+    }
+
+    /// The endpoint answered a request with an error of its own (5xx), or broke an answer off. The third
+    /// time in a row leaves it out until a trial succeeds.
+    pub fn report_failed(&self, name: &EndpointName, now: Instant) {
+        self.report(name, |health| health.failed(now));
+        self.shared.blemished.fetch_max(1, Ordering::Relaxed);
+    }
+
+    /// The endpoint answered a request. Costs nothing while all is well.
+    pub fn report_answered(&self, name: &EndpointName) {
+        if self.shared.blemished.load(Ordering::Relaxed) > 0 {
+            self.report(name, health::Health::answered);
         }
     }
 
-    /// The endpoint answered a request. Costs nothing while nobody is ejected.
-    pub fn report_alive(&self, name: &EndpointName) {
-        let somebody_is_ejected = self.shared.ejected.load(Ordering::Relaxed) > 0;
-        if somebody_is_ejected && self.shared.members.update_health(name, health::Health::alive) {
-            self.shared.publish_now();
+    fn report(&self, name: &EndpointName, change: impl FnOnce(&mut health::Health) -> bool) {
+        if let Some(member) = self.shared.members.get(name)
+            && self.shared.update_health(&member, change)
+        {
+            // The publisher also waits for the next trial, which may have moved.
+            self.shared.dirty.notify_one();
         }
     }
 
@@ -272,6 +281,22 @@ impl Shared {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Changes a member's health, publishes what follows, and tells whether anything did.
+    fn update_health(
+        &self,
+        member: &members::Member,
+        change: impl FnOnce(&mut health::Health) -> bool,
+    ) -> bool {
+        let (changed, ejection) = member.update_health(change);
+        if changed {
+            let reason = ejection.map(health::Ejection::as_str);
+            tracing::info!(endpoint = %member.endpoint.name(), reason, "who gets requests changed");
+            ejection.inspect(|why| self.ejections.count(*why));
+            self.publish_now();
+        }
+        changed
+    }
+
     fn publish_now(&self) {
         self.members.with(|members| self.publish(members));
     }
@@ -280,18 +305,18 @@ impl Shared {
     fn publish(&self, members: &mut members::Table) {
         let now = Instant::now();
         let views = members.views(self.snapshot.load().version + 1, now);
-        self.ejected.store(views.ejected, Ordering::Relaxed);
+        self.blemished.store(views.blemished, Ordering::Relaxed);
         self.snapshot.store(views.all);
         self.routable.store(views.routable);
     }
 }
 
-/// Publishes scraped values while there are new ones, and re-admits endpoints whose time is up.
+/// Publishes scraped values while there are new ones, and puts endpoints whose time is up on trial.
 async fn publish_scraped(shared: Arc<Shared>) {
     loop {
-        let readmission = shared.members.next_readmission();
+        let change = shared.members.next_change();
         let due = async {
-            match readmission {
+            match change {
                 Some(at) => tokio::time::sleep_until(at.into()).await,
                 None => std::future::pending().await,
             }

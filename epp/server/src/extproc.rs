@@ -18,8 +18,9 @@ mod stream;
 
 use std::future::{Ready, ready};
 use std::sync::Arc;
+use std::time::Instant;
 
-use llmd_epp_api::Snapshot;
+use llmd_epp_api::{EndpointName, Snapshot};
 use llmd_epp_core::Epp;
 use tonic::server::StreamingService;
 use tonic::{Request, Response, Status, Streaming};
@@ -38,12 +39,17 @@ pub const PROCESS: &str = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 /// Gives out the endpoints as they are now.
 pub type Snapshots = Arc<dyn Fn() -> Arc<Snapshot> + Send + Sync>;
 
+/// Told that an endpoint answered, or that it failed (5xx).
+pub type Answers = Arc<dyn Fn(&EndpointName, bool, Instant) + Send + Sync>;
+
 /// What every stream shares.
 pub struct ExtProc {
     /// Where requests are decided.
     pub epp: Arc<Epp>,
     /// The pool.
     pub snapshots: Snapshots,
+    /// Told how endpoints answer.
+    pub answers: Answers,
     /// `--emit-endpoint-scores`.
     pub emit_endpoint_scores: bool,
     /// `--enable-grpc-stream-metrics`.

@@ -1,11 +1,10 @@
 //! The official clients, through Envoy and the picker, to simulated engines.
 
-use std::net::SocketAddr;
-
 use llmd_e2e::envoy::{self, Envoy};
 use llmd_e2e::epp::{self, Epp};
-use llmd_e2e::poll::{DEADLINE, free_port};
-use llmd_e2e::{Process, http, poll_until_async, tools};
+use llmd_e2e::tools;
+
+use super::engine;
 
 const PYTHON: &str = r#"
 import sys, openai
@@ -41,18 +40,6 @@ for await (const chunk of stream) text += chunk.choices[0]?.delta?.content ?? ''
 if (!text) throw new Error('no text');
 console.log('fine');
 ";
-
-async fn engine() -> (Process, SocketAddr) {
-    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
-    let port = format!("--port={}", address.port());
-    let process = Process::llmd(["sim", "--model=tiny", &port]);
-    poll_until_async("a ready simulator", DEADLINE, || async {
-        let answer = http::get(address, "/health").await.ok()?;
-        (answer.status == 200).then_some(())
-    })
-    .await;
-    (process, address)
-}
 
 async fn through_envoy(client: fn(&str) -> String) {
     let (one, other) = (engine().await, engine().await);

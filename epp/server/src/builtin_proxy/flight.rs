@@ -209,7 +209,11 @@ impl Flight for RequestFlight {
 
     fn on_response_head(&mut self, head: &mut response::Parts) {
         if let Some(endpoint) = &self.endpoint {
-            self.layer.report_alive(endpoint.name());
+            if head.status.is_server_error() {
+                self.layer.report_failed(endpoint.name(), Instant::now());
+            } else {
+                self.layer.report_answered(endpoint.name());
+            }
         }
         let content_type = head
             .headers

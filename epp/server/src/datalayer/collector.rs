@@ -19,6 +19,30 @@ const PHASES: u32 = 8;
 /// Longest pause after failed polls: also how late a restarted engine is noticed.
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(1);
 
+/// From then on an unanswered poll counts against the endpoint: its engine is stopped or stuck, and requests that go
+/// there wait with it.
+const STALL: Duration = Duration::from_millis(700);
+
+/// The budget is used up.
+struct Elapsed;
+
+/// Waits for `work` at most `budget`, and calls `late` once when it takes longer than `early`.
+async fn within<T>(
+    budget: Duration,
+    early: Duration,
+    late: impl FnOnce(),
+    work: impl Future<Output = T>,
+) -> Result<T, Elapsed> {
+    let mut work = std::pin::pin!(work);
+    if let Ok(done) = tokio::time::timeout(early, &mut work).await {
+        return Ok(done);
+    }
+    late();
+    tokio::time::timeout(budget.saturating_sub(early), work)
+        .await
+        .map_err(|_| Elapsed)
+}
+
 /// Polls until the member is stopped.
 pub(super) async fn run(shared: Arc<Shared>, plan: Arc<Plan>, member: Arc<Member>) {
     let stop = member.stop.clone();
@@ -131,14 +155,25 @@ impl Collector {
     async fn poll(&mut self, position: usize) {
         let mut workspace = self.shared.buffers.take();
         let poll = &mut self.polls[position];
-        let fetched = tokio::time::timeout(SCRAPE_BUDGET, poll.connection.fetch(&mut workspace.page)).await;
+        let probes = poll.probes;
+        let fetched = {
+            let member = &self.member;
+            let shared = &self.shared;
+            let stalled = move || {
+                if probes {
+                    shared.update_health(member, |health| health.poll_stalled(Instant::now()));
+                }
+            };
+            let fetch = poll.connection.fetch(&mut workspace.page);
+            within(SCRAPE_BUDGET, STALL, stalled, fetch).await
+        };
         let outcome = match fetched {
             Ok(Ok(page)) => {
                 poll.failures = 0;
                 Ok(page)
             }
             Ok(Err(error)) => Err(error),
-            Err(_elapsed) => {
+            Err(Elapsed) => {
                 poll.connection.close();
                 Err(PollError::TimedOut)
             }
@@ -161,15 +196,12 @@ impl Collector {
         if !self.polls[position].probes {
             return;
         }
-        let changed = self.member.update_health(|health| match error {
+        self.shared.update_health(&self.member, |health| match error {
             Some(PollError::Connect(_)) => health.poll_refused(Instant::now()),
-            // A connection that broke or was never answered proves nothing.
+            // A connection that broke proves nothing, and one that is not answered was noticed before.
             Some(PollError::Broken(_) | PollError::TimedOut) => false,
-            _ => health.alive(),
+            _ => health.polled(),
         });
-        if changed {
-            self.shared.publish_now();
-        }
     }
 
     fn extract(&mut self, position: usize, page: std::ops::Range<usize>, workspace: &mut Workspace) {

@@ -8,7 +8,7 @@ use llmd_epp_api::{Endpoint, EndpointName, EndpointSpec, MetricsRecord, SlotTabl
 use tokio_util::sync::CancellationToken;
 
 use super::Source;
-use super::health::Health;
+use super::health::{Ejection, Health};
 use super::status::EndpointStatus;
 
 /// One endpoint of the pool.
@@ -89,9 +89,11 @@ impl Member {
         }
     }
 
-    /// Changes the health; whether the endpoint's membership in the routable set may have changed.
-    pub(super) fn update_health(&self, change: impl FnOnce(&mut Health) -> bool) -> bool {
-        change(&mut self.state().health)
+    /// Changes the health; whether that changed who is routable, and why it is out now.
+    pub(super) fn update_health(&self, change: impl FnOnce(&mut Health) -> bool) -> (bool, Option<Ejection>) {
+        let mut state = self.state();
+        let changed = change(&mut state.health);
+        (changed, state.health.ejection(Instant::now()))
     }
 }
 
@@ -105,34 +107,37 @@ pub(super) struct Views {
     pub(super) all: Arc<Snapshot>,
     /// Without the ejected; the same object as `all` when that would change nothing or leave nobody.
     pub(super) routable: Arc<Snapshot>,
-    pub(super) ejected: usize,
+    /// Endpoints about which a good answer would be news.
+    pub(super) blemished: usize,
 }
 
 impl Table {
     pub(super) fn views(&self, version: u64, now: Instant) -> Views {
         let mut all = Vec::with_capacity(self.by_name.len());
-        let mut ejected = Vec::new();
+        let mut routable = Vec::new();
+        let mut trials = Vec::new();
+        let mut blemished = 0;
         for member in self.by_name.values() {
-            let state = member.state();
-            if state.health.is_ejected(now) {
-                ejected.push(all.len());
+            let mut state = member.state();
+            let entry = (Arc::clone(&member.endpoint), Arc::clone(&state.record));
+            if !state.health.is_ejected(now) {
+                let slot = member.endpoint.slot();
+                let trial = state.health.trial(now, slot.dispatched());
+                trials.extend(trial.map(|limit| (slot.id(), limit)));
+                routable.push(entry.clone());
             }
-            all.push((Arc::clone(&member.endpoint), Arc::clone(&state.record)));
+            blemished += usize::from(!state.health.is_spotless());
+            all.push(entry);
         }
-        let somebody_stays = ejected.len() < all.len();
-        let routable = (somebody_stays && !ejected.is_empty()).then(|| {
-            let indexed = all.iter().enumerate();
-            let healthy = indexed.filter(|(index, _)| ejected.binary_search(index).is_err());
-            Arc::new(Snapshot::new(
-                version,
-                healthy.map(|(_, member)| member.clone()).collect(),
-            ))
-        });
+        let differs = routable.len() < all.len() || !trials.is_empty();
+        // Nobody left: better a bad endpoint than none.
+        let routable = (differs && !routable.is_empty())
+            .then(|| Arc::new(Snapshot::new(version, routable).with_trials(trials)));
         let all = Arc::new(Snapshot::new(version, all));
         Views {
             routable: routable.unwrap_or_else(|| Arc::clone(&all)),
             all,
-            ejected: ejected.len(),
+            blemished,
         }
     }
 }
@@ -217,23 +222,18 @@ impl Members {
         table.by_name.values().cloned().collect()
     }
 
-    /// Changes one endpoint's health; false when it is not (or no longer) a member.
-    pub(super) fn update_health(
-        &self,
-        name: &EndpointName,
-        change: impl FnOnce(&mut Health) -> bool,
-    ) -> bool {
-        let member = self.table().by_name.get(name).map(Arc::clone);
-        member.is_some_and(|member| member.update_health(change))
+    /// The member of this name.
+    pub(super) fn get(&self, name: &EndpointName) -> Option<Arc<Member>> {
+        self.table().by_name.get(name).map(Arc::clone)
     }
 
-    /// The first moment at which time alone re-admits an endpoint.
-    pub(super) fn next_readmission(&self) -> Option<Instant> {
+    /// The first moment at which time alone changes who is routable.
+    pub(super) fn next_change(&self) -> Option<Instant> {
         let table = self.table();
         table
             .by_name
             .values()
-            .filter_map(|member| member.state().health.readmission())
+            .filter_map(|member| member.state().health.next_change())
             .min()
     }
 
@@ -247,7 +247,7 @@ impl Members {
                 now,
                 &super::status::Live {
                     engine_type: &member.engine_type,
-                    ejected: state.health.is_ejected(now),
+                    ejection: state.health.ejection(now),
                     errors: state.errors,
                     last_error: state.last_error.as_deref(),
                 },

@@ -3,6 +3,8 @@
 use llmd_epp_core::metrics::twin_help;
 use prometheus::{IntCounterVec, Opts, Registry};
 
+use super::health::Ejection;
+
 /// `datalayer_poll_errors_total` and `datalayer_extract_errors_total`.
 pub(super) struct ErrorCounters {
     poll: Vec<IntCounterVec>,
@@ -49,5 +51,24 @@ impl ErrorCounters {
         for counter in &self.extract {
             counter.with_label_values(&[source, extractor]).inc();
         }
+    }
+}
+
+/// `endpoint_ejections_total` (ours).
+pub(super) struct Ejections(IntCounterVec);
+
+impl Ejections {
+    pub(super) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let opts = Opts::new(
+            "llm_d_epp_endpoint_ejections_total",
+            "[ALPHA] Times that an endpoint was left out because it was unreachable, stalled or failing.",
+        );
+        let counter = IntCounterVec::new(opts, &["reason"])?;
+        registry.register(Box::new(counter.clone()))?;
+        Ok(Self(counter))
+    }
+
+    pub(super) fn count(&self, why: Ejection) {
+        self.0.with_label_values(&[why.as_str()]).inc();
     }
 }

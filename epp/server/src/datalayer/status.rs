@@ -6,6 +6,8 @@ use std::time::Instant;
 use llmd_epp_api::{Endpoint, MetricsRecord};
 use serde::Serialize;
 
+use super::health::Ejection;
+
 /// One endpoint in `GET /debug/endpoints`.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -32,8 +34,10 @@ pub struct EndpointStatus {
     pub prefix_hit_rate: Option<f64>,
     /// Milliseconds since metrics were read; null before the first time.
     pub metrics_age_ms: Option<u64>,
-    /// Left out by the built-in proxy because it could not be reached.
+    /// Left out for a while.
     pub ejected: bool,
+    /// Why: `unreachable`, `stalled` or `failing`; null while it is not left out.
+    pub ejection: Option<&'static str>,
     /// Failed polls and extractions since the endpoint joined.
     pub errors: u64,
     /// The last failure; null when there was none.
@@ -43,7 +47,7 @@ pub struct EndpointStatus {
 /// State that is neither the endpoint's nor the record's.
 pub(super) struct Live<'a> {
     pub(super) engine_type: &'a str,
-    pub(super) ejected: bool,
+    pub(super) ejection: Option<Ejection>,
     pub(super) errors: u64,
     pub(super) last_error: Option<&'a str>,
 }
@@ -63,7 +67,8 @@ impl EndpointStatus {
             in_flight_tokens: endpoint.slot().tokens(),
             prefix_hit_rate: record.prefix_hit_rate,
             metrics_age_ms: age.map(|age| age.as_millis() as u64),
-            ejected: live.ejected,
+            ejected: live.ejection.is_some(),
+            ejection: live.ejection.map(Ejection::as_str),
             errors: live.errors,
             last_error: live.last_error.map(str::to_owned),
         }

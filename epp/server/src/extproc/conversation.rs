@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use llmd_epp_api::{ErrorCode, Headers, RejectReason, Rejection, ResponseHead};
+use llmd_epp_api::{Endpoint, ErrorCode, Headers, RejectReason, Rejection, ResponseHead};
 use llmd_epp_core::exchange::Subset;
 use llmd_epp_core::{Exchange, Hints, Termination};
 use llmd_openai::{header, splice_model};
@@ -50,6 +50,8 @@ pub(super) struct Conversation {
     phase: RequestPhase,
     new_request_id: Option<Arc<str>>,
     hints: Hints,
+    /// Where the request may have gone, in order of preference.
+    endpoints: Vec<Arc<Endpoint>>,
     /// The endpoint that Envoy says has served the request.
     served: Option<String>,
     body: Vec<Bytes>,
@@ -73,6 +75,7 @@ impl Conversation {
             phase: RequestPhase::Idle,
             new_request_id: None,
             hints: Hints::default(),
+            endpoints: Vec::new(),
             served: None,
             body: Vec::new(),
             body_len: 0,
@@ -270,6 +273,7 @@ impl Conversation {
         new_headers.extend(self.span.iter().flat_map(traces::headers_of));
         let answer = answers::request_headers(&routed, self.body_len, new_headers, scores);
         self.answers.push_back(answer);
+        self.endpoints = routed.endpoints;
         Ok(())
     }
 
@@ -279,6 +283,7 @@ impl Conversation {
         let status = value_of(head, ":status").or_else(|| value_of(head, "status"));
         let status = status.and_then(|status| status.parse().ok()).unwrap_or(200);
         let served = std::mem::take(&mut self.served);
+        self.report(now, status, served.as_deref());
         let changes = self.exchange.as_mut().map_or_else(Vec::new, |exchange| {
             exchange.on_response_headers(
                 now,
@@ -293,6 +298,15 @@ impl Conversation {
         self.answers.push_back(answers::response_headers(&changes));
         if head.end_of_stream {
             self.complete_response(now);
+        }
+    }
+
+    /// Tells how the endpoint answered that served the request: the first of the list, or the one that Envoy names.
+    fn report(&mut self, now: Instant, status: u16, served: Option<&str>) {
+        let endpoints = std::mem::take(&mut self.endpoints);
+        let by_name = served.and_then(|served| endpoints.iter().find(|one| &**one.target() == served));
+        if let Some(endpoint) = by_name.or(endpoints.first()) {
+            (self.shared.answers)(endpoint.name(), status < 500, now);
         }
     }
 

@@ -107,10 +107,17 @@ impl Servers<'_> {
             proxy,
         } = listeners;
         let patience = options.drain_timeout * STREAM_PATIENCE;
-        let pool = layer.clone();
+        let (pool, outcomes) = (layer.clone(), layer.clone());
         let ext_proc = ExtProc {
             epp: Arc::clone(&epp),
-            snapshots: Arc::new(move || pool.snapshot()),
+            snapshots: Arc::new(move || pool.routable()),
+            answers: Arc::new(move |endpoint, is_well, now| {
+                if is_well {
+                    outcomes.report_answered(endpoint);
+                } else {
+                    outcomes.report_failed(endpoint, now);
+                }
+            }),
             emit_endpoint_scores: options.emit_endpoint_scores,
             stream_metrics: options
                 .stream_metrics

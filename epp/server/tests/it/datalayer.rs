@@ -290,7 +290,7 @@ async fn an_endpoint_that_nothing_polls_returns_after_its_back_off() {
     until_true("time is up", || names(&rig.layer.routable()) == ["a", "b"]).await;
     rig.layer
         .report_unreachable(&EndpointName::new("default", "a"), Instant::now());
-    rig.layer.report_alive(&EndpointName::new("default", "a"));
+    rig.layer.report_answered(&EndpointName::new("default", "a"));
     assert_eq!(names(&rig.layer.routable()), ["a", "b"]);
 }
 

@@ -1,7 +1,7 @@
 //! A tiny OpenAI-compatible engine that records what it gets and can die at any point.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -56,6 +56,7 @@ struct State {
     received: Mutex<Vec<Received>>,
     gate: Semaphore,
     open: AtomicUsize,
+    fails: AtomicBool,
 }
 
 pub(crate) struct Engine {
@@ -78,6 +79,7 @@ impl Engine {
                 received: Mutex::new(Vec::new()),
                 gate: Semaphore::new(0),
                 open: AtomicUsize::new(0),
+                fails: AtomicBool::new(false),
             }),
             serving: None,
         };
@@ -117,6 +119,11 @@ impl Engine {
         spec(name, self.address.port())
     }
 
+    /// Answers requests with 500 from now on, or no more; metrics are served all the same.
+    pub(crate) fn fail(&self, fails: bool) {
+        self.state.fails.store(fails, Ordering::Relaxed);
+    }
+
     /// Lets one more event out.
     pub(crate) fn release(&self) {
         self.state.gate.add_permits(1);
@@ -148,6 +155,11 @@ async fn converse(state: &State, mut stream: TcpStream) -> std::io::Result<()> {
             script => script,
         };
         state.received.lock().expect("log").push(request);
+        if state.fails.load(Ordering::Relaxed) {
+            let answer = b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n";
+            stream.write_all(answer).await?;
+            continue;
+        }
         match script {
             Script::Json => {
                 let usage = r#"{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}"#;

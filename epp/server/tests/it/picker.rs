@@ -178,6 +178,7 @@ impl Picker {
         let bodies = Arc::new(BodyBudget::new(max_buffered));
         let ext_proc = ExtProc {
             epp: Arc::new(epp),
+            answers: Arc::new(|_, _, _| {}),
             snapshots: Arc::new(move || Arc::clone(&pool)),
             emit_endpoint_scores,
             stream_metrics: Some(StreamMetrics::register(&registry).expect("registers")),

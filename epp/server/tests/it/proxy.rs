@@ -2,6 +2,7 @@
 
 mod continuation;
 mod headers;
+mod outliers;
 pub(crate) mod rig;
 
 use std::collections::BTreeMap;
