@@ -31,6 +31,9 @@ pub(super) enum Ejection {
 }
 
 impl Ejection {
+    /// Every reason.
+    pub(super) const ALL: [Self; 3] = [Self::Unreachable, Self::Stalled, Self::Failing];
+
     /// The label's value.
     pub(super) fn as_str(self) -> &'static str {
         match self {

@@ -65,6 +65,10 @@ impl Ejections {
         );
         let counter = IntCounterVec::new(opts, &["reason"])?;
         registry.register(Box::new(counter.clone()))?;
+        for why in Ejection::ALL {
+            // Zero says that nothing happened; nothing says nothing.
+            counter.with_label_values(&[why.as_str()]);
+        }
         Ok(Self(counter))
     }
 

@@ -58,7 +58,9 @@ async fn three_errors_leave_an_engine_out_until_a_trial_is_answered() {
         .iter()
         .find(|family| family.name() == "llm_d_epp_endpoint_ejections_total")
         .expect("a counter");
-    let count = ejections.get_metric()[0].get_counter().get_value();
+    let mut counts = ejections.get_metric().iter();
+    let failing = counts.find(|count| count.get_label()[0].value() == "failing");
+    let count = failing.expect("a series").get_counter().get_value();
     assert_eq!(format!("{count}"), "2");
 }
 
