@@ -7,7 +7,7 @@ use std::str::FromStr;
 pub(crate) enum Tier {
     /// 1: nothing. Unit, property and loopback component tests.
     Crates,
-    /// 2: the programs of `e2e/tools`. Journeys over real processes.
+    /// 2: the programs of `e2e/tools`. Journeys over real processes, and the conformance suite against our picker.
     Processes,
     /// 3: the built Kubernetes. Integration tests in a module `cluster` of packages that depend on `llmd-e2e-cluster`.
     Control,
@@ -22,7 +22,8 @@ impl Tier {
     pub(super) fn of(package: &str, integration: bool, test: &str) -> Self {
         let in_module =
             |module: &str| integration && test.split_once("::").is_some_and(|(first, _)| first == module);
-        let end_to_end = package == "llmd-e2e";
+        let conformance = package == "llmd-epp-conformance" && test.starts_with("llmd::");
+        let end_to_end = package == "llmd-e2e" || conformance;
         if (end_to_end || package == "llmd-e2e-cluster") && in_module("node") {
             Self::Node
         } else if in_module("cluster") {
@@ -71,6 +72,14 @@ mod tests {
         assert_eq!(Tier::of("llmd-epp", true, "node::x"), Tier::Crates);
         assert_eq!(Tier::of("llmd-e2e", true, "node::quickstart::x"), Tier::Node);
         assert_eq!(Tier::of("llmd-e2e", true, "up::x"), Tier::Processes);
+        assert_eq!(
+            Tier::of("llmd-epp-conformance", false, "llmd::passes"),
+            Tier::Processes
+        );
+        assert_eq!(
+            Tier::of("llmd-epp-conformance", false, "faults::caught"),
+            Tier::Crates
+        );
         assert_eq!(Tier::of("llmd-e2e-cluster", true, "node::pods::x"), Tier::Node);
         assert_eq!(
             Tier::of("llmd-e2e-cluster", false, "image::tests::x"),
