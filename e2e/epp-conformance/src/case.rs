@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-pub use body::{Body, Built};
 pub(crate) use body::substitute;
+pub use body::{Body, Built};
 pub use call::{Call, End, Response, ResponseEnd, Send};
 pub use expect::{
     Destination, DestinationRule, Expected, Match, MatchRule, MetricCheck, Outcome, Profile, Reject,

@@ -139,7 +139,9 @@ fn metadata(
             match (actual(namespace, key), &wanted) {
                 (None, Value::Null) => {}
                 (Some(actual), Value::Null) => {
-                    failures.push(format!("metadata {namespace}/{key} is {actual}; it must not be there"));
+                    failures.push(format!(
+                        "metadata {namespace}/{key} is {actual}; it must not be there"
+                    ));
                 }
                 (None, wanted) => {
                     failures.push(format!("metadata {namespace}/{key} is not there, not {wanted}"));
@@ -175,13 +177,9 @@ fn equal(actual: &Value, wanted: &Value) -> bool {
             let (a, b) = (a.as_f64().unwrap_or(f64::NAN), b.as_f64().unwrap_or(f64::NAN));
             (a - b).abs() < 1e-6
         }
-        (Value::Array(a), Value::Array(b)) => {
-            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| equal(a, b))
-        }
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| equal(a, b)),
         (Value::Object(a), Value::Object(b)) => {
-            a.len() == b.len()
-                && a.iter()
-                    .all(|(key, a)| b.get(key).is_some_and(|b| equal(a, b)))
+            a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| equal(a, b)))
         }
         (a, b) => a == b,
     }

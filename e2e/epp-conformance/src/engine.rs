@@ -59,16 +59,16 @@ impl Engine {
                 });
             }
         });
-        Ok(Self {
-            address,
-            state,
-            task,
-        })
+        Ok(Self { address, state, task })
     }
 
     /// What it shows.
     pub fn member(&self) -> Member {
-        self.state.member.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.state
+            .member
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Shows something else from now on.
@@ -89,7 +89,11 @@ impl Drop for Engine {
 }
 
 fn answer(request: &Request<Incoming>, state: &State) -> Response<Full<Bytes>> {
-    let member = state.member.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let member = state
+        .member
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
     let (status, kind, body) = match request.uri().path() {
         "/metrics" => {
             state.scrapes.fetch_add(1, Ordering::AcqRel);

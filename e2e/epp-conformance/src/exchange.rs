@@ -148,8 +148,7 @@ pub async fn response(
         }
         ResponseEnd::Body | ResponseEnd::Headers | ResponseEnd::Never => {}
     }
-    let is_complete =
-        move |answers: &[ProcessingResponse]| response_is_answered(answers, response.end, sent);
+    let is_complete = move |answers: &[ProcessingResponse]| response_is_answered(answers, response.end, sent);
     transcript.stop = collect(stream, &mut transcript.answers, patience, is_complete).await;
     Ok(transcript)
 }

@@ -18,7 +18,12 @@ use llmd_epp_conformance::{coverage, suite};
 #[command(about = "Conformance cases for Endpoint Pickers over ext-proc", version)]
 struct Arguments {
     /// Address of a picker that runs already, its ext-proc port without TLS; plays the portable cases only.
-    #[arg(long, value_name = "HOST:PORT", conflicts_with = "epp_binary", requires = "endpoints")]
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        conflicts_with = "epp_binary",
+        requires = "endpoints"
+    )]
     target: Option<SocketAddr>,
     /// Endpoints of that picker, as `name=ip:port` or `ip:port`.
     #[arg(long, value_delimiter = ',')]
@@ -30,8 +35,8 @@ struct Arguments {
     #[arg(long, value_name = "PATH")]
     epp_binary: Option<PathBuf>,
     /// An argument before all others of that picker, such as a verb; may be repeated.
-    #[arg(long = "epp-arg", allow_hyphen_values = true)]
-    epp_arguments: Vec<String>,
+    #[arg(long, allow_hyphen_values = true)]
+    epp_arg: Vec<String>,
     /// Configuration for the cases that need no particular one; discovery is added.
     #[arg(long, requires = "epp_binary")]
     config_file: Option<PathBuf>,
@@ -123,13 +128,13 @@ fn target(arguments: &Arguments) -> anyhow::Result<Target> {
     match (&arguments.epp_binary, arguments.target) {
         (Some(program), _) => {
             let config = arguments.config_file.as_ref().map(|path| {
-                let text =
-                    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+                let text = std::fs::read_to_string(path)
+                    .with_context(|| format!("cannot read {}", path.display()))?;
                 serde_yaml::from_str(&text).with_context(|| format!("{} is not YAML", path.display()))
             });
             Ok(Target::Binary(Binary {
                 program: program.clone(),
-                arguments: arguments.epp_arguments.clone(),
+                arguments: arguments.epp_arg.clone(),
                 config: config.transpose()?,
             }))
         }
@@ -138,7 +143,9 @@ fn target(arguments: &Arguments) -> anyhow::Result<Target> {
             metrics: arguments.metrics,
             endpoints: endpoints(&arguments.endpoints)?,
         })),
-        (None, None) => bail!("give a picker: `--epp-binary PATH`, or `--target HOST:PORT` with `--endpoints`"),
+        (None, None) => {
+            bail!("give a picker: `--epp-binary PATH`, or `--target HOST:PORT` with `--endpoints`")
+        }
     }
 }
 

@@ -220,15 +220,26 @@ mod tests {
         };
         let failures = vec!["goes to b, not a".to_owned()];
         let cases = vec![
-            case("y/2", &["epp-core#5/x", "epp-core#5/y"], Verdict::Failed { failures }),
+            case(
+                "y/2",
+                &["epp-core#5/x", "epp-core#5/y"],
+                Verdict::Failed { failures },
+            ),
             case("x/1", &["epp-core#5/x", "epp-flow#4.3/1"], Verdict::Passed),
         ];
         let report = Report::new(Implementation::default(), Profile::Any, cases);
-        assert_eq!(report.sections["epp-core#5"], [("failed", 1), ("passed", 1)].into());
+        assert_eq!(
+            report.sections["epp-core#5"],
+            [("failed", 1), ("passed", 1)].into()
+        );
         assert_eq!(report.failed()[0].name, "y/2");
         let yaml = serde_yaml::to_string(&report).expect("YAML");
         assert!(yaml.contains("result: failed"), "{yaml}");
         assert!(report.to_string().contains("goes to b, not a"));
-        assert!(report.to_string().ends_with("2 cases: 1 passed, 1 failed, 0 unsupported, 0 skipped"));
+        assert!(
+            report
+                .to_string()
+                .ends_with("2 cases: 1 passed, 1 failed, 0 unsupported, 0 skipped")
+        );
     }
 }

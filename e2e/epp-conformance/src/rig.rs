@@ -120,7 +120,10 @@ impl Rig {
         let [ext_proc, health, metrics] = free_ports()?;
         let mut child = Command::new(&binary.program)
             .args(&binary.arguments)
-            .args(["--secure-serving=false", "--refresh-prometheus-metrics-interval=100ms"])
+            .args([
+                "--secure-serving=false",
+                "--refresh-prometheus-metrics-interval=100ms",
+            ])
             .arg(format!("--config-file={}", config.display()))
             .arg(format!("--grpc-port={}", ext_proc.port()))
             .arg(format!("--grpc-health-port={}", health.port()))
@@ -211,7 +214,10 @@ impl Rig {
 
     /// Changes what engines show and waits until each was scraped twice: the second scrape began after the change.
     pub async fn set(&self, changes: &BTreeMap<String, Value>) -> anyhow::Result<()> {
-        let own = self.own.as_ref().context("engines of a running picker are not ours")?;
+        let own = self
+            .own
+            .as_ref()
+            .context("engines of a running picker are not ours")?;
         let mut waits = Vec::new();
         for (name, change) in changes {
             let (_, engine) = own
@@ -223,7 +229,9 @@ impl Rig {
             waits.push((engine, engine.scrapes()));
         }
         until("two scrapes after a change of metrics", || {
-            let seen = waits.iter().all(|(engine, before)| engine.scrapes() >= before + 3);
+            let seen = waits
+                .iter()
+                .all(|(engine, before)| engine.scrapes() >= before + 3);
             async move { Ok(seen) }
         })
         .await
@@ -231,17 +239,26 @@ impl Rig {
 
     /// Lists only these members and waits until the picker counts them.
     pub async fn members_only(&self, names: &[String]) -> anyhow::Result<()> {
-        let own = self.own.as_ref().context("endpoints of a running picker are not ours")?;
+        let own = self
+            .own
+            .as_ref()
+            .context("endpoints of a running picker are not ours")?;
         let listed: Vec<&(String, Engine)> = own
             .engines
             .iter()
             .filter(|(name, _)| names.contains(name))
             .collect();
-        ensure!(listed.len() == names.len(), "a name is not of this pool: {names:?}");
+        ensure!(
+            listed.len() == names.len(),
+            "a name is not of this pool: {names:?}"
+        );
         write_endpoints(&own.directory, &listed)?;
         let metrics = self.metrics.context("metrics of our own picker")?;
         let count = listed.len();
-        until("the new endpoints", || async move { Ok(is_ready(metrics, count).await) }).await
+        until("the new endpoints", || async move {
+            Ok(is_ready(metrics, count).await)
+        })
+        .await
     }
 }
 

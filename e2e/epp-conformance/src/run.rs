@@ -2,6 +2,7 @@
 
 mod play;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,7 +86,12 @@ async fn run_batch(batch: Vec<Selected>, options: &Options) -> anyhow::Result<Ve
     let started = match &options.target {
         Target::Running(_) if !setup.is_portable() || setup.is_own => {
             let reason = "needs a picker that is started for it (`--epp-binary`)";
-            return Ok(all(batch, &Verdict::Skipped { reason: reason.to_owned() }));
+            return Ok(all(
+                batch,
+                &Verdict::Skipped {
+                    reason: reason.to_owned(),
+                },
+            ));
         }
         Target::Running(running) => Ok(Rig::running(running).await?),
         Target::Binary(binary) => Rig::start(binary, setup).await?,
@@ -107,7 +113,7 @@ async fn run_batch(batch: Vec<Selected>, options: &Options) -> anyhow::Result<Ve
         let played = play::play(&case, &rig, options).await;
         let (mut failures, variants) = match played {
             Ok(played) => played,
-            Err(error) => (vec![format!("{error:#}")], Default::default()),
+            Err(error) => (vec![format!("{error:#}")], BTreeSet::default()),
         };
         if let Some(status) = rig.ended()? {
             failures.push(format!("the picker ended: {status}"));
@@ -191,6 +197,6 @@ fn report(case: Selected, verdict: Verdict) -> CaseReport {
         name: case.id,
         sheet: case.case.sheet,
         verdict,
-        variants: Default::default(),
+        variants: BTreeSet::default(),
     }
 }

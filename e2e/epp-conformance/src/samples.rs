@@ -125,7 +125,10 @@ mod tests {
             .filter_map(sample)
             .collect();
         let labels = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
-            pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
+            pairs
+                .iter()
+                .map(|(name, value)| ((*name).into(), (*value).into()))
+                .collect()
         };
         assert_eq!(sum(&samples, "a", &labels(&[("x", "2")])), Some(6.0));
         assert_eq!(sum(&samples, "a", &labels(&[("x", "2"), ("y", "")])), Some(2.0));

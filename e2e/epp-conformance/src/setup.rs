@@ -27,7 +27,11 @@ impl Setup {
 
     /// The endpoints; three equal ones when the case needs none in particular.
     pub fn members(&self) -> Vec<(String, Member)> {
-        let three = || ["a", "b", "c"].map(|name| (name.to_owned(), Member::default())).to_vec();
+        let three = || {
+            ["a", "b", "c"]
+                .map(|name| (name.to_owned(), Member::default()))
+                .to_vec()
+        };
         self.pool.clone().unwrap_or_else(three)
     }
 
@@ -45,7 +49,9 @@ impl Setup {
                 "parameters": {"path": endpoints, "watchFile": true},
             }));
         }
-        let layer = map.entry("dataLayer").or_insert_with(|| Value::Object(Map::new()));
+        let layer = map
+            .entry("dataLayer")
+            .or_insert_with(|| Value::Object(Map::new()));
         if layer.is_object() {
             layer["discovery"] = json!({"pluginRef": "file-discovery"});
         }

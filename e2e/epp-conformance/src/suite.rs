@@ -9,7 +9,9 @@ macro_rules! files {
 }
 
 /// Names and contents of the files in `cases/`; a test compares the list with the folder.
-pub const FILES: &[(&str, &str)] = files!["config", "data", "filters", "hermetic", "parsers", "profiles", "protocol", "scorers"];
+pub const FILES: &[(&str, &str)] = files![
+    "config", "data", "filters", "hermetic", "parsers", "process", "profiles", "protocol", "scorers"
+];
 
 /// All cases, in the order of the files.
 pub fn cases() -> anyhow::Result<Vec<Selected>> {

@@ -183,7 +183,10 @@ pub fn metadata<'a>(answer: &'a ProcessingResponse, namespace: &str, key: &str) 
 /// JSON as protobuf's `Struct`.
 pub fn to_struct(map: &serde_json::Map<String, serde_json::Value>) -> Struct {
     Struct {
-        fields: map.iter().map(|(key, value)| (key.clone(), to_value(value))).collect(),
+        fields: map
+            .iter()
+            .map(|(key, value)| (key.clone(), to_value(value)))
+            .collect(),
     }
 }
 

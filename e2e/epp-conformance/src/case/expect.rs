@@ -104,7 +104,9 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Expected<T> {
                     llmd,
                 })
             }
-            None => serde_json::from_value(value).map(Self::All).map_err(D::Error::custom),
+            None => serde_json::from_value(value)
+                .map(Self::All)
+                .map_err(D::Error::custom),
         }
     }
 }

@@ -23,7 +23,8 @@ pub struct Selected {
 pub fn load(name: &str, text: &str) -> anyhow::Result<Group> {
     let mut yaml: serde_yaml::Value =
         serde_yaml::from_str(text).with_context(|| format!("{name} is not YAML"))?;
-    yaml.apply_merge().with_context(|| format!("{name}: merge keys"))?;
+    yaml.apply_merge()
+        .with_context(|| format!("{name}: merge keys"))?;
     let json = serde_json::to_value(yaml).with_context(|| format!("{name} has keys that are no text"))?;
     let group: Group = serde_json::from_value(json).with_context(|| format!("in {name}"))?;
     let mut names = BTreeSet::new();
@@ -71,7 +72,10 @@ fn setup(group: &SetupPart, own: &SetupPart, case: &Case) -> anyhow::Result<Setu
     let config = match (&config.config, &config.profile) {
         (Some(_), Some(_)) => bail!("`config` and `profile` exclude each other"),
         (Some(config), None) => Some(config.clone()),
-        (None, Some(profile)) => Some(one_profile(profile, config.plugins.as_deref().unwrap_or_default())?),
+        (None, Some(profile)) => Some(one_profile(
+            profile,
+            config.plugins.as_deref().unwrap_or_default(),
+        )?),
         (None, None) => None,
     };
     let pool = own.pool.as_ref().or(group.pool.as_ref());
@@ -80,9 +84,12 @@ fn setup(group: &SetupPart, own: &SetupPart, case: &Case) -> anyhow::Result<Setu
             members
                 .iter()
                 .map(|(name, member)| {
-                    let member = if member.is_null() { json!({}) } else { member.clone() };
-                    let member =
-                        serde_json::from_value(member).with_context(|| format!("member {name}"))?;
+                    let member = if member.is_null() {
+                        json!({})
+                    } else {
+                        member.clone()
+                    };
+                    let member = serde_json::from_value(member).with_context(|| format!("member {name}"))?;
                     Ok((name.clone(), member))
                 })
                 .collect::<anyhow::Result<Vec<_>>>()

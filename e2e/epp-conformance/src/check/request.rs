@@ -89,7 +89,10 @@ fn routed(transcript: &RequestTranscript, expected: &Route, names: &Names<'_>) -
     if let Some(messages) = expected.messages
         && chunks.len() != messages
     {
-        failures.push(format!("the body comes in {} messages, not {messages}", chunks.len()));
+        failures.push(format!(
+            "the body comes in {} messages, not {messages}",
+            chunks.len()
+        ));
     }
     failures
 }
@@ -115,7 +118,9 @@ fn goes_to(destination: &str, expected: Option<&Destination>, names: &Names<'_>)
             DestinationRule::OneOf(members) => {
                 addresses(members).map(|members| members.iter().any(|member| member == destination))
             }
-            DestinationRule::List(members) => addresses(members).map(|members| destination == members.join(",")),
+            DestinationRule::List(members) => {
+                addresses(members).map(|members| destination == members.join(","))
+            }
             DestinationRule::Set(members) => addresses(members).map(|members| {
                 let wanted: BTreeSet<&str> = members.iter().map(String::as_str).collect();
                 let actual: BTreeSet<&str> = destination.split(',').collect();
@@ -137,11 +142,17 @@ fn goes_to(destination: &str, expected: Option<&Destination>, names: &Names<'_>)
 
 fn stream_end(stop: &Stop, expected: &StreamEnd, names: &Names<'_>) -> Failures {
     let Stop::Ended(code, message) = stop else {
-        return vec![format!("the stream does not end with {}: {stop:?}", expected.code)];
+        return vec![format!(
+            "the stream does not end with {}: {stop:?}",
+            expected.code
+        )];
     };
     let mut failures = Vec::new();
     if format!("{code:?}") != expected.code {
-        failures.push(format!("the stream ends with {code:?} `{message}`, not {}", expected.code));
+        failures.push(format!(
+            "the stream ends with {code:?} `{message}`, not {}",
+            expected.code
+        ));
     }
     if let Some(wanted) = &expected.message {
         failures.extend(text("the stream's message", message, wanted, names));

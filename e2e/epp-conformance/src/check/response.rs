@@ -9,7 +9,9 @@ pub fn check(transcript: &ResponseTranscript, expected: &ResponseOutcome, names:
     if expected.skipped {
         return match (&transcript.stop, transcript.answers.is_empty()) {
             (Stop::Ended(tonic::Code::Ok, _), true) => Vec::new(),
-            (stop, _) => vec![format!("the stream did not end with OK after the request: {stop:?}")],
+            (stop, _) => vec![format!(
+                "the stream did not end with OK after the request: {stop:?}"
+            )],
         };
     }
     if let Some(refusal) = &expected.reject {

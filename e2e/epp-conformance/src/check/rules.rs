@@ -78,7 +78,9 @@ pub fn request(transcript: &RequestTranscript, extra: &BTreeSet<String>) -> Fail
     order(&transcript.answers, &mut failures);
     for answer in &transcript.answers {
         match &answer.answer {
-            Some(Answer::RequestHeaders(head)) => request_head(transcript, answer, head, extra, &mut failures),
+            Some(Answer::RequestHeaders(head)) => {
+                request_head(transcript, answer, head, extra, &mut failures);
+            }
             Some(Answer::RequestBody(body)) => body_answer(body, &mut failures),
             Some(Answer::Immediate(response)) => immediate(response, &mut failures),
             Some(Answer::RequestTrailers(_)) => {}
@@ -86,7 +88,11 @@ pub fn request(transcript: &RequestTranscript, extra: &BTreeSet<String>) -> Fail
             None => failures.push("an answer without content".to_owned()),
         }
     }
-    let ends = transcript.chunks().iter().filter(|chunk| chunk.end_of_stream).count();
+    let ends = transcript
+        .chunks()
+        .iter()
+        .filter(|chunk| chunk.end_of_stream)
+        .count();
     let has_ended = transcript.stop == Stop::Complete && transcript.immediate().is_none();
     match transcript.end {
         End::Headers if !transcript.chunks().is_empty() => {
@@ -105,7 +111,9 @@ pub fn request(transcript: &RequestTranscript, extra: &BTreeSet<String>) -> Fail
     {
         failures.push("a chunk that is not the last ends the body".to_owned());
     }
-    if transcript.immediate().is_some() && !matches!(transcript.answers.last(), Some(last) if is_immediate(last)) {
+    if transcript.immediate().is_some()
+        && !matches!(transcript.answers.last(), Some(last) if is_immediate(last))
+    {
         failures.push("something came after the immediate response".to_owned());
     }
     failures
@@ -127,7 +135,9 @@ pub fn response(transcript: &ResponseTranscript) -> Failures {
                 let set = set_headers(changes.header_mutation.as_ref());
                 for (name, value) in &set {
                     if INPUTS.contains(&name.as_str()) {
-                        failures.push(format!("header {name}: {value} is for the picker, not for clients"));
+                        failures.push(format!(
+                            "header {name}: {value} is for the picker, not for clients"
+                        ));
                     }
                 }
                 if find(&set, "x-went-into-resp-headers") != Some("true") {
@@ -175,7 +185,9 @@ fn order(answers: &[ProcessingResponse], failures: &mut Failures) {
         } else if rank == reached && rank != 2 {
             failures.push(format!("the {name} is answered twice"));
         } else if rank > 1 && reached == 0 {
-            failures.push(format!("the answer to the {name} comes before the one to the head"));
+            failures.push(format!(
+                "the answer to the {name} comes before the one to the head"
+            ));
         }
         reached = reached.max(rank);
     }
@@ -226,7 +238,9 @@ fn request_head(
             failures.push("a request without body has a Content-Length".to_owned());
         }
         Some(length) if transcript.stop == Stop::Complete && length != streamed.to_string() => {
-            failures.push(format!("Content-Length is {length}, the body has {streamed} bytes"));
+            failures.push(format!(
+                "Content-Length is {length}, the body has {streamed} bytes"
+            ));
         }
         _ => {}
     }
@@ -248,7 +262,10 @@ fn destination(
         failures.push(format!("{DESTINATION} is set {} times", destinations.len()));
         return;
     };
-    if destination.split(',').any(|part| part.parse::<std::net::SocketAddr>().is_err()) {
+    if destination
+        .split(',')
+        .any(|part| part.parse::<std::net::SocketAddr>().is_err())
+    {
         failures.push(format!("{DESTINATION} `{destination}` is no list of addresses"));
     }
     let options = mutation.iter().flat_map(|mutation| &mutation.set_headers);
@@ -312,10 +329,15 @@ fn body_answer(answer: &CommonAnswer, failures: &mut Failures) {
     if changes.status != 0 {
         failures.push("the answer to a body has the status CONTINUE_AND_REPLACE".to_owned());
     }
-    let change = changes.body_mutation.as_ref().and_then(|mutation| mutation.change.as_ref());
+    let change = changes
+        .body_mutation
+        .as_ref()
+        .and_then(|mutation| mutation.change.as_ref());
     match change {
         Some(BodyChange::Streamed(_)) => {}
-        Some(BodyChange::Body(_)) => failures.push("`body` is used instead of `streamed_response`".to_owned()),
+        Some(BodyChange::Body(_)) => {
+            failures.push("`body` is used instead of `streamed_response`".to_owned());
+        }
         Some(BodyChange::Clear(_)) => {
             failures.push("`clear_body` is used instead of `streamed_response`".to_owned());
         }
@@ -324,7 +346,10 @@ fn body_answer(answer: &CommonAnswer, failures: &mut Failures) {
     if let Some(chunk) = chunk(answer)
         && chunk.body.len() > MAX_CHUNK
     {
-        failures.push(format!("a chunk of {} bytes is longer than 64 KiB", chunk.body.len()));
+        failures.push(format!(
+            "a chunk of {} bytes is longer than 64 KiB",
+            chunk.body.len()
+        ));
     }
 }
 
@@ -339,11 +364,16 @@ fn immediate(response: &ImmediateResponse, failures: &mut Failures) {
         failures.push(format!("an immediate response has the status {status}"));
     }
     let body = String::from_utf8_lossy(&response.body);
-    match body.strip_prefix("inference error: ").and_then(|rest| rest.split_once(" - ")) {
+    match body
+        .strip_prefix("inference error: ")
+        .and_then(|rest| rest.split_once(" - "))
+    {
         Some((code, _)) if CODES.contains(&(code, status)) => {}
         Some((code, _)) => failures.push(format!("the code {code} does not belong to the status {status}")),
         None if body == "request evicted by flow control" => {}
-        None => failures.push(format!("a refusal says `{body}`, not `inference error: CODE - …`")),
+        None => failures.push(format!(
+            "a refusal says `{body}`, not `inference error: CODE - …`"
+        )),
     }
     mutation(response.headers.as_ref(), failures);
     for (name, value) in set_headers(response.headers.as_ref()) {

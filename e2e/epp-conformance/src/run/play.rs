@@ -74,7 +74,7 @@ pub(super) async fn play(
         failures: Vec::new(),
         variants: BTreeSet::new(),
     };
-    play.start()?;
+    play.start();
     let before = play.samples().await?;
     for step in case.case.all_steps() {
         play.step(step).await?;
@@ -90,9 +90,9 @@ pub(super) async fn play(
 }
 
 impl Play<'_> {
-    fn start(&mut self) -> anyhow::Result<()> {
+    fn start(&mut self) {
         let Some(expected) = &self.case.case.start else {
-            return Ok(());
+            return;
         };
         let log = self.rig.log().join("\n");
         let outcome = either(expected, self.profile, |start| match start {
@@ -100,11 +100,12 @@ impl Play<'_> {
             Start::Refuses(texts) => vec![format!("the picker serves; it must refuse with {texts:?}")],
             Start::Warns(texts) => {
                 let missing = texts.iter().filter(|text| !log.contains(*text));
-                missing.map(|text| format!("the log does not say `{text}`")).collect()
+                missing
+                    .map(|text| format!("the log does not say `{text}`"))
+                    .collect()
             }
         });
         self.take(outcome, "start");
-        Ok(())
     }
 
     async fn step(&mut self, step: Step) -> anyhow::Result<()> {
@@ -163,7 +164,11 @@ impl Play<'_> {
             .accepted(self.profile)
             .iter()
             .any(|(_, outcome)| outcome.silent);
-        let patience = if is_silent { SILENCE.min(self.patience) } else { self.patience };
+        let patience = if is_silent {
+            SILENCE.min(self.patience)
+        } else {
+            self.patience
+        };
         let mut stream = Stream::open(self.rig.channel());
         let names = self.names.clone();
         let resolve = |name: &str| names.get(name).cloned();
@@ -185,7 +190,8 @@ impl Play<'_> {
             .collect();
         self.take(outcome, name);
         let broken = check::rules::request(&transcript, &extra);
-        self.failures.extend(broken.into_iter().map(|rule| format!("{name}: {rule}")));
+        self.failures
+            .extend(broken.into_iter().map(|rule| format!("{name}: {rule}")));
         let is_over = transcript.stop != Stop::Complete || transcript.immediate().is_some();
         if call.abort || is_over || call.end == End::Never {
             drop(stream);
@@ -204,10 +210,7 @@ impl Play<'_> {
     }
 
     async fn finish(&mut self, name: &str, held: Held) -> anyhow::Result<()> {
-        let Held {
-            mut stream,
-            response,
-        } = held;
+        let Held { mut stream, response } = held;
         if let Some(response) = response {
             let names = self.names.clone();
             let resolve = |name: &str| names.get(name).cloned();
@@ -224,18 +227,23 @@ impl Play<'_> {
             });
             self.take(outcome, name);
             let broken = check::rules::response(&transcript);
-            self.failures.extend(broken.into_iter().map(|rule| format!("{name}: {rule}")));
+            self.failures
+                .extend(broken.into_iter().map(|rule| format!("{name}: {rule}")));
             if matches!(transcript.stop, Stop::Ended(..)) || response.end == ResponseEnd::Never {
                 return Ok(());
             }
         }
         let (answers, stop) = exchange::close(&mut stream, self.patience).await;
         if !answers.is_empty() {
-            self.failures.push(format!("{name}: {} answers came that nothing asked for", answers.len()));
+            self.failures.push(format!(
+                "{name}: {} answers came that nothing asked for",
+                answers.len()
+            ));
         }
         if !matches!(&stop, Stop::Ended(Code::Ok, _)) {
-            self.failures
-                .push(format!("{name}: the stream does not end well when the proxy closes it: {stop:?}"));
+            self.failures.push(format!(
+                "{name}: the stream does not end well when the proxy closes it: {stop:?}"
+            ));
         }
         Ok(())
     }
@@ -289,7 +297,12 @@ impl Play<'_> {
         }
     }
 
-    fn metric(&self, check: &MetricCheck, before: &[Sample], now: &[Sample]) -> anyhow::Result<Option<String>> {
+    fn metric(
+        &self,
+        check: &MetricCheck,
+        before: &[Sample],
+        now: &[Sample],
+    ) -> anyhow::Result<Option<String>> {
         let resolve = |name: &str| self.names.get(name).cloned();
         let labels = check
             .labels
@@ -304,7 +317,9 @@ impl Play<'_> {
         let grown = after.unwrap_or_default() - samples::sum(before, name, &labels).unwrap_or_default();
         let is_equal = |a: f64, b: f64| (a - b).abs() < 1e-6;
         Ok(match (check.by, check.by_at_least, check.is) {
-            (Some(by), _, _) if !is_equal(grown, by) => Some(format!("{name}{labels:?} grew by {grown}, not {by}")),
+            (Some(by), _, _) if !is_equal(grown, by) => {
+                Some(format!("{name}{labels:?} grew by {grown}, not {by}"))
+            }
             (_, Some(least), _) if grown < least => {
                 Some(format!("{name}{labels:?} grew by {grown}, less than {least}"))
             }

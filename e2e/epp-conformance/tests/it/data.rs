@@ -26,21 +26,35 @@ fn every_case_can_be_read_and_names_are_unique() {
 }
 
 #[test]
-fn variants_say_why() {
+fn variants_say_why_and_the_documentation_says_so_too() {
+    let documentation = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/epp.md");
+    let documentation = std::fs::read_to_string(documentation).expect("docs/epp.md");
     for (name, text) in FILES {
         let yaml: serde_yaml::Value = serde_yaml::from_str(text).expect("YAML");
-        check(&yaml, name);
+        check(&yaml, name, &documentation);
     }
 }
 
-fn check(value: &serde_yaml::Value, file: &str) {
+fn check(value: &serde_yaml::Value, file: &str, documentation: &str) {
     if let Some(variants) = value.get("variants") {
-        let reason = variants.get("reason").and_then(serde_yaml::Value::as_str).unwrap_or_default();
-        assert!(reason.split(' ').count() > 3, "{file}: a variant without a reason: {variants:?}");
+        let reason = variants
+            .get("reason")
+            .and_then(serde_yaml::Value::as_str)
+            .unwrap_or_default();
+        assert!(
+            !reason.is_empty(),
+            "{file}: a variant without a reason: {variants:?}"
+        );
+        assert!(
+            documentation.contains(reason),
+            "docs/epp.md does not say: {reason}"
+        );
     }
     match value {
-        serde_yaml::Value::Mapping(map) => map.values().for_each(|inner| check(inner, file)),
-        serde_yaml::Value::Sequence(items) => items.iter().for_each(|inner| check(inner, file)),
+        serde_yaml::Value::Mapping(map) => map.values().for_each(|inner| check(inner, file, documentation)),
+        serde_yaml::Value::Sequence(items) => {
+            items.iter().for_each(|inner| check(inner, file, documentation))
+        }
         _ => {}
     }
 }

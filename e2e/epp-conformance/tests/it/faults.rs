@@ -18,12 +18,18 @@ const FAULTS: &[(Fault, &str)] = &[
     (Fault::DestinationByName, "a-request-is-routed"),
     (Fault::DestinationOutsideThePool, "a-request-is-routed"),
     (Fault::DestinationAppended, "a-request-is-routed"),
-    (Fault::DestinationOnlyIfAbsent, "a-client-cannot-choose-the-destination"),
+    (
+        Fault::DestinationOnlyIfAbsent,
+        "a-client-cannot-choose-the-destination",
+    ),
     (Fault::NoMetadata, "a-request-is-routed"),
     (Fault::MetadataDiffers, "a-request-is-routed"),
     (Fault::NoContentLength, "a-request-is-routed"),
     (Fault::WrongContentLength, "a-chat-request-is-routed"),
-    (Fault::ContentLengthWithoutBody, "a-request-without-body-is-routed-on-its-head"),
+    (
+        Fault::ContentLengthWithoutBody,
+        "a-request-without-body-is-routed-on-its-head",
+    ),
     (Fault::NoClearRouteCache, "a-request-is-routed"),
     (Fault::ClearRouteCacheInResponse, "a-response-in-two-chunks"),
     (Fault::LongChunks, "a-long-body-is-streamed-back-in-pieces"),
@@ -54,18 +60,36 @@ const FAULTS: &[(Fault, &str)] = &[
     (Fault::RoutingHeadersKept, "a-client-cannot-set-routing-outputs"),
     (Fault::SubsetIgnored, "a-subset-of-one-is-that-one"),
     (Fault::EmptySubsetIsAll, "an-empty-subset-has-nobody"),
-    (Fault::SubsetComparesPorts, "a-subset-compares-addresses-without-ports"),
-    (Fault::SubsetOfBodilessIgnored, "a-request-without-body-follows-the-subset"),
+    (
+        Fault::SubsetComparesPorts,
+        "a-subset-compares-addresses-without-ports",
+    ),
+    (
+        Fault::SubsetOfBodilessIgnored,
+        "a-request-without-body-follows-the-subset",
+    ),
     (Fault::QueryIsPath, "a-query-is-not-part-of-the-path"),
     (Fault::AliasWins, "the-newer-rewrite-header-wins"),
-    (Fault::InnerModelRewritten, "a-model-inside-another-object-is-not-the-model"),
+    (
+        Fault::InnerModelRewritten,
+        "a-model-inside-another-object-is-not-the-model",
+    ),
     (Fault::ModelNotRestored, "the-client-s-model-name-is-put-back"),
-    (Fault::ModelNotRestoredOverMessages, "a-model-name-over-two-messages-is-put-back"),
+    (
+        Fault::ModelNotRestoredOverMessages,
+        "a-model-name-over-two-messages-is-put-back",
+    ),
     (Fault::OtherModelsRestored, "other-names-in-a-response-stay"),
     (Fault::NoMarker, "a-response-in-two-chunks"),
     (Fault::ResponseWithoutEnd, "a-response-in-two-chunks"),
-    (Fault::ResponseEndBeforeTrailers, "response-trailers-end-a-response"),
-    (Fault::ResponseTrailersUnanswered, "response-trailers-end-a-response"),
+    (
+        Fault::ResponseEndBeforeTrailers,
+        "response-trailers-end-a-response",
+    ),
+    (
+        Fault::ResponseTrailersUnanswered,
+        "response-trailers-end-a-response",
+    ),
     (Fault::ResponseHeld, "a-plain-response-passes-while-it-comes"),
     (Fault::ResponseLongChunks, "a-long-response-comes-back-in-pieces"),
     (Fault::FailsAtClose, "a-request-is-routed"),
@@ -101,7 +125,11 @@ async fn play(fault: Option<Fault>, wanted: impl Fn(&Selected) -> bool) -> Vec<C
             Duration::from_secs(10)
         },
     };
-    let cases = cases().expect("readable cases").into_iter().filter(wanted).collect();
+    let cases = cases()
+        .expect("readable cases")
+        .into_iter()
+        .filter(wanted)
+        .collect();
     run(cases, options).await.expect("a run")
 }
 
@@ -134,5 +162,8 @@ async fn every_fault_is_caught() {
 #[tokio::test]
 async fn cases_that_need_a_picker_of_their_own_are_skipped_on_a_running_one() {
     let results = play(None, |case| case.id == "scorers/queue").await;
-    assert!(matches!(results[0].verdict, Verdict::Skipped { .. }), "{results:?}");
+    assert!(
+        matches!(results[0].verdict, Verdict::Skipped { .. }),
+        "{results:?}"
+    );
 }

@@ -103,7 +103,9 @@ impl Stub {
                         let picker = picker.clone();
                         async move {
                             let codec = ProstCodec::<ProcessingResponse, ProcessingRequest>::new();
-                            Ok::<_, Infallible>(tonic::server::Grpc::new(codec).streaming(picker, request).await)
+                            Ok::<_, Infallible>(
+                                tonic::server::Grpc::new(codec).streaming(picker, request).await,
+                            )
                         }
                     });
                     // A client that leaves is part of the cases.
@@ -151,7 +153,9 @@ impl StreamingService<ProcessingRequest> for Picker {
                 }
             }
             if fails_at_close {
-                let _ = sender.send(Err(Status::unknown("cannot receive stream request"))).await;
+                let _ = sender
+                    .send(Err(Status::unknown("cannot receive stream request")))
+                    .await;
             }
         });
         std::future::ready(Ok(Response::new(ReceiverStream::new(receiver))))

@@ -26,10 +26,18 @@ pub(super) fn set(name: &str, value: &str, fault: Option<Fault>) -> HeaderValueO
         header: Some(HeaderValue {
             key: name.to_owned(),
             value: if as_text { value.to_owned() } else { String::new() },
-            raw_value: if as_text { Bytes::new() } else { value.to_owned().into() },
+            raw_value: if as_text {
+                Bytes::new()
+            } else {
+                value.to_owned().into()
+            },
         }),
         append: (fault == Some(Fault::DestinationAppended)).then_some(true),
-        append_action: if fault == Some(Fault::DestinationOnlyIfAbsent) { 1 } else { 2 },
+        append_action: if fault == Some(Fault::DestinationOnlyIfAbsent) {
+            1
+        } else {
+            2
+        },
     }
 }
 
@@ -116,7 +124,13 @@ pub(super) fn body(
 }
 
 /// A refusal.
-pub(super) fn refuse(code: &str, status: i32, text: &str, reason: Option<&str>, fault: Option<Fault>) -> ProcessingResponse {
+pub(super) fn refuse(
+    code: &str,
+    status: i32,
+    text: &str,
+    reason: Option<&str>,
+    fault: Option<Fault>,
+) -> ProcessingResponse {
     let reason = match fault {
         Some(Fault::NoReason) => None,
         Some(Fault::WrongReason) => reason.map(|_| "rejected-saturated"),
@@ -129,7 +143,11 @@ pub(super) fn refuse(code: &str, status: i32, text: &str, reason: Option<&str>, 
     };
     plain(Answer::Immediate(ImmediateResponse {
         status: Some(HttpStatus {
-            code: if fault == Some(Fault::WrongStatus) { 502 } else { status },
+            code: if fault == Some(Fault::WrongStatus) {
+                502
+            } else {
+                status
+            },
         }),
         headers: reason.map(|reason| HeaderMutation {
             set_headers: vec![set(DROPPED, reason, fault)],

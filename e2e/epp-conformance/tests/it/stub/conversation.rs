@@ -82,16 +82,28 @@ impl Conversation {
             Some(Event::RequestBody(chunk)) => {
                 if self.is_routed {
                     let again = self.has(Fault::SecondEndAnswered);
-                    return if again { self.body_answers(true) } else { Vec::new() };
+                    return if again {
+                        self.body_answers(true)
+                    } else {
+                        Vec::new()
+                    };
                 }
                 self.body.extend_from_slice(&chunk.body);
-                if chunk.end_of_stream { self.route(true) } else { Vec::new() }
+                if chunk.end_of_stream {
+                    self.route(true)
+                } else {
+                    Vec::new()
+                }
             }
             Some(Event::RequestTrailers(_)) => {
                 if self.has(Fault::RequestTrailersIgnored) {
                     return Vec::new();
                 }
-                let mut answers = if self.is_routed { Vec::new() } else { self.route(false) };
+                let mut answers = if self.is_routed {
+                    Vec::new()
+                } else {
+                    self.route(false)
+                };
                 if !self.is_over {
                     answers.push(plain(Answer::RequestTrailers(TrailersAnswer::default())));
                 }
@@ -116,8 +128,15 @@ impl Conversation {
         let headers = received.headers.iter().flat_map(|map| &map.headers);
         self.headers = headers
             .map(|header| {
-                let value = if reads_text { header.bytes() } else { &header.raw_value };
-                (header.key.to_ascii_lowercase(), String::from_utf8_lossy(value).into_owned())
+                let value = if reads_text {
+                    header.bytes()
+                } else {
+                    &header.raw_value
+                };
+                (
+                    header.key.to_ascii_lowercase(),
+                    String::from_utf8_lossy(value).into_owned(),
+                )
             })
             .collect();
         let upgrades = self.header("upgrade").is_some() && !self.has(Fault::UpgradeWaits);
@@ -183,14 +202,21 @@ impl Conversation {
             set_headers.push(set("x-request-id", "made", self.fault));
         }
         if self.has(Fault::InputsEchoed) {
-            let inputs = self.headers.iter().filter(|(name, _)| name.starts_with("x-llm-d-"));
+            let inputs = self
+                .headers
+                .iter()
+                .filter(|(name, _)| name.starts_with("x-llm-d-"));
             set_headers.extend(inputs.map(|(name, value)| set(name, value, self.fault)));
         }
         if self.has(Fault::HeaderInvented) {
             set_headers.push(set("x-picked-by", "stub", self.fault));
         }
         let sent = |name: &&&str| self.header(name).is_some();
-        let removed = OUTPUTS[1..].iter().filter(sent).map(|name| (*name).to_owned()).collect();
+        let removed = OUTPUTS[1..]
+            .iter()
+            .filter(sent)
+            .map(|name| (*name).to_owned())
+            .collect();
         let removed = if self.has(Fault::RoutingHeadersKept) {
             Vec::new()
         } else {
@@ -218,7 +244,10 @@ impl Conversation {
     fn rewrite(&mut self) -> Result<(), Refusal> {
         let bad = |text: String| ("BadRequest", 400, text, None);
         let paths = [":path", "x-original-path", "x-forwarded-path"];
-        let path = paths.iter().find_map(|name| self.header(name)).unwrap_or("/v1/completions");
+        let path = paths
+            .iter()
+            .find_map(|name| self.header(name))
+            .unwrap_or("/v1/completions");
         let path = if self.has(Fault::QueryIsPath) {
             path
         } else {
@@ -228,7 +257,9 @@ impl Conversation {
         let is_chat = path.ends_with("chat/completions");
         if !path.ends_with("completions") {
             return if path.contains("completions") {
-                Err(bad(format!("no parser registered matching path suffix for: {path}")))
+                Err(bad(format!(
+                    "no parser registered matching path suffix for: {path}"
+                )))
             } else {
                 Ok(())
             };
@@ -239,7 +270,10 @@ impl Conversation {
             Err(_) if self.has(Fault::InvalidJsonAccepted) => return Ok(()),
             Err(error) => return Err(bad(format!("error unmarshaling request bodyMap: {error}"))),
         };
-        let model = fields.get("model").map(|raw| raw.get()).filter(|raw| *raw != "\"\"");
+        let model = fields
+            .get("model")
+            .map(|raw| raw.get())
+            .filter(|raw| *raw != "\"\"");
         let Some(model) = model else {
             return if self.has(Fault::MissingModelAccepted) {
                 Ok(())
@@ -252,7 +286,9 @@ impl Conversation {
             return Err(bad(text.to_owned()));
         }
         if !is_chat && !fields.contains_key("prompt") {
-            return Err(bad("invalid completions request: must have prompt field".to_owned()));
+            return Err(bad(
+                "invalid completions request: must have prompt field".to_owned()
+            ));
         }
         let mut names = REWRITE;
         if self.has(Fault::AliasWins) {
@@ -263,7 +299,9 @@ impl Conversation {
         if let Some(target) = target.filter(|target| *target != incoming) {
             let mut at = model.as_ptr() as usize - text.as_ptr() as usize;
             if self.has(Fault::InnerModelRewritten) {
-                at = text.find("\"model\":").map_or(at, |first| first + "\"model\":".len());
+                at = text
+                    .find("\"model\":")
+                    .map_or(at, |first| first + "\"model\":".len());
             }
             let end = at + text[at + 1..].find('"').expect("a closing quote") + 2;
             self.body = format!("{}\"{target}\"{}", &text[..at], &text[end..]).into_bytes();
@@ -287,7 +325,9 @@ impl Conversation {
                 if self.has(Fault::SubsetComparesPorts) {
                     *entry == endpoint.to_string()
                 } else {
-                    let address = entry.rsplit_once(':').map_or(entry.as_str(), |(address, _)| address);
+                    let address = entry
+                        .rsplit_once(':')
+                        .map_or(entry.as_str(), |(address, _)| address);
                     address == endpoint.ip().to_string()
                 }
             }),
@@ -295,12 +335,18 @@ impl Conversation {
         let endpoint = self.endpoints.iter().find(is_allowed);
         endpoint.map(ToString::to_string).ok_or_else(|| {
             let text = "failed to find endpoint candidates for serving the request";
-            ("ServiceUnavailable", 503, text.to_owned(), Some("rejected-no-endpoints"))
+            (
+                "ServiceUnavailable",
+                503,
+                text.to_owned(),
+                Some("rejected-no-endpoints"),
+            )
         })
     }
 
     fn response_head(&self) -> ProcessingResponse {
-        let marker = (!self.has(Fault::NoMarker)).then(|| set("x-went-into-resp-headers", "true", self.fault));
+        let marker =
+            (!self.has(Fault::NoMarker)).then(|| set("x-went-into-resp-headers", "true", self.fault));
         let response = CommonResponse {
             header_mutation: Some(HeaderMutation {
                 set_headers: marker.into_iter().collect(),
@@ -319,7 +365,9 @@ impl Conversation {
         if end {
             return self.flush(true);
         }
-        if self.has(Fault::ResponseHeld) || (self.renamed.is_some() && !self.has(Fault::ModelNotRestoredOverMessages)) {
+        if self.has(Fault::ResponseHeld)
+            || (self.renamed.is_some() && !self.has(Fault::ModelNotRestoredOverMessages))
+        {
             return Vec::new();
         }
         self.flush(false)
@@ -330,7 +378,11 @@ impl Conversation {
         if let Some((target, incoming)) = &self.renamed
             && !self.has(Fault::ModelNotRestored)
         {
-            let close = if self.has(Fault::OtherModelsRestored) { "" } else { "\"" };
+            let close = if self.has(Fault::OtherModelsRestored) {
+                ""
+            } else {
+                "\""
+            };
             for blank in ["", " "] {
                 let needle = format!("\"model\":{blank}\"{target}{close}");
                 text = text.replace(&needle, &format!("\"model\":{blank}\"{incoming}{close}"));
