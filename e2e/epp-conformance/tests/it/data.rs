@@ -51,9 +51,15 @@ fn check(value: &serde_yaml::Value, file: &str, documentation: &str) {
         );
     }
     match value {
-        serde_yaml::Value::Mapping(map) => map.values().for_each(|inner| check(inner, file, documentation)),
+        serde_yaml::Value::Mapping(map) => {
+            for inner in map.values() {
+                check(inner, file, documentation);
+            }
+        }
         serde_yaml::Value::Sequence(items) => {
-            items.iter().for_each(|inner| check(inner, file, documentation))
+            for inner in items {
+                check(inner, file, documentation);
+            }
         }
         _ => {}
     }
