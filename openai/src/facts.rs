@@ -1,5 +1,7 @@
 //! What the scanner found in a request body.
 
+use crate::MediaPart;
+
 /// A byte range `start..end` of a whole body, offsets from its first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
@@ -60,4 +62,6 @@ pub struct RequestFacts {
     pub prompts: Vec<Prompt>,
     /// Content blocks that are not text (images, audio, video); their bytes are not in the prompt.
     pub media_parts: usize,
+    /// Images, videos and audio of chat messages, in the order of their place in the only prompt.
+    pub media: Vec<MediaPart>,
 }

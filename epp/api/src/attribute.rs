@@ -6,9 +6,11 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 mod prediction;
+mod tokens;
 mod topology;
 
 pub use prediction::{LATENCY_PREDICTION_INFO, LatencyPrediction, Prediction};
+pub use tokens::{MediaFeature, TOKENIZED_PROMPT, TokenizedInput, TokenizedPrompt};
 pub use topology::{Locality, TOPOLOGY, Topology};
 
 /// Attribute name of [`PrefixMatch`].

@@ -25,12 +25,12 @@ pub mod snapshot;
 
 pub use attribute::{
     AttributeKey, Attributes, DataKey, InFlightLoad, LatencyPrediction, Locality, PeerEndpoint, Prediction,
-    PrefixMatch, SessionId, Topology, UncachedTokens,
+    PrefixMatch, SessionId, TokenizedPrompt, Topology, UncachedTokens,
 };
 pub use clock::Clock;
 pub use endpoint::{Endpoint, EndpointName, EndpointSpec};
 pub use error::{ErrorCode, RejectReason, Rejection};
-pub use llmd_openai::PromptInput;
+pub use llmd_openai::{MediaPart, Modality, PromptInput};
 pub use metrics::MetricsRecord;
 pub use plugin::{Cycle, Random, RequestChanges, TypedName};
 pub use registry::{BuildContext, BuildError, MetricsScope, Need, Plugin, PluginType, Stability, Timing};

@@ -11,6 +11,7 @@ pub(crate) mod peer;
 pub mod picker;
 pub mod producer;
 pub mod profile;
+pub(crate) mod prompt;
 pub mod request;
 pub mod response;
 pub mod saturation;

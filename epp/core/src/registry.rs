@@ -60,6 +60,8 @@ pub const TABLE: &[PluginType] = &[
     producer::inflight_load_producer::PLUGIN,
     producer::p2p_source_producer::PLUGIN,
     producer::session_id_producer::PLUGIN,
+    producer::token_producer::PLUGIN,
+    producer::token_producer::TOKENIZER,
     admission::latency_slo_admitter::PLUGIN,
     admission::probabilistic_admitter::PLUGIN,
     request::agent_identity::PLUGIN,

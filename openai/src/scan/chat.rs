@@ -1,6 +1,7 @@
 //! Collects the text of chat messages in the order of the estimate backend: role, then text, per message.
 
 use crate::json::Container;
+use crate::media::{MediaPart, MediaReader, Modality};
 
 /// What a string inside `messages` is, once its name is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,6 +10,12 @@ enum Part {
     Content,
     BlockType,
     BlockText,
+    /// A member that holds a medium: its URL, or an object with it.
+    Medium(Modality),
+    /// URL or data of a medium.
+    MediumContent,
+    /// Format of audio.
+    MediumFormat,
     Ignored,
 }
 
@@ -19,6 +26,11 @@ pub(super) struct Messages {
     /// Role and text of all messages.
     text: Vec<u8>,
     media_parts: usize,
+    media: Vec<MediaPart>,
+    /// The medium of the current block.
+    medium: Option<MediaReader>,
+    /// The object being read is that of a medium.
+    in_medium: bool,
     /// A message object was seen.
     seen: bool,
     /// Something else than a message object was seen.
@@ -28,6 +40,8 @@ pub(super) struct Messages {
     role_len: usize,
     /// Media parts before the current content.
     media_before: usize,
+    /// Those of them that were read.
+    read_before: usize,
     /// Where the current block's text begins.
     block_start: usize,
     block_is_media: bool,
@@ -45,11 +59,15 @@ impl Messages {
         Self {
             text: Vec::new(),
             media_parts: 0,
+            media: Vec::new(),
+            medium: None,
+            in_medium: false,
             seen: false,
             spoiled: false,
             message_start: 0,
             role_len: 0,
             media_before: 0,
+            read_before: 0,
             block_start: 0,
             block_is_media: false,
             part: Part::Ignored,
@@ -69,8 +87,9 @@ impl Messages {
         self.spoiled = true;
     }
 
-    pub(super) fn into_text(self) -> (Vec<u8>, usize) {
-        (self.text, self.media_parts)
+    /// Text, number of media, and those that were read.
+    pub(super) fn into_text(self) -> (Vec<u8>, usize, Vec<MediaPart>) {
+        (self.text, self.media_parts, self.media)
     }
 
     pub(super) fn open(&mut self, container: Container, depth: usize) {
@@ -80,6 +99,7 @@ impl Messages {
                 self.message_start = self.text.len();
                 self.role_len = 0;
                 self.media_before = self.media_parts;
+                self.read_before = self.media.len();
                 self.part = Part::Ignored;
             }
             (2, Container::Array) => self.not_a_message(),
@@ -87,10 +107,14 @@ impl Messages {
                 self.in_content = self.part == Part::Content && container == Container::Array;
                 self.not_text(depth);
             }
-            (5, _) => self.not_text(depth),
+            (5, _) => {
+                self.in_medium = matches!(self.part, Part::Medium(_)) && container == Container::Object;
+                self.not_text(depth);
+            }
             (4, _) if self.in_content => {
                 self.block_start = self.text.len();
                 self.block_is_media = false;
+                self.medium = None;
                 self.part = Part::Ignored;
             }
             _ => {}
@@ -103,7 +127,11 @@ impl Messages {
             4 if self.in_content && self.block_is_media => {
                 self.text.truncate(self.block_start);
                 self.media_parts += 1;
+                let medium = self.medium.take();
+                self.media
+                    .extend(medium.map(|medium| medium.finish(self.block_start)));
             }
+            5 => self.in_medium = false,
             _ => {}
         }
     }
@@ -114,8 +142,16 @@ impl Messages {
             (3, b"content") => Part::Content,
             (5, b"type") if self.in_content => Part::BlockType,
             (5, b"text") if self.in_content => Part::BlockText,
+            (5, b"image_url") if self.in_content => Part::Medium(Modality::Image),
+            (5, b"video_url") if self.in_content => Part::Medium(Modality::Video),
+            (5, b"input_audio") if self.in_content => Part::Medium(Modality::Audio),
+            (6, b"url" | b"data") if self.in_medium => Part::MediumContent,
+            (6, b"format") if self.in_medium => Part::MediumFormat,
             _ => Part::Ignored,
         };
+        if let Part::Medium(modality) = self.part {
+            self.medium = Some(MediaReader::new(modality));
+        }
     }
 
     /// A string value begins; `true` when its text is wanted.
@@ -125,12 +161,16 @@ impl Messages {
                 part
             }
             (4, _) if self.in_content => Part::BlockText,
+            (5, Part::Medium(_)) => Part::MediumContent,
+            (6, part @ (Part::MediumContent | Part::MediumFormat)) => part,
             _ => Part::Ignored,
         };
         match self.current {
             Part::Content => self.drop_content(),
             Part::Role | Part::BlockType => self.word.clear(),
             Part::BlockText if depth == 5 => self.text.truncate(self.block_start),
+            Part::MediumContent => self.medium.iter_mut().for_each(MediaReader::restart),
+            Part::MediumFormat => self.medium.iter_mut().for_each(MediaReader::format_starts),
             _ => {}
         }
         self.current != Part::Ignored
@@ -140,7 +180,9 @@ impl Messages {
         match self.current {
             Part::Content | Part::BlockText => self.text.extend_from_slice(piece),
             Part::Role | Part::BlockType => self.word.extend_from_slice(piece),
-            Part::Ignored => {}
+            Part::MediumContent => self.medium.iter_mut().for_each(|medium| medium.content(piece)),
+            Part::MediumFormat => self.medium.iter_mut().for_each(|medium| medium.format(piece)),
+            Part::Medium(_) | Part::Ignored => {}
         }
     }
 
@@ -176,6 +218,9 @@ impl Messages {
     /// The role goes before the content, also when the body has it after.
     fn set_role(&mut self) {
         let old = self.message_start..self.message_start + self.role_len;
+        for medium in &mut self.media[self.read_before..] {
+            medium.at = medium.at - self.role_len + self.word.len();
+        }
         self.role_len = self.word.len();
         if old.end == self.text.len() {
             self.text.truncate(old.start);
@@ -189,5 +234,6 @@ impl Messages {
     fn drop_content(&mut self) {
         self.text.truncate(self.message_start + self.role_len);
         self.media_parts = self.media_before;
+        self.media.truncate(self.read_before);
     }
 }

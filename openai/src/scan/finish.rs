@@ -14,8 +14,11 @@ impl Extractor {
         facts.prompts = match self.kind {
             BodyKind::ChatCompletions => {
                 let messages = self.messages.filter(Messages::is_valid).ok_or(invalid)?;
-                let (text, media_parts) = messages.into_text();
-                facts.media_parts = media_parts;
+                let (text, media_parts, media) = messages.into_text();
+                (facts.media_parts, facts.media) = (media_parts, media);
+                for medium in &mut facts.media {
+                    medium.at += self.tools.len();
+                }
                 let mut prompt = self.tools;
                 if prompt.is_empty() {
                     prompt = text;

@@ -424,3 +424,51 @@ fn an_sglang_body_has_its_own_names_and_no_model() {
     let error = scan(BodyKind::SglangGenerate, r#"{"text":"x"}"#).unwrap_err();
     assert!(error.to_string().contains("input_ids"), "{error}");
 }
+
+#[test]
+fn media_of_chat_messages_are_told_apart_and_placed_in_the_text() {
+    use crate::Modality;
+    use xxhash_rust::xxh64::xxh64;
+    let image = "data:image/gif;base64,R0lGODlhgAJoAQAA";
+    let body = format!(
+        r#"{{"messages":[
+        {{"role":"system","content":"be\u0020brief"}},
+        {{"content":[{{"type":"text","text":"see"}},{{"type":"image_url","image_url":{{"detail":"low","url":"{image}"}}}},
+            {{"video_url":"http:\/\/v","type":"video_url"}},{{"type":"text","text":"and hear"}},
+            {{"type":"input_audio","input_audio":{{"format":"wav","data":"AAAA"}}}},{{"type":"file","file":{{"url":"no"}}}}],
+            "role":"user"}}],
+        "tools":[1]}}"#
+    );
+    let facts = chat(&body);
+    assert_eq!(text(&facts), ["[1]systembe briefuserseeand hear"]);
+    assert_eq!(facts.media_parts, 4);
+    let found: Vec<_> = facts
+        .media
+        .iter()
+        .map(|part| (part.modality, part.at, part.hash))
+        .collect();
+    let hash = |content: &str| xxh64(content.as_bytes(), 0);
+    assert_eq!(
+        found,
+        [
+            (Modality::Image, 24, hash(image)),
+            (Modality::Video, 24, hash("http://v")),
+            (Modality::Audio, 32, hash("AAAAwav")),
+        ]
+    );
+    assert_eq!(facts.media[0].size, Some((640, 360)));
+    assert_eq!((facts.media[0].bytes, facts.media[2].bytes), (image.len(), 4));
+}
+
+#[test]
+fn a_content_that_is_replaced_takes_its_media_along() {
+    let part = r#"{"type":"image_url","image_url":{"url":"a"}}"#;
+    let facts = chat(&format!(
+        r#"{{"messages":[{{"role":"user","content":[{part},{part}],"content":[{part}]}},{{"role":"user","content":[{part}],"content":"x"}}]}}"#
+    ));
+    assert_eq!((facts.media.len(), facts.media_parts), (1, 1));
+    let text_block = chat(
+        r#"{"messages":[{"role":"user","content":[{"type":"text","text":"t","image_url":{"url":"a"}}]}]}"#,
+    );
+    assert!(text_block.media.is_empty());
+}

@@ -9,7 +9,7 @@
 //! | `maxPrefixBlocksToMatch` | 2048, used only when the token cap is 0; both 0 is unlimited |
 //! | `lruCapacityPerServer` | 31250 blocks |
 //!
-//! The prompt is cut into blocks whose chained hashes are looked up in the index of `llmd-kv`; each
+//! The prompt, with what `token-producer` makes of its media, is cut into blocks whose chained hashes are looked up in the index of `llmd-kv`; each
 //! prompt of a request is independent. When the first byte of the answer arrives, the blocks are
 //! written for the primary endpoint and for that of the profile `prefill`: before it nobody has
 //! computed them, and a burst with one cold prefix spreads instead of following its first request.
@@ -22,15 +22,16 @@ use std::time::Instant;
 use llmd_epp_api::attribute::PREFIX_CACHE_MATCH_INFO;
 use llmd_epp_api::plugin::{DataProducer, EndpointObserver, PreRequest, SchedulingResult};
 use llmd_epp_api::{
-    AttributeKey, BuildContext, BuildError, Cycle, Metadata, MetricsScope, Plugin, PluginType, PrefixMatch,
-    Rejection, RequestChanges, ResponseEnd, ResponseHead, ResponseHook, SlotId, Snapshot, Stability, Timing,
-    TypedName,
+    AttributeKey, BuildContext, BuildError, Cycle, Metadata, MetricsScope, Need, Plugin, PluginType,
+    PrefixMatch, Rejection, RequestChanges, ResponseEnd, ResponseHead, ResponseHook, SlotId, Snapshot,
+    Stability, Timing, TypedName,
 };
 use llmd_kv::{BYTES_PER_TOKEN, Matches, PrefixIndex, hash::root, hash_prompt};
 use prometheus::{Gauge, Histogram, HistogramVec, IntGauge, IntGaugeVec};
 use serde::Deserialize;
 
 use crate::metrics::{self, Twin};
+use crate::plugins::prompt::Prompts;
 
 /// Type name in configurations.
 pub const TYPE: &str = "approx-prefix-cache-producer";
@@ -107,6 +108,7 @@ struct ApproxPrefixCacheProducer {
     capacity: usize,
     matched: AttributeKey<PrefixMatch>,
     hashes: AttributeKey<PrefixHashes>,
+    prompts: Prompts,
     timing: Timing,
     index: Arc<Index>,
 }
@@ -204,6 +206,7 @@ impl ApproxPrefixCacheProducer {
             capacity: lru_capacity_per_server,
             matched: context.produces(PREFIX_CACHE_MATCH_INFO)?,
             hashes: context.produces(HASHES)?,
+            prompts: Prompts::read_by(context, Need::Required)?,
             timing: context.state.timing,
             index: Arc::new(Index {
                 blocks: PrefixIndex::default(),
@@ -249,7 +252,7 @@ impl DataProducer for ApproxPrefixCacheProducer {
         let salt = request.facts.cache_salt.as_deref().unwrap_or_default();
         let root = root(&request.target_model, salt);
         let mut input_tokens = 0;
-        cycle.attributes.fill(self.hashes, |state, _| {
+        cycle.attributes.fill(self.hashes, |state, others| {
             let PrefixHashes {
                 hashes,
                 ends,
@@ -258,9 +261,9 @@ impl DataProducer for ApproxPrefixCacheProducer {
             hashes.clear();
             ends.clear();
             matches.clear();
-            for prompt in &request.facts.prompts {
+            for prompt in self.prompts.of(request, others) {
                 let from = hashes.len();
-                input_tokens += hash_prompt(root, &prompt.input, block_tokens, limit, hashes).tokens;
+                input_tokens += hash_prompt(root, prompt, block_tokens, limit, hashes).tokens;
                 ends.push(hashes.len());
                 self.index.blocks.lookup(&hashes[from..], matches);
             }

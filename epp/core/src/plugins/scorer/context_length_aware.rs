@@ -8,14 +8,16 @@
 //! The label holds ranges of tokens, `min-max`, separated by commas; the best of them counts. Within a range of width w,
 //! h tokens below its end: `0.3 + 0.7·(0.7/(1 + w/10000) + 0.3·h/w)`; d tokens outside of it: `0.3/(1 + d/1000)`. No
 //! label gives 0.5, a label that is no range 0. The filter removes endpoints with a label and no range for the request.
-//! The length is the number of token ids, or a quarter of the bytes of the prompt.
+//! The length is the number of token ids, or a quarter of the bytes of the prompt; media count where a `token-producer` is
+//! configured.
 
 use std::sync::Arc;
 
 use llmd_epp_api::plugin::{Filter, Scorer};
-use llmd_epp_api::{BuildError, Cycle, Plugin, PluginType, PromptInput, Random, Stability};
-use llmd_kv::BYTES_PER_TOKEN;
+use llmd_epp_api::{BuildError, Cycle, Need, Plugin, PluginType, Random, Stability};
 use serde::Deserialize;
+
+use crate::plugins::prompt::Prompts;
 
 /// Type name in configurations.
 pub const TYPE: &str = "context-length-aware";
@@ -33,7 +35,8 @@ pub const PLUGIN: PluginType = PluginType {
         if label.is_empty() {
             return Err(BuildError::value("label", "must not be empty"));
         }
-        let plugin = Arc::new(ContextLengthAware { label });
+        let prompts = Prompts::read_by(context, Need::Optional)?;
+        let plugin = Arc::new(ContextLengthAware { label, prompts });
         Ok(Plugin {
             filter: enable_filtering.then(|| plugin.clone() as Arc<dyn Filter>),
             scorer: Some(plugin),
@@ -60,6 +63,7 @@ impl Default for Parameters {
 
 struct ContextLengthAware {
     label: String,
+    prompts: Prompts,
 }
 
 /// Tokens from..=to.
@@ -85,18 +89,9 @@ fn score(tokens: u64, (from, to): Range) -> f64 {
     0.3 + 0.7 * (0.7 / (1.0 + width / 10_000.0) + 0.3 * (to - tokens) as f64 / width)
 }
 
-fn tokens(cycle: &Cycle<'_>) -> u64 {
-    let prompts = cycle.request.facts.prompts.iter();
-    let lengths = prompts.map(|prompt| match &prompt.input {
-        PromptInput::Text(text) => text.len().div_ceil(BYTES_PER_TOKEN),
-        PromptInput::Tokens(tokens) => tokens.len(),
-    });
-    lengths.sum::<usize>() as u64
-}
-
 impl Scorer for ContextLengthAware {
     fn score(&self, cycle: &Cycle<'_>, candidates: &[u32], scores: &mut [f64]) {
-        let tokens = tokens(cycle);
+        let tokens = self.prompts.tokens(cycle.request, cycle.attributes);
         for (result, index) in scores.iter_mut().zip(candidates) {
             *result = match cycle.snapshot.endpoints[*index as usize].label(&self.label) {
                 None => 0.5,
@@ -111,7 +106,7 @@ impl Scorer for ContextLengthAware {
 
 impl Filter for ContextLengthAware {
     fn filter(&self, cycle: &Cycle<'_>, candidates: &mut Vec<u32>, _: &Random) {
-        let tokens = tokens(cycle);
+        let tokens = self.prompts.tokens(cycle.request, cycle.attributes);
         candidates.retain(|index| {
             let label = cycle.snapshot.endpoints[*index as usize].label(&self.label);
             label.is_none_or(|label| {
