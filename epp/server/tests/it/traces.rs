@@ -50,7 +50,7 @@ mod otlp {
         #[prost(bytes = "vec", tag = "1")]
         pub(super) trace_id: Vec<u8>,
         #[prost(bytes = "vec", tag = "2")]
-        pub(super) span_id: Vec<u8>,
+        pub(super) id: Vec<u8>,
         #[prost(bytes = "vec", tag = "4")]
         pub(super) parent_span_id: Vec<u8>,
         #[prost(string, tag = "5")]
@@ -102,7 +102,8 @@ struct Seen {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let number = bytes.iter().fold(0_u128, |number, byte| number << 8 | u128::from(*byte));
+    format!("{number:0width$x}", width = bytes.len() * 2)
 }
 
 impl From<otlp::Span> for Seen {
@@ -118,7 +119,7 @@ impl From<otlp::Span> for Seen {
         });
         Self {
             trace: hex(&span.trace_id),
-            id: hex(&span.span_id),
+            id: hex(&span.id),
             parent: hex(&span.parent_span_id),
             name: span.name,
             kind: span.kind,
