@@ -23,6 +23,8 @@ pub struct Options {
     pub concurrency: u32,
     /// Ask the ext-proc server at all; without, requests go to `fixed_upstreams`.
     pub ext_proc: bool,
+    /// Tell this ext-proc server as well, after the first one, and wait for nothing of it.
+    pub shadow: Option<SocketAddr>,
     /// Upstreams in turn, for measurements without routing by header; none routes by header.
     pub fixed_upstreams: Vec<SocketAddr>,
 }
@@ -34,6 +36,7 @@ impl Default for Options {
             tls: false,
             concurrency: 2,
             ext_proc: true,
+            shadow: None,
             fixed_upstreams: Vec::new(),
         }
     }
@@ -161,6 +164,22 @@ fn bootstrap(listener: SocketAddr, admin: SocketAddr, ext_proc: SocketAddr, opti
             }
         }));
     }
+    if options.shadow.is_some() {
+        filters.push(json!({
+            "name": "shadow",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor",
+                "grpc_service": {"envoy_grpc": {"cluster_name": "shadow"}},
+                "observability_mode": true,
+                "failure_mode_allow": true,
+                "response_attributes": ["upstream.address"],
+                "processing_mode": {
+                    "request_header_mode": "SEND", "request_body_mode": "STREAMED", "request_trailer_mode": "SEND",
+                    "response_header_mode": "SEND", "response_body_mode": "STREAMED", "response_trailer_mode": "SEND"
+                }
+            }
+        }));
+    }
     filters.push(json!({
         "name": "envoy.filters.http.router",
         "typed_config": {
@@ -183,16 +202,7 @@ fn bootstrap(listener: SocketAddr, admin: SocketAddr, ext_proc: SocketAddr, opti
             "load_assignment": {"cluster_name": "engines", "endpoints": [{"lb_endpoints": endpoints}]}
         })
     };
-    let mut ext_proc_cluster = json!({
-        "name": "ext_proc", "type": "STATIC", "connect_timeout": "10s", "circuit_breakers": breakers,
-        "typed_extension_protocol_options": {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                "explicit_http_config": {"http2_protocol_options": {}}
-            }
-        },
-        "load_assignment": {"cluster_name": "ext_proc", "endpoints": [{"lb_endpoints": [{"endpoint": {"address": socket(ext_proc)}}]}]}
-    });
+    let mut ext_proc_cluster = grpc_cluster("ext_proc", ext_proc, &breakers);
     if options.tls {
         ext_proc_cluster["transport_socket"] = json!({
             "name": "envoy.transport_sockets.tls",
@@ -202,6 +212,12 @@ fn bootstrap(listener: SocketAddr, admin: SocketAddr, ext_proc: SocketAddr, opti
             }
         });
     }
+    let mut clusters = vec![engines, ext_proc_cluster];
+    clusters.extend(
+        options
+            .shadow
+            .map(|shadow| grpc_cluster("shadow", shadow, &breakers)),
+    );
     json!({
         "admin": {"address": socket(admin)},
         "static_resources": {
@@ -224,7 +240,20 @@ fn bootstrap(listener: SocketAddr, admin: SocketAddr, ext_proc: SocketAddr, opti
                     }
                 }]}]
             }],
-            "clusters": [engines, ext_proc_cluster]
+            "clusters": clusters
         }
+    })
+}
+
+fn grpc_cluster(name: &str, address: SocketAddr, breakers: &Value) -> Value {
+    json!({
+        "name": name, "type": "STATIC", "connect_timeout": "10s", "circuit_breakers": breakers,
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": {"http2_protocol_options": {}}
+            }
+        },
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [{"endpoint": {"address": socket(address)}}]}]}
     })
 }

@@ -8,6 +8,7 @@ mod outliers;
 mod rejections;
 mod rendered;
 mod routing;
+mod shadow;
 mod start;
 
 use std::net::SocketAddr;

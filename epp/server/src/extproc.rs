@@ -14,6 +14,8 @@ mod answers;
 mod conversation;
 mod metadata;
 mod metrics;
+mod shadow;
+mod shadow_metrics;
 mod stream;
 
 use std::future::{Ready, ready};
@@ -26,6 +28,7 @@ use tonic::server::StreamingService;
 use tonic::{Request, Response, Status, Streaming};
 
 pub use metrics::StreamMetrics;
+pub use shadow_metrics::ShadowMetrics;
 pub use stream::ProcessStream;
 
 use crate::body_budget::BodyBudget;
@@ -54,6 +57,8 @@ pub struct ExtProc {
     pub emit_endpoint_scores: bool,
     /// `--enable-grpc-stream-metrics`.
     pub stream_metrics: Option<StreamMetrics>,
+    /// `--shadow`: answers nothing and compares.
+    pub shadow: Option<Arc<ShadowMetrics>>,
     /// `--max-buffered-body-size`: request bodies that wait for their end, over all streams.
     pub bodies: Arc<BodyBudget>,
     /// `--tracing`: each stream is a span, and engines are told its context.

@@ -128,6 +128,8 @@ pub struct EppOptions {
     pub reload_certificates: bool,
     /// `--enable-grpc-stream-metrics`.
     pub stream_metrics: bool,
+    /// `--shadow`.
+    pub shadow: bool,
     /// `--tracing`.
     pub tracing: bool,
     /// `--enable-deprecated-metrics`.
@@ -186,6 +188,9 @@ impl EppOptions {
                 stream_continuation: flags.bool("proxy-stream-continuation"),
             }),
         };
+        if proxy.is_some() && flags.bool("shadow") {
+            return Err(OptionError::Exclusive("shadow", "proxy-port"));
+        }
         Ok(Self {
             bind_address: address("bind-address")?,
             grpc_port: port(&flags, "grpc-port")?,
@@ -221,6 +226,7 @@ impl EppOptions {
             metrics_tls: metrics_tls(&flags)?,
             reload_certificates: flags.bool("enable-cert-reload"),
             stream_metrics: flags.bool("enable-grpc-stream-metrics"),
+            shadow: flags.bool("shadow"),
             tracing: flags.bool("tracing"),
             deprecated_metrics: flags.bool("enable-deprecated-metrics"),
             proxy,

@@ -362,7 +362,7 @@ impl Conversation {
     }
 }
 
-fn read_headers(head: &HttpHeaders) -> Headers {
+pub(super) fn read_headers(head: &HttpHeaders) -> Headers {
     let mut headers = Headers::default();
     for header in head.headers.iter().flat_map(|map| &map.headers) {
         if let Ok(name) = std::str::from_utf8(&header.key) {
@@ -373,14 +373,14 @@ fn read_headers(head: &HttpHeaders) -> Headers {
 }
 
 /// The first value of `name`, where nothing else of the head is wanted.
-fn value_of<'a>(head: &'a HttpHeaders, name: &str) -> Option<&'a str> {
+pub(super) fn value_of<'a>(head: &'a HttpHeaders, name: &str) -> Option<&'a str> {
     let mut headers = head.headers.iter().flat_map(|map| &map.headers);
     let header = headers.find(|header| header.key.eq_ignore_ascii_case(name.as_bytes()))?;
     std::str::from_utf8(header.bytes()).ok()
 }
 
 /// Which endpoint served the request, if the proxy says so.
-fn served_endpoint(metadata: &Metadata) -> Option<String> {
+pub(super) fn served_endpoint(metadata: &Metadata) -> Option<String> {
     let entry = metadata
         .filter_metadata
         .get(LB_NAMESPACE)?

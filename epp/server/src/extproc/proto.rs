@@ -18,6 +18,12 @@ pub struct ProcessingRequest {
     /// Metadata that Envoy was told to forward.
     #[prost(message, optional, tag = "8")]
     pub metadata_context: Option<Metadata>,
+    /// Attributes of the request or connection that Envoy was told to send, by filter.
+    #[prost(map = "string, message", tag = "9")]
+    pub attributes: HashMap<String, Struct>,
+    /// Envoy tells and does not wait for answers.
+    #[prost(bool, tag = "10")]
+    pub observability_mode: bool,
     /// How Envoy is configured; on a stream's first message only.
     #[prost(message, optional, tag = "11")]
     pub protocol_config: Option<ProtocolConfiguration>,

@@ -12,11 +12,55 @@ use tonic::{Code, Status, Streaming};
 use super::ExtProc;
 use super::conversation::Conversation;
 use super::proto::{ProcessingRequest, ProcessingResponse};
+use super::shadow::Shadow;
+
+/// What happens with the messages.
+enum Talk {
+    Answering(Box<Conversation>),
+    Shadowing(Box<Shadow>),
+}
+
+impl Talk {
+    fn new(shared: &Arc<ExtProc>) -> Self {
+        match &shared.shadow {
+            Some(metrics) => Self::Shadowing(Box::new(Shadow::new(Arc::clone(shared), Arc::clone(metrics)))),
+            None => Self::Answering(Box::new(Conversation::new(Arc::clone(shared)))),
+        }
+    }
+
+    fn next_answer(&mut self) -> Option<ProcessingResponse> {
+        match self {
+            Self::Answering(conversation) => conversation.answers.pop_front(),
+            Self::Shadowing(_) => None,
+        }
+    }
+
+    fn end(&mut self) -> &mut Option<Result<(), Status>> {
+        match self {
+            Self::Answering(conversation) => &mut conversation.end,
+            Self::Shadowing(shadow) => &mut shadow.end,
+        }
+    }
+
+    fn on_message(&mut self, now: Instant, message: ProcessingRequest) {
+        match self {
+            Self::Answering(conversation) => conversation.on_message(now, message),
+            Self::Shadowing(shadow) => shadow.on_message(now, message),
+        }
+    }
+
+    fn close(&mut self, now: Instant, cause: Termination) {
+        match self {
+            Self::Answering(conversation) => drop(conversation.close(now, cause)),
+            Self::Shadowing(shadow) => shadow.close(now, cause),
+        }
+    }
+}
 
 /// Answers to one stream of messages. Dropping it, at whatever point, ends the request.
 pub struct ProcessStream {
     incoming: Streaming<ProcessingRequest>,
-    conversation: Conversation,
+    conversation: Talk,
     shared: Arc<ExtProc>,
     opened: Instant,
     code: Code,
@@ -29,7 +73,7 @@ impl ProcessStream {
         }
         Self {
             incoming,
-            conversation: Conversation::new(Arc::clone(&shared)),
+            conversation: Talk::new(&shared),
             shared,
             opened: Instant::now(),
             // A client that leaves is no error of the stream: upstream ends it with OK.
@@ -39,10 +83,10 @@ impl ProcessStream {
 
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<ProcessingResponse, Status>>> {
         loop {
-            if let Some(answer) = self.conversation.answers.pop_front() {
+            if let Some(answer) = self.conversation.next_answer() {
                 return Poll::Ready(Some(Ok(answer)));
             }
-            if let Some(end) = &mut self.conversation.end {
+            if let Some(end) = self.conversation.end() {
                 return Poll::Ready(std::mem::replace(end, Ok(())).err().map(Err));
             }
             let message = ready!(Pin::new(&mut self.incoming).poll_next(cx));
@@ -52,11 +96,11 @@ impl ProcessStream {
                 Some(Err(status)) if status.code() != Code::Cancelled => {
                     self.conversation.close(now, Termination::Error);
                     let text = format!("cannot receive stream request: {}", status.message());
-                    self.conversation.end = Some(Err(Status::unknown(text)));
+                    *self.conversation.end() = Some(Err(Status::unknown(text)));
                 }
                 Some(Err(_)) | None => {
                     self.conversation.close(now, Termination::ClientDisconnect);
-                    self.conversation.end = Some(Ok(()));
+                    *self.conversation.end() = Some(Ok(()));
                 }
             }
         }

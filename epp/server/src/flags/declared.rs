@@ -150,6 +150,11 @@ pub fn flag_set() -> FlagSet {
             false,
             "metrics of the ext_proc streams",
         )
+        .bool(
+            "shadow",
+            false,
+            "answer nothing and compare with the endpoints that serve, behind an ext_proc filter in observability_mode",
+        )
         .bool("tracing", true, "export spans, see the OTEL_ variables")
         .int("v", 2, "log verbosity; 3 logs decisions")
         .shorthand("v", 'v')

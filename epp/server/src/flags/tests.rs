@@ -67,6 +67,7 @@ fn what_cannot_be_obeyed_is_refused_by_name() {
         ("--total-queued-requests-metric=vllm:x", "engineConfigs"),
         ("--cache-info-metric=", "cache-info-metric"),
         ("--config-file=a --config-text=b", "config-text"),
+        ("--shadow --proxy-port=1", "cannot be used together"),
         ("--grpc-port=70000", "65535"),
         (
             "--refresh-prometheus-metrics-interval=0s",
@@ -161,6 +162,7 @@ const OWN: &[Row] = &[
     ("max-buffered-body-size", "4Gi", "1Gi", ""),
     ("enable-deprecated-metrics", "true", "false", ""),
     ("upstream-timing", "false", "true", ""),
+    ("shadow", "false", "true", ""),
     ("proxy-port", "0", "1", ""),
     ("proxy-bind-address", "0.0.0.0", "127.0.0.1", "--proxy-port=1"),
     ("proxy-api-key-file", "", "/k", "--proxy-port=1"),

@@ -16,7 +16,7 @@ use crate::body_budget::BodyBudget;
 use crate::builtin_proxy::{self, ApiKeys, Continuations};
 use crate::datalayer::DataLayer;
 use crate::debug;
-use crate::extproc::{ExtProc, StreamMetrics};
+use crate::extproc::{ExtProc, ShadowMetrics, StreamMetrics};
 use crate::flags::EppOptions;
 use crate::grpc::{self, Services};
 use crate::health::Health;
@@ -122,6 +122,10 @@ impl Servers<'_> {
             stream_metrics: options
                 .stream_metrics
                 .then(|| StreamMetrics::register(&registry))
+                .transpose()?,
+            shadow: options
+                .shadow
+                .then(|| ShadowMetrics::register(&registry).map(Arc::new))
                 .transpose()?,
             bodies: Arc::new(BodyBudget::new(options.max_buffered_bodies)),
             tracing: options.tracing,

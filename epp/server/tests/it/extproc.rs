@@ -8,3 +8,4 @@ mod plugins;
 mod refusals;
 mod requests;
 mod responses;
+mod shadow;

@@ -182,6 +182,7 @@ impl Picker {
             snapshots: Arc::new(move || Arc::clone(&pool)),
             emit_endpoint_scores,
             stream_metrics: Some(StreamMetrics::register(&registry).expect("registers")),
+            shadow: None,
             bodies: Arc::clone(&bodies),
             tracing: true,
         };
@@ -297,8 +298,12 @@ impl Call {
         let message = ProcessingRequest {
             event: Some(event),
             metadata_context,
-            protocol_config: None,
+            ..ProcessingRequest::default()
         };
+        self.message(message).await;
+    }
+
+    pub(crate) async fn message(&mut self, message: ProcessingRequest) {
         // The server may have ended the stream already; the answers tell.
         let _ = self.sender.as_ref().expect("open").send(message).await;
     }

@@ -102,7 +102,9 @@ struct Seen {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    let number = bytes.iter().fold(0_u128, |number, byte| number << 8 | u128::from(*byte));
+    let number = bytes
+        .iter()
+        .fold(0_u128, |number, byte| number << 8 | u128::from(*byte));
     format!("{number:0width$x}", width = bytes.len() * 2)
 }
 
