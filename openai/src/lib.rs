@@ -13,6 +13,7 @@
 //! [`continuation`] carries on a streamed answer whose engine died.
 
 pub mod continuation;
+pub mod encoding;
 pub mod error_body;
 pub mod facts;
 pub mod header;
@@ -26,6 +27,7 @@ pub mod sse;
 pub mod usage;
 
 pub use continuation::{NotContinuable, Seam, StreamFollower, continue_request};
+pub use encoding::{DecodeError, Encoding, UnknownEncoding};
 pub use error_body::{ErrorCode, error_body};
 pub use facts::{ModelField, Prompt, PromptInput, RequestFacts, Span};
 pub use media::{MediaPart, Modality};

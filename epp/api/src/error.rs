@@ -17,6 +17,8 @@ pub enum ErrorCode {
     PreconditionFailed,
     /// 413: the body is over a stated limit.
     PayloadTooLarge,
+    /// 415: the body is in an encoding that cannot be read.
+    UnsupportedMediaType,
     /// 429: capacity exists but is contended.
     ResourceExhausted,
     /// 500: a defect on our side.
@@ -39,6 +41,7 @@ impl ErrorCode {
             Self::NotFound => "NotFound",
             Self::PreconditionFailed => "PreconditionFailed",
             Self::PayloadTooLarge => "PayloadTooLarge",
+            Self::UnsupportedMediaType => "UnsupportedMediaType",
             Self::ResourceExhausted => "ResourceExhausted",
             Self::Internal => "Internal",
             Self::ServiceUnavailable => "ServiceUnavailable",
@@ -56,6 +59,7 @@ impl ErrorCode {
             Self::NotFound => 404,
             Self::PreconditionFailed => 412,
             Self::PayloadTooLarge => 413,
+            Self::UnsupportedMediaType => 415,
             Self::ResourceExhausted => 429,
             Self::Internal | Self::ModelServerError | Self::Unknown => 500,
             Self::ServiceUnavailable => 503,

@@ -121,6 +121,7 @@ impl Epp {
             pipeline,
             epp: Arc::clone(self),
             opened: now,
+            decoded: None,
             state: State::Receiving { headers, request_id },
             routed: None,
             is_failure_counted: false,
@@ -151,6 +152,8 @@ pub struct Exchange {
     pipeline: Arc<Pipeline>,
     opened: Instant,
     intake: Option<Intake>,
+    /// What a compressed body says.
+    decoded: Option<Bytes>,
     state: State,
     routed: Option<Running>,
     is_failure_counted: bool,
@@ -237,6 +240,7 @@ impl Exchange {
 
     /// No [`Self::reroute`] will follow: frees the parsed request and its prompt.
     pub fn settle(&mut self) {
+        self.decoded = None;
         if let State::Parsed { request, .. } = &mut self.state {
             *request = None;
         }
@@ -366,7 +370,8 @@ impl Exchange {
         let State::Receiving { headers, request_id } = &mut self.state else {
             return Err(already());
         };
-        let parsed = intake.finish()?;
+        let mut parsed = intake.finish()?;
+        self.decoded = parsed.decoded.take();
         let traffic = self.epp.traffic.load();
         let Names {
             incoming: incoming_model,
@@ -428,7 +433,7 @@ impl Exchange {
             .pipeline
             .scheduler
             .select(now, request, snapshot, candidates.as_deref())?;
-        let routed = Routed::of(request, &selection)?;
+        let routed = Routed::of(request, &selection, self.decoded.as_ref())?;
         if let Some(running) = &mut self.routed {
             running.held = selection.held;
             running.response.moved();

@@ -1,7 +1,8 @@
-//! The request body on its way in: counted, capped and scanned by the parser its path names.
+//! The request body on its way in: counted, capped, decoded and scanned by the parser its path names.
 
+use bytes::Bytes;
 use llmd_epp_api::{ErrorCode, Headers, Rejection};
-use llmd_openai::{Limits, RequestFacts, RequestScanner, ScanError};
+use llmd_openai::{DecodeError, Encoding, Limits, RequestFacts, RequestScanner, ScanError, UnknownEncoding};
 
 use super::path_of;
 use crate::parsers::Parsers;
@@ -18,11 +19,19 @@ enum Reader {
     Scan {
         scanner: Box<RequestScanner>,
         names_model: bool,
+        compressed: Option<Compressed>,
     },
     Unread,
     Unclaimed {
         path: Box<str>,
     },
+    Unreadable(UnknownEncoding),
+}
+
+/// A compressed body is kept whole: it is scanned at its end.
+struct Compressed {
+    encoding: Encoding,
+    body: Vec<u8>,
 }
 
 /// A complete request body.
@@ -31,6 +40,19 @@ pub(super) struct Parsed {
     pub(super) size_bytes: usize,
     /// Whether the body is of a kind that names a model.
     pub(super) has_model: bool,
+    /// What a compressed body says.
+    pub(super) decoded: Option<Bytes>,
+}
+
+impl Parsed {
+    fn unread(size_bytes: usize) -> Self {
+        Self {
+            facts: RequestFacts::default(),
+            size_bytes,
+            has_model: false,
+            decoded: None,
+        }
+    }
 }
 
 impl Intake {
@@ -39,9 +61,19 @@ impl Intake {
         let reader = match parsers.resolve(path) {
             None => Reader::Unclaimed { path: path.into() },
             Some(claim) => match claim.body {
-                Some(kind) => Reader::Scan {
-                    scanner: Box::new(RequestScanner::new(kind, limits)),
-                    names_model: kind.names_model(),
+                Some(kind) => match headers
+                    .get("content-encoding")
+                    .map_or(Ok(None), Encoding::of_header)
+                {
+                    Ok(encoding) => Reader::Scan {
+                        scanner: Box::new(RequestScanner::new(kind, limits)),
+                        names_model: kind.names_model(),
+                        compressed: encoding.map(|encoding| Compressed {
+                            encoding,
+                            body: Vec::new(),
+                        }),
+                    },
+                    Err(unknown) => Reader::Unreadable(unknown),
                 },
                 None => Reader::Unread,
             },
@@ -63,8 +95,19 @@ impl Intake {
             }));
         }
         match &mut self.reader {
+            Reader::Scan {
+                compressed: Some(compressed),
+                ..
+            } => {
+                compressed.body.extend_from_slice(chunk);
+                Ok(())
+            }
             Reader::Scan { scanner, .. } => scanner.push(chunk).map_err(|error| refused(&error)),
-            Reader::Unread | Reader::Unclaimed { .. } => Ok(()),
+            Reader::Unreadable(unknown) if !chunk.is_empty() => Err(Rejection::new(
+                ErrorCode::UnsupportedMediaType,
+                unknown.to_string(),
+            )),
+            Reader::Unread | Reader::Unclaimed { .. } | Reader::Unreadable(_) => Ok(()),
         }
     }
 
@@ -75,23 +118,46 @@ impl Intake {
             method_has_body,
             ..
         } = self;
-        let is_bodiless = bytes == 0 && !method_has_body;
-        let (facts, has_model) = match reader {
-            _ if is_bodiless => (RequestFacts::default(), false),
-            Reader::Scan { scanner, names_model } => {
-                (scanner.finish().map_err(|error| refused(&error))?, names_model)
+        match reader {
+            _ if bytes == 0 && !method_has_body => Ok(Parsed::unread(bytes)),
+            Reader::Scan {
+                mut scanner,
+                names_model,
+                compressed,
+            } => {
+                let decoded = compressed
+                    .map(|compressed| compressed.scan_into(&mut scanner))
+                    .transpose()?;
+                Ok(Parsed {
+                    facts: scanner.finish().map_err(|error| refused(&error))?,
+                    size_bytes: bytes,
+                    has_model: names_model,
+                    decoded,
+                })
             }
-            Reader::Unread => (RequestFacts::default(), false),
+            Reader::Unread | Reader::Unreadable(_) => Ok(Parsed::unread(bytes)),
             Reader::Unclaimed { path } => {
                 let message = format!("no parser registered matching path suffix for: {path}");
-                return Err(Rejection::new(ErrorCode::BadRequest, message));
+                Err(Rejection::new(ErrorCode::BadRequest, message))
             }
-        };
-        Ok(Parsed {
-            facts,
-            size_bytes: bytes,
-            has_model,
-        })
+        }
+    }
+}
+
+impl Compressed {
+    /// The limits of the scanner end a body that becomes too large.
+    fn scan_into(self, scanner: &mut RequestScanner) -> Result<Bytes, Rejection> {
+        let mut whole = Vec::new();
+        let outcome = self.encoding.decode(&self.body, |piece| {
+            scanner.push(piece)?;
+            whole.extend_from_slice(piece);
+            Ok::<_, ScanError>(())
+        });
+        match outcome {
+            Ok(()) => Ok(whole.into()),
+            Err(DecodeError::Refused(error)) => Err(refused(&error)),
+            Err(error) => Err(Rejection::new(ErrorCode::BadRequest, error.to_string())),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use llmd_epp_api::{Endpoint, ErrorCode, InferenceRequest, Metadata, Rejection};
 use llmd_openai::{Span, header};
 
@@ -22,11 +23,18 @@ pub struct Routed {
     pub metadata: Vec<Metadata>,
     /// Where the body's model name is and what takes its place; `None` leaves the body as it is.
     pub model_splice: Option<(Span, Arc<str>)>,
+    /// Takes the place of a compressed body whose model name changes; `content-encoding` is then among
+    /// the headers to remove.
+    pub decoded_body: Option<Bytes>,
 }
 
 impl Routed {
     /// What `selection` means for `request`.
-    pub(super) fn of(request: &InferenceRequest, selection: &Selection) -> Result<Self, Rejection> {
+    pub(super) fn of(
+        request: &InferenceRequest,
+        selection: &Selection,
+        decoded: Option<&Bytes>,
+    ) -> Result<Self, Rejection> {
         let destination: Arc<str> = match (&selection.destination, &selection.endpoints[..]) {
             (_, []) => {
                 return Err(Rejection::new(
@@ -55,13 +63,19 @@ impl Routed {
             .as_ref()
             .filter(|model| !request.target_model.is_empty() && model.value != *request.target_model)
             .map(|model| (model.span, Arc::clone(&request.target_model)));
+        let decoded_body = decoded.filter(|_| model_splice.is_some()).cloned();
+        let mut remove_headers: Vec<Box<str>> = remove_headers.map(Into::into).collect();
+        if decoded_body.is_some() {
+            remove_headers.push("content-encoding".into());
+        }
         Ok(Self {
             endpoints: selection.endpoints.clone(),
             destination,
             set_headers: selection.set_headers.clone(),
-            remove_headers: remove_headers.map(Into::into).collect(),
+            remove_headers,
             metadata: selection.metadata.clone(),
             model_splice,
+            decoded_body,
         })
     }
 }

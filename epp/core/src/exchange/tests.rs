@@ -8,6 +8,7 @@ use prometheus::Registry;
 
 use super::*;
 
+mod encodings;
 mod interleavings;
 mod traffic;
 

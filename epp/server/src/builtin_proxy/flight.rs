@@ -147,6 +147,7 @@ impl Flight for RequestFlight {
             head.headers.remove(AUTHORIZATION);
         }
         set(&mut head.headers, header::REQUEST_ID, &self.request_id);
+        let body = routed.decoded_body.clone().map_or(body, |decoded| vec![decoded]);
         let body = match &routed.model_splice {
             Some((span, model)) => splice_model(&body, *span, model),
             None => body,

@@ -261,6 +261,9 @@ impl Conversation {
         }
         drop(orchestration);
         exchange.settle();
+        if let Some(decoded) = &routed.decoded_body {
+            self.body = vec![decoded.clone()];
+        }
         if let Some((span, model)) = &routed.model_splice {
             self.body = splice_model(&self.body, *span, model);
             self.body_len = self.body.iter().map(Bytes::len).sum();

@@ -1,6 +1,7 @@
 //! The built-in proxy from client to engine, with engines that die.
 
 mod continuation;
+mod encodings;
 mod headers;
 mod outliers;
 pub(crate) mod rig;
