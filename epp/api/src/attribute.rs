@@ -5,10 +5,12 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+mod encoder_cache;
 mod prediction;
 mod tokens;
 mod topology;
 
+pub use encoder_cache::{ENCODER_CACHE_MATCH_INFO, EncoderCacheMatch};
 pub use prediction::{LATENCY_PREDICTION_INFO, LatencyPrediction, Prediction};
 pub use tokens::{MediaFeature, TOKENIZED_PROMPT, TokenizedInput, TokenizedPrompt};
 pub use topology::{Locality, TOPOLOGY, Topology};

@@ -24,8 +24,8 @@ pub mod slots;
 pub mod snapshot;
 
 pub use attribute::{
-    AttributeKey, Attributes, DataKey, InFlightLoad, LatencyPrediction, Locality, PeerEndpoint, Prediction,
-    PrefixMatch, SessionId, TokenizedPrompt, Topology, UncachedTokens,
+    AttributeKey, Attributes, DataKey, EncoderCacheMatch, InFlightLoad, LatencyPrediction, Locality,
+    PeerEndpoint, Prediction, PrefixMatch, SessionId, TokenizedPrompt, Topology, UncachedTokens,
 };
 pub use clock::Clock;
 pub use endpoint::{Endpoint, EndpointName, EndpointSpec};

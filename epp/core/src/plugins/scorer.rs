@@ -8,6 +8,7 @@ pub mod kv_cache_utilization_scorer;
 pub mod latency_scorer;
 pub mod load_aware_scorer;
 pub mod lora_affinity_scorer;
+pub mod mm_embeddings_cache_scorer;
 pub mod multicluster_kv_cache_utilization_scorer;
 pub mod multicluster_queue_scorer;
 pub mod no_hit_lru_scorer;
