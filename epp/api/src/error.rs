@@ -74,6 +74,8 @@ pub enum RejectReason {
     Saturated,
     /// No endpoint can serve the request.
     NoEndpoints,
+    /// The picker ends while the request waits.
+    ShuttingDown,
 }
 
 impl RejectReason {
@@ -82,6 +84,7 @@ impl RejectReason {
         match self {
             Self::Saturated => "rejected-saturated",
             Self::NoEndpoints => "rejected-no-endpoints",
+            Self::ShuttingDown => "rejected-shutting-down",
         }
     }
 }

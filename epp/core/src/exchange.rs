@@ -12,6 +12,7 @@
 mod activity;
 mod intake;
 mod names;
+mod parse;
 mod response;
 mod routed;
 mod select;
@@ -24,8 +25,8 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 pub use llmd_epp_api::Termination;
 use llmd_epp_api::{
-    Endpoint, ErrorCode, Headers, InferenceRequest, Metadata, Objective, RejectReason, Rejection,
-    ResponseEnd, ResponseHead, Snapshot, TypedName,
+    Endpoint, ErrorCode, Headers, InferenceRequest, Metadata, RejectReason, Rejection, ResponseEnd,
+    ResponseHead, Snapshot, TypedName,
 };
 use llmd_openai::{BodyKind, Limits, header};
 
@@ -35,7 +36,6 @@ use crate::traffic::TrafficRules;
 pub use activity::Activity;
 use activity::{Counts, Open};
 use intake::Intake;
-use names::Names;
 use response::Response;
 pub use routed::Routed;
 pub use select::{HeaderChange, Held, Select, Selection};
@@ -197,21 +197,11 @@ impl Exchange {
         snapshot: &Snapshot,
         hints: &Hints,
     ) -> Result<Routed, Rejection> {
-        let outcome = self.parse().and_then(|mut request| {
-            self.pipeline.scheduler.prepare(&mut request)?;
-            let labels = RequestLabels {
-                model: &request.incoming_model,
-                target: &request.target_model,
-                fairness_id: &request.objective.fairness_id,
-                priority: request.objective.priority,
-            };
-            let recorder = self.epp.metrics.of(&labels);
-            self.state = State::Parsed {
-                request: Some(Box::new(request)),
-                labels: recorder,
-            };
-            self.select(now, snapshot, hints, &[])
-        });
+        // It may have been taken in before, to wait.
+        if self.intake.is_some() || self.routed.is_some() {
+            self.take_in()?;
+        }
+        let outcome = self.select(now, snapshot, hints, &[]);
         let routed = outcome.map_err(|rejection| self.rejected(rejection))?;
         self.epp
             .metrics
@@ -364,42 +354,6 @@ impl Exchange {
         self.routed.is_some()
     }
 
-    fn parse(&mut self) -> Result<InferenceRequest, Rejection> {
-        let already = || Rejection::new(ErrorCode::Internal, "the request was parsed already");
-        let intake = self.intake.take().ok_or_else(already)?;
-        let State::Receiving { headers, request_id } = &mut self.state else {
-            return Err(already());
-        };
-        let mut parsed = intake.finish()?;
-        self.decoded = parsed.decoded.take();
-        let traffic = self.epp.traffic.load();
-        let Names {
-            incoming: incoming_model,
-            target: target_model,
-            rewritten_by,
-        } = names::of(&parsed, headers, &traffic)?;
-        if let Some(by) = rewritten_by {
-            self.epp.metrics.rewritten(&by, &incoming_model, &target_model);
-        }
-        let objective = header::canonical_or_alias(header::OBJECTIVE, |name| headers.get(name));
-        let fairness_id = header::canonical_or_alias(header::FAIRNESS_ID, |name| headers.get(name))
-            .filter(|id| !id.is_empty())
-            .unwrap_or(DEFAULT_FLOW)
-            .into();
-        Ok(InferenceRequest {
-            request_id: Arc::clone(request_id),
-            incoming_model,
-            target_model,
-            objective: Objective {
-                priority: traffic.priority(objective),
-                fairness_id,
-            },
-            headers: std::mem::take(headers),
-            size_bytes: parsed.size_bytes,
-            facts: parsed.facts,
-        })
-    }
-
     fn select(
         &mut self,
         now: Instant,
@@ -449,7 +403,8 @@ impl Exchange {
         Ok(routed)
     }
 
-    fn rejected(&mut self, rejection: Rejection) -> Rejection {
+    /// Counts a request that is refused, by the transport too.
+    pub fn rejected(&mut self, rejection: Rejection) -> Rejection {
         self.count_failure(rejection.code);
         rejection
     }

@@ -30,6 +30,7 @@ use flight::RequestFlight;
 
 use crate::datalayer::DataLayer;
 use crate::spans;
+use crate::waiting::WaitingRoom;
 
 const HEALTH: &str = "/health";
 const MODELS: &str = "/v1/models";
@@ -40,6 +41,8 @@ pub struct Options {
     pub api_keys: Option<ApiKeys>,
     /// Continues streams whose engine died on another one; `None` ends them with an error event.
     pub continuations: Option<Continuations>,
+    /// Where requests wait while the pool is empty; `None` refuses them.
+    pub waiting: Option<Arc<WaitingRoom>>,
     /// Bounds and deadlines.
     pub limits: Limits,
     /// `--tracing`: each request is a span, and engines are told its context.
@@ -61,6 +64,7 @@ pub async fn serve(
     let Options {
         api_keys,
         continuations,
+        waiting,
         limits,
         tracing,
         is_ready,
@@ -76,6 +80,7 @@ pub async fn serve(
         api_keys,
         continuations,
         tracing,
+        waiting,
         is_ready,
     }));
     Server::new(route, limits)
@@ -90,6 +95,7 @@ struct Shared {
     api_keys: Option<ApiKeys>,
     continuations: Option<Continuations>,
     tracing: bool,
+    waiting: Option<Arc<WaitingRoom>>,
     is_ready: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
@@ -130,6 +136,7 @@ impl Route for EppRoute {
             request_id,
             self.0.api_keys.is_some(),
             self.0.continuations.clone(),
+            self.0.waiting.clone(),
         ))
     }
 }

@@ -32,6 +32,7 @@ pub use shadow_metrics::ShadowMetrics;
 pub use stream::ProcessStream;
 
 use crate::body_budget::BodyBudget;
+use crate::waiting::WaitingRoom;
 use proto::{ProcessingRequest, ProcessingResponse};
 
 /// gRPC service name; the health check of Envoy's chart asks for it.
@@ -61,6 +62,8 @@ pub struct ExtProc {
     pub shadow: Option<Arc<ShadowMetrics>>,
     /// `--max-buffered-body-size`: request bodies that wait for their end, over all streams.
     pub bodies: Arc<BodyBudget>,
+    /// Where requests wait while the pool is empty; `None` refuses them.
+    pub waiting: Option<Arc<WaitingRoom>>,
     /// `--tracing`: each stream is a span, and engines are told its context.
     pub tracing: bool,
 }

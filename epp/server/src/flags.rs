@@ -22,6 +22,7 @@ use tracing::level_filters::LevelFilter;
 
 use crate::datalayer::MIN_INTERVAL;
 use crate::grpc::MessageLimits;
+use crate::waiting;
 pub use declared::flag_set;
 pub use pool::{Membership, PoolOptions};
 use refused::{notes, refuse_removed};
@@ -111,6 +112,8 @@ pub struct EppOptions {
     pub max_request_body: usize,
     /// `--max-buffered-body-size`, in bytes.
     pub max_buffered_bodies: usize,
+    /// `--no-endpoint-request-ttl` and its bounds; `None` refuses requests while the pool is empty.
+    pub waiting: Option<waiting::Options>,
     /// `--refresh-metrics-interval`.
     pub refresh_metrics: Duration,
     /// `--refresh-prometheus-metrics-interval`.
@@ -218,6 +221,7 @@ impl EppOptions {
             },
             max_request_body: size(&flags, "max-request-body-size")?.unwrap_or(usize::MAX),
             max_buffered_bodies: size(&flags, "max-buffered-body-size")?.unwrap_or(usize::MAX),
+            waiting: waiting(&flags)?,
             refresh_metrics: refresh_metrics.max(MIN_INTERVAL),
             refresh_gauges: positive(&flags, "refresh-prometheus-metrics-interval")?,
             staleness: flags.duration("metrics-staleness-threshold"),
@@ -268,6 +272,20 @@ fn size(flags: &Flags, name: &'static str) -> Result<Option<usize>, OptionError>
     bytes
         .map(Some)
         .ok_or_else(|| value(name, &text, "give a size above 0 such as 4Mi or 4194304"))
+}
+
+/// Bounds are checked whether or not anybody waits.
+fn waiting(flags: &Flags) -> Result<Option<waiting::Options>, OptionError> {
+    let requests = flags.int("no-endpoint-max-requests");
+    let max_requests = usize::try_from(requests).ok().filter(|requests| *requests > 0);
+    let fix = "give a number above 0";
+    let options = waiting::Options {
+        ttl: flags.duration("no-endpoint-request-ttl"),
+        max_requests: max_requests
+            .ok_or_else(|| value("no-endpoint-max-requests", &requests.to_string(), fix))?,
+        max_bytes: size(flags, "no-endpoint-max-bytes")?.unwrap_or(usize::MAX),
+    };
+    Ok((!options.ttl.is_zero()).then_some(options))
 }
 
 fn positive(flags: &Flags, name: &'static str) -> Result<Duration, OptionError> {

@@ -28,5 +28,6 @@ pub mod reload;
 pub mod run;
 mod spans;
 pub mod verbs;
+pub mod waiting;
 
 pub use run::run;

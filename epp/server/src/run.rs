@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use llmd_epp_api::{Clock, SlotTable};
+use llmd_epp_api::{Clock, MetricsScope, SlotTable};
 use llmd_epp_core::config::{Assembly, Decoded};
 use llmd_epp_core::exchange::Options;
 use llmd_epp_core::parsers::Parsers;
@@ -34,6 +34,7 @@ use crate::metrics_auth::MetricsAuth;
 use crate::pool::{self, PoolMetrics};
 use crate::reload::{self, CurrentScheduler, PoolProtocol, ReloadMetrics, Reloader, Running, Targets};
 use crate::verbs;
+use crate::waiting::{WaitingMetrics, WaitingRoom};
 pub use error::RunError;
 use servers::{Listeners, Servers};
 use source::Source;
@@ -152,14 +153,21 @@ pub async fn serve(
 
     let current = CurrentScheduler::new(Arc::clone(&scheduler));
     let scrape_threads = ScrapeThreads::start().map_err(RunError::ScrapeThreads)?;
+    let waiting = waiting_room(options, &registry, &stop)?;
     let layer = {
         let scheduler = current.clone();
+        let waiting = waiting.clone();
         DataLayer::start(
             datalayer::Options {
                 sources: datalayer::sources(&data_layer)?,
                 refresh_interval: options.refresh_metrics,
                 slots: Arc::new(SlotTable::default()),
-                on_endpoints: Box::new(move |snapshot| scheduler.endpoints_changed(snapshot)),
+                on_endpoints: Box::new(move |snapshot| {
+                    scheduler.endpoints_changed(snapshot);
+                    if let Some(waiting) = &waiting {
+                        waiting.endpoints_changed(!snapshot.is_empty());
+                    }
+                }),
                 deprecated_metrics: options.deprecated_metrics,
                 runtime: scrape_threads.handle(),
             },
@@ -229,6 +237,7 @@ pub async fn serve(
         health: health.clone(),
         layer,
         epp,
+        waiting,
         metrics_auth,
         tls,
         metrics_tls,
@@ -276,6 +285,20 @@ pub async fn serve(
     drop((discovery, following));
     gauges.abort();
     outcome
+}
+
+/// Where requests wait for an endpoint, if they do.
+fn waiting_room(
+    options: &EppOptions,
+    registry: &Registry,
+    stop: &CancellationToken,
+) -> Result<Option<Arc<WaitingRoom>>, prometheus::Error> {
+    let Some(waiting) = options.waiting else {
+        return Ok(None);
+    };
+    let scope = MetricsScope::new(registry.clone(), options.deprecated_metrics);
+    let metrics = WaitingMetrics::register(&scope, &options.pool.name)?;
+    Ok(Some(WaitingRoom::new(waiting, metrics, stop.clone())))
 }
 
 async fn lost(leader: Option<&PoolLeader>) {

@@ -51,12 +51,15 @@ pub enum Found {
 /// Reads the log of a pod's engine once, where the pod's status does not say enough. `None` where it does, and where
 /// the log may not be read or says nothing that is known.
 pub async fn read_once(client: &Client, pod: &Pod) -> Option<Found> {
-    let has_ended = match causes::of_pod(pod) {
-        Some(cause) if cause.reason == causes::CRASH_LOOP => true,
-        Some(_) => return None,
-        None if causes::phase(pod)?.0 == Phase::Loading => false,
-        None => return None,
+    let cause = causes::of_pod(pod);
+    let has_ended = cause.is_some();
+    let is_open = match &cause {
+        Some(cause) => cause.reason == causes::CRASH_LOOP,
+        None => causes::phase(pod)?.0 == Phase::Loading,
     };
+    if !is_open {
+        return None;
+    }
     let parameters = parameters(engine(pod)?, has_ended);
     let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
     let name = pod.name_any();

@@ -19,6 +19,7 @@ use tracing::Span;
 use super::continuation::{Continuation, Continuations, Next, is_continued_by};
 use crate::datalayer::DataLayer;
 use crate::spans;
+use crate::waiting::{Place, WaitingRoom};
 
 /// Seconds after which a shed client may come back.
 const RETRY_AFTER: u32 = 1;
@@ -38,6 +39,8 @@ pub(super) struct RequestFlight {
     set_headers: Vec<Arc<str>>,
     failed: Vec<Arc<Endpoint>>,
     continuations: Option<Continuations>,
+    /// Where the request waits while the pool is empty.
+    waiting: Option<Arc<WaitingRoom>>,
     /// What a request for the rest of the answer is made of, while there may be one.
     continuation: Option<Continuation>,
 }
@@ -50,6 +53,7 @@ impl RequestFlight {
         request_id: Arc<str>,
         hides_key: bool,
         continuations: Option<Continuations>,
+        waiting: Option<Arc<WaitingRoom>>,
     ) -> Self {
         Self {
             exchange,
@@ -62,8 +66,26 @@ impl RequestFlight {
             set_headers: Vec::new(),
             failed: Vec::new(),
             continuations,
+            waiting,
             continuation: None,
         }
+    }
+
+    /// Waits until the pool has an endpoint, and until those that came before are scheduled.
+    async fn wait(&mut self) -> Result<Option<Place>, Rejection> {
+        let Some(room) = self.waiting.as_ref().filter(|room| !room.is_open()) else {
+            return Ok(None);
+        };
+        self.exchange.take_in()?;
+        let place = match self.exchange.request() {
+            Some(request) => room.place(request),
+            None => Ok(None),
+        };
+        let waited = match place {
+            Ok(Some(mut place)) => place.turn().await.map(|()| Some(place)),
+            other => other,
+        };
+        waited.map_err(|refusal| self.exchange.rejected(refusal))
     }
 
     /// The endpoint that had the request is gone.
@@ -129,12 +151,21 @@ impl Flight for RequestFlight {
     }
 
     async fn plan(&mut self, head: &mut request::Parts, body: Vec<Bytes>) -> Result<Plan, LocalReply> {
+        // As Envoy's, a request without a body does not wait.
+        let place = if body.is_empty() {
+            Ok(None)
+        } else {
+            self.wait().await
+        };
+        let place = place.map_err(|rejection| reply(&rejection))?;
         let orchestration = self.span.as_ref().map(spans::orchestration);
         let routed = {
             let _entered = orchestration.as_ref().and_then(spans::entered_if_sampled);
             self.exchange
                 .on_request_end(Instant::now(), &self.layer.routable(), &Hints::default())
         };
+        // The next one's turn.
+        drop(place);
         let routed = routed.map_err(|rejection| reply(&rejection))?;
         if let (Some(span), Some(request)) = (&orchestration, self.exchange.request()) {
             spans::tell(span, request);

@@ -1,5 +1,7 @@
 //! One ext-proc stream without its transport: messages in, answers out, in the order Envoy demands.
 
+mod turn;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,6 +26,7 @@ use super::proto::{
     BodySendMode, Event, HttpBody, HttpHeaders, Metadata, ProcessingRequest, ProcessingResponse,
     ProtocolConfiguration,
 };
+use turn::Turn;
 
 const SUBSET_NAMESPACE: &str = "envoy.lb.subset_hint";
 const LB_NAMESPACE: &str = "envoy.lb";
@@ -57,6 +60,8 @@ pub(super) struct Conversation {
     body: Vec<Bytes>,
     lease: BodyLease,
     body_len: usize,
+    /// The request waits until the pool has an endpoint.
+    turn: Option<Turn>,
     is_response_complete: bool,
     scratch: Vec<Bytes>,
     /// Answers ready to be sent.
@@ -79,6 +84,7 @@ impl Conversation {
             served: None,
             body: Vec::new(),
             body_len: 0,
+            turn: None,
             is_response_complete: false,
             scratch: Vec::new(),
             answers: VecDeque::new(),
@@ -123,6 +129,7 @@ impl Conversation {
 
     /// The stream is over: nobody will send or receive any more.
     pub(super) fn close(&mut self, now: Instant, cause: Termination) -> Vec<llmd_epp_api::Metadata> {
+        self.turn = None;
         let exchange = self.exchange.take();
         exchange.map_or_else(Vec::new, |mut exchange| exchange.finish(now, cause))
     }
@@ -217,7 +224,13 @@ impl Conversation {
 
     fn on_request_trailers(&mut self, now: Instant) -> Result<(), Rejection> {
         match self.phase {
-            RequestPhase::Body => self.complete_request(now, false)?,
+            RequestPhase::Body => {
+                self.complete_request(now, false)?;
+                if let Some(turn) = &mut self.turn {
+                    turn.trailers_follow();
+                    return Ok(());
+                }
+            }
             RequestPhase::Idle | RequestPhase::PassThrough | RequestPhase::Complete => {}
         }
         self.phase = RequestPhase::Complete;
@@ -231,9 +244,18 @@ impl Conversation {
         Rejection::new(ErrorCode::ResourceExhausted, text).because(RejectReason::Saturated)
     }
 
-    /// Schedules, then answers head and body. `end`: the last body answer ends the body.
+    /// Schedules when there is an endpoint, then answers head and body. `end`: the last body answer ends the
+    /// body.
     fn complete_request(&mut self, now: Instant, end: bool) -> Result<(), Rejection> {
         self.phase = RequestPhase::Complete;
+        self.turn = self.wait(end)?;
+        if self.turn.is_some() {
+            return Ok(());
+        }
+        self.route_request(now, end)
+    }
+
+    fn route_request(&mut self, now: Instant, end: bool) -> Result<(), Rejection> {
         self.answer_headers(now)?;
         let body = std::mem::take(&mut self.body);
         answers::body(Direction::Request, body, end, &mut self.answers);

@@ -49,6 +49,14 @@ impl Talk {
         }
     }
 
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Answering(conversation) => conversation.poll_turn(cx),
+            // Nobody is there for whom a shadow could wait.
+            Self::Shadowing(_) => Poll::Pending,
+        }
+    }
+
     fn close(&mut self, now: Instant, cause: Termination) {
         match self {
             Self::Answering(conversation) => drop(conversation.close(now, cause)),
@@ -88,6 +96,9 @@ impl ProcessStream {
             }
             if let Some(end) = self.conversation.end() {
                 return Poll::Ready(std::mem::replace(end, Ok(())).err().map(Err));
+            }
+            if self.conversation.poll_turn(cx).is_ready() {
+                continue;
             }
             let message = ready!(Pin::new(&mut self.incoming).poll_next(cx));
             let now = Instant::now();

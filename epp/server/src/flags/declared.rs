@@ -97,6 +97,21 @@ pub fn flag_set() -> FlagSet {
             "most memory for ext_proc request bodies that wait for their end; beyond it 429",
         )
         .duration(
+            "no-endpoint-request-ttl",
+            "0s",
+            "longest wait of a request while the pool has no endpoint; 0 refuses it at once with 503",
+        )
+        .int(
+            "no-endpoint-max-requests",
+            5000,
+            "most requests that wait for an endpoint; beyond it 503",
+        )
+        .string(
+            "no-endpoint-max-bytes",
+            "1G",
+            "most bytes of the bodies of these requests; beyond it 503",
+        )
+        .duration(
             "refresh-metrics-interval",
             "50ms",
             "pause between two scrapes of an engine; at least 50ms",

@@ -21,6 +21,7 @@ use crate::flags::EppOptions;
 use crate::grpc::{self, Services};
 use crate::health::Health;
 use crate::metrics_auth::{self, MetricsAuth};
+use crate::waiting::WaitingRoom;
 
 /// After `--drain-timeout` open streams may take this many times as long again. With upstream's 30 s
 /// that is 120 s, below the chart's grace period of 130 s.
@@ -76,6 +77,8 @@ pub(super) struct Servers<'a> {
     pub(super) health: Health,
     pub(super) layer: DataLayer,
     pub(super) epp: Arc<Epp>,
+    /// Where requests wait while the pool is empty.
+    pub(super) waiting: Option<Arc<WaitingRoom>>,
     /// Who may read metrics and debug pages; `None` lets everybody.
     pub(super) metrics_auth: Option<MetricsAuth>,
     pub(super) tls: Option<Arc<rustls::ServerConfig>>,
@@ -94,6 +97,7 @@ impl Servers<'_> {
             health,
             layer,
             epp,
+            waiting,
             metrics_auth,
             tls,
             metrics_tls,
@@ -128,6 +132,7 @@ impl Servers<'_> {
                 .then(|| ShadowMetrics::register(&registry).map(Arc::new))
                 .transpose()?,
             bodies: Arc::new(BodyBudget::new(options.max_buffered_bodies)),
+            waiting: waiting.clone(),
             tracing: options.tracing,
         };
         let mut running = Vec::new();
@@ -159,6 +164,7 @@ impl Servers<'_> {
                     .stream_continuation
                     .then(|| Continuations::register(&registry))
                     .transpose()?,
+                waiting,
                 limits: llmd_proxy::Limits {
                     request_body_bytes: options.max_request_body,
                     drain: patience,

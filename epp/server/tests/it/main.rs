@@ -3,6 +3,7 @@
 mod cluster;
 mod datalayer;
 mod discovery;
+mod empty_pool;
 mod engine;
 mod extproc;
 mod health;

@@ -184,6 +184,7 @@ impl Picker {
             stream_metrics: Some(StreamMetrics::register(&registry).expect("registers")),
             shadow: None,
             bodies: Arc::clone(&bodies),
+            waiting: None,
             tracing: true,
         };
         let health = Health::new(true);

@@ -74,7 +74,27 @@ async fn scrape(role: &Role, wanted: &[&str]) -> Page {
 
 /// All pages as one.
 pub(super) async fn everything() -> Page {
-    merged([aggregated("").await, disaggregated().await, rewritten()])
+    merged([
+        empty().await,
+        aggregated("").await,
+        disaggregated().await,
+        rewritten(),
+    ])
+}
+
+/// A request that waits in vain for an endpoint.
+async fn empty() -> Page {
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = write(directory.path(), AGGREGATED, &[]);
+    std::fs::write(directory.path().join("endpoints.yaml"), "endpoints: []").expect("written");
+    let role = Role::start(format!(
+        "{PORTS} --secure-serving=false --config-file={config} --drain-timeout=0s --no-endpoint-request-ttl=10ms"
+    ))
+    .await;
+    let mut call = Call::open(Role::channel(role.addresses.grpc.port()).await).await;
+    call.request(&[], &[CHAT]).await;
+    call.immediate().await;
+    scrape(&role, &["llm_d_epp_flow_control_requests_total{"]).await
 }
 
 /// Requests of every kind over one pool.

@@ -129,6 +129,7 @@ pub(crate) async fn serve(
     let options = builtin_proxy::Options {
         api_keys,
         continuations: Some(builtin_proxy::Continuations::register(registry).expect("registers")),
+        waiting: None,
         limits: Limits::default(),
         tracing: false,
         is_ready: Arc::new(move || is_ready.load(Ordering::Relaxed)),
