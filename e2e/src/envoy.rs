@@ -23,6 +23,8 @@ pub struct Options {
     pub concurrency: u32,
     /// Ask the ext-proc server at all; without, requests go to `fixed_upstreams`.
     pub ext_proc: bool,
+    /// Further replicas of the ext-proc server. A dead one leaves the turn with its first failure.
+    pub replicas: Vec<SocketAddr>,
     /// Tell this ext-proc server as well, after the first one, and wait for nothing of it.
     pub shadow: Option<SocketAddr>,
     /// Upstreams in turn, for measurements without routing by header; none routes by header.
@@ -36,6 +38,7 @@ impl Default for Options {
             tls: false,
             concurrency: 2,
             ext_proc: true,
+            replicas: Vec::new(),
             shadow: None,
             fixed_upstreams: Vec::new(),
         }
@@ -202,7 +205,18 @@ fn bootstrap(listener: SocketAddr, admin: SocketAddr, ext_proc: SocketAddr, opti
             "load_assignment": {"cluster_name": "engines", "endpoints": [{"lb_endpoints": endpoints}]}
         })
     };
-    let mut ext_proc_cluster = grpc_cluster("ext_proc", ext_proc, &breakers);
+    let replicas: Vec<SocketAddr> = std::iter::once(ext_proc)
+        .chain(options.replicas.clone())
+        .collect();
+    let mut ext_proc_cluster = grpc_cluster("ext_proc", &replicas, &breakers);
+    if replicas.len() > 1 {
+        ext_proc_cluster["outlier_detection"] = json!({
+            "split_external_local_origin_errors": true,
+            "consecutive_local_origin_failure": 1, "enforcing_consecutive_local_origin_failure": 100,
+            "consecutive_gateway_failure": 1, "enforcing_consecutive_gateway_failure": 100,
+            "interval": "1s", "base_ejection_time": "5s", "max_ejection_percent": 50
+        });
+    }
     if options.tls {
         ext_proc_cluster["transport_socket"] = json!({
             "name": "envoy.transport_sockets.tls",
@@ -216,7 +230,7 @@ fn bootstrap(listener: SocketAddr, admin: SocketAddr, ext_proc: SocketAddr, opti
     clusters.extend(
         options
             .shadow
-            .map(|shadow| grpc_cluster("shadow", shadow, &breakers)),
+            .map(|shadow| grpc_cluster("shadow", &[shadow], &breakers)),
     );
     json!({
         "admin": {"address": socket(admin)},
@@ -245,7 +259,9 @@ fn bootstrap(listener: SocketAddr, admin: SocketAddr, ext_proc: SocketAddr, opti
     })
 }
 
-fn grpc_cluster(name: &str, address: SocketAddr, breakers: &Value) -> Value {
+fn grpc_cluster(name: &str, addresses: &[SocketAddr], breakers: &Value) -> Value {
+    let endpoint = |address: &SocketAddr| json!({"endpoint": {"address": socket(*address)}});
+    let endpoints: Vec<Value> = addresses.iter().map(endpoint).collect();
     json!({
         "name": name, "type": "STATIC", "connect_timeout": "10s", "circuit_breakers": breakers,
         "typed_extension_protocol_options": {
@@ -254,6 +270,6 @@ fn grpc_cluster(name: &str, address: SocketAddr, breakers: &Value) -> Value {
                 "explicit_http_config": {"http2_protocol_options": {}}
             }
         },
-        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [{"endpoint": {"address": socket(address)}}]}]}
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]}
     })
 }

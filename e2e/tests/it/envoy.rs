@@ -7,6 +7,7 @@ mod outage;
 mod outliers;
 mod rejections;
 mod rendered;
+mod replicas;
 mod routing;
 mod shadow;
 mod start;

@@ -14,25 +14,25 @@ use nix::sys::signal::Signal;
 use super::{CHAT, chat, short_answer};
 
 /// Clients that ask in a loop.
-const CLIENTS: usize = 8;
+pub(super) const CLIENTS: usize = 8;
 /// Pause of a client between an answer and its next question.
 const PACE: Duration = Duration::from_millis(5);
 
 #[derive(Default)]
-struct Seen {
-    good: AtomicU64,
-    bad: AtomicU64,
+pub(super) struct Seen {
+    pub(super) good: AtomicU64,
+    pub(super) bad: AtomicU64,
     broken: AtomicU64,
 }
 
-struct Load {
-    seen: Arc<Seen>,
+pub(super) struct Load {
+    pub(super) seen: Arc<Seen>,
     stop: Arc<AtomicBool>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl Load {
-    fn start(envoy: &Envoy) -> Self {
+    pub(super) fn start(envoy: &Envoy) -> Self {
         let (seen, stop) = (Arc::<Seen>::default(), Arc::<AtomicBool>::default());
         let address = envoy.address;
         let task = |client: usize| {
@@ -56,7 +56,7 @@ impl Load {
     }
 
     /// Waits for as many further answers of a kind as there are clients.
-    async fn wait_for_more(&self, what: &str, count: impl Fn(&Seen) -> &AtomicU64) {
+    pub(super) async fn wait_for_more(&self, what: &str, count: impl Fn(&Seen) -> &AtomicU64) {
         let before = count(&self.seen).load(Ordering::Relaxed);
         poll_until_async(what, DEADLINE, || async {
             (count(&self.seen).load(Ordering::Relaxed) >= before + CLIENTS as u64).then_some(())
@@ -65,7 +65,7 @@ impl Load {
     }
 
     /// Stops; every request must have had an answer.
-    async fn end(self) {
+    pub(super) async fn end(self) {
         self.stop.store(true, Ordering::Relaxed);
         for task in self.tasks {
             tokio::time::timeout(DEADLINE, task)
@@ -77,7 +77,7 @@ impl Load {
     }
 }
 
-fn kill(epp: &mut Epp) {
+pub(super) fn kill(epp: &mut Epp) {
     epp.process.signal(Signal::SIGKILL);
     epp.process.wait(DEADLINE);
 }
