@@ -35,6 +35,11 @@ pub fn flag_set() -> FlagSet {
             "ports of these pods, 1 to 8, such as 8000,8001",
         )
         .string(
+            "endpoints",
+            "",
+            "addresses of engines, such as 10.0.0.1:8000,10.0.0.1:8001; instead of a pool, needs no Kubernetes",
+        )
+        .string(
             "kubeconfig",
             "",
             "file that says how to reach the cluster; only needed outside of it",

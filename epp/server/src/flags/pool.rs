@@ -1,6 +1,7 @@
 //! Which pods the picker serves: an `InferencePool` by name, or a label selector with ports.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use llmd_process::pflag::Flags;
@@ -11,6 +12,8 @@ use super::{OptionError, path, value};
 const DEFAULT_POOL: &str = "epp";
 /// Most ports of a pool (`InferencePool` v1).
 const MAX_PORTS: usize = 8;
+/// Most addresses of a command line; a file has no such bound.
+const MAX_ENDPOINTS: usize = 256;
 /// API groups of `InferencePool` with the version that each serves.
 const POOL_GROUPS: [(&str, &str); 2] = [
     ("inference.networking.k8s.io", "v1"),
@@ -46,6 +49,8 @@ pub struct PoolOptions {
     pub namespace: String,
     /// `None` when the command line names no pool: the configuration must name a file of endpoints.
     pub membership: Option<Membership>,
+    /// `--endpoints`: these and no others; empty where something else says which.
+    pub endpoints: Vec<SocketAddr>,
     /// `--kubeconfig`.
     pub kubeconfig: Option<PathBuf>,
     /// `--ha-enable-leader-election`.
@@ -79,6 +84,10 @@ pub(super) fn parse(
         let fix = "it belongs to --endpoint-selector: give that too, or leave it out";
         return Err(value("endpoint-target-ports", &ports, fix));
     }
+    let endpoints = match given("endpoints") {
+        Some(list) => endpoints(flags, &list)?,
+        None => Vec::new(),
+    };
     let derived = || selector.as_ref().and(pod_name.as_deref()).map(owner_of);
     Ok(PoolOptions {
         name: pool.or_else(derived).unwrap_or_else(|| DEFAULT_POOL.to_owned()),
@@ -86,11 +95,36 @@ pub(super) fn parse(
             .or_else(|| environment("NAMESPACE"))
             .unwrap_or_else(|| "default".to_owned()),
         membership,
+        endpoints,
         kubeconfig: path(flags, "kubeconfig"),
         leader_election: flags.bool("ha-enable-leader-election"),
         metrics_auth: flags.bool("metrics-endpoint-auth"),
         pod_name,
     })
+}
+
+/// `10.0.0.1:8000,[fd00::1]:8000`, and nothing beside it that only a cluster has. A pool's name is a label then.
+fn endpoints(flags: &Flags, list: &str) -> Result<Vec<SocketAddr>, OptionError> {
+    for other in ["endpoint-selector", "kubeconfig"] {
+        if !flags.string(other).is_empty() {
+            return Err(OptionError::Exclusive("endpoints", other));
+        }
+    }
+    if flags.bool("ha-enable-leader-election") {
+        return Err(OptionError::Exclusive("endpoints", "ha-enable-leader-election"));
+    }
+    let mut addresses = Vec::new();
+    for text in list.split(',') {
+        let address: Option<SocketAddr> = text.trim().parse().ok();
+        let usable = address.filter(|address| address.port() > 0 && !addresses.contains(address));
+        let fix = "give different IP addresses with ports, such as 10.0.0.1:8000,[fd00::1]:8000";
+        addresses.push(usable.ok_or_else(|| value("endpoints", text, fix))?);
+        if addresses.len() > MAX_ENDPOINTS {
+            let fix = format!("give at most {MAX_ENDPOINTS}, or a file of endpoints");
+            return Err(value("endpoints", text, &fix));
+        }
+    }
+    Ok(addresses)
 }
 
 fn inference_pool(flags: &Flags) -> Result<Membership, OptionError> {
@@ -223,6 +257,19 @@ mod tests {
             ),
             ("--pool-name p --pool-group example.com", "pool-group"),
             ("--endpoint-selector a=b", "endpoint-target-ports"),
+            (
+                "--endpoint-selector a=b --endpoint-target-ports 1 --endpoints 10.0.0.1:1",
+                "cannot be used together",
+            ),
+            ("--endpoints 10.0.0.1:1 --kubeconfig k", "cannot be used together"),
+            (
+                "--endpoints 10.0.0.1:1 --ha-enable-leader-election",
+                "cannot be used together",
+            ),
+            ("--endpoints 10.0.0.1:1,10.0.0.1:1", "endpoints"),
+            ("--endpoints example.org:1", "endpoints"),
+            ("--endpoints 10.0.0.1:0", "endpoints"),
+            ("--endpoints 10.0.0.1", "endpoints"),
             ("--endpoint-target-ports=8000", "endpoint-selector"),
             (
                 "--endpoint-selector a --endpoint-target-ports 1",

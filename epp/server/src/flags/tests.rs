@@ -157,6 +157,7 @@ const UPSTREAM: &[Row] = &[
 const OWN: &[Row] = &[
     ("bind-address", "", "127.0.0.1", ""),
     ("kubeconfig", "", "/k", ""),
+    ("endpoints", "", "10.0.0.1:1,[fd00::1]:1", ""),
     ("enable-config-reload", "true", "false", ""),
     ("max-request-body-size", "64Mi", "1Mi", ""),
     ("max-buffered-body-size", "4Gi", "1Gi", ""),

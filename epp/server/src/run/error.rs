@@ -29,7 +29,7 @@ pub enum RunError {
     Parser(#[from] UnknownParser),
     /// Nothing says where the endpoints are.
     #[error(
-        "no endpoints are configured: give --pool-name, or --endpoint-selector with --endpoint-target-ports, or add a plugin of type 'file-discovery' and name it in dataLayer.discovery.pluginRef"
+        "no endpoints are configured: give --pool-name, or --endpoint-selector with --endpoint-target-ports, or --endpoints, or add a plugin of type 'file-discovery' and name it in dataLayer.discovery.pluginRef"
     )]
     NoDiscovery,
     /// A file of endpoints with something that only a cluster has.
@@ -37,6 +37,11 @@ pub enum RunError {
         "--{0} needs Kubernetes, but dataLayer.discovery.pluginRef names a file of endpoints: leave one out"
     )]
     FileDiscovery(&'static str),
+    /// Two places say which endpoints there are.
+    #[error(
+        "--endpoints and dataLayer.discovery.pluginRef both say which endpoints there are: leave one out"
+    )]
+    TwoLists,
     /// Another replica may lead now.
     #[error("the leader's lease was lost: another replica takes over and this process ends")]
     LeaseLost,

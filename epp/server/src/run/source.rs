@@ -1,23 +1,27 @@
-//! Where the endpoints come from: a file, or the API server.
+//! Where the endpoints come from: the command line, a file, or the API server.
 
 use std::sync::Arc;
 
 use kube::Client;
+use llmd_epp_api::EndpointSpec;
 use llmd_epp_core::plugins::datalayer::file_discovery::FileDiscovery;
 
 use super::RunError;
-use crate::discovery::{file, kubernetes};
+use crate::discovery::{file, fixed, kubernetes};
 use crate::flags::{EppOptions, Membership};
 use crate::kubernetes::client;
 use crate::kubernetes::watch_metrics::WatchMetrics;
 
 pub(super) enum Source {
+    Fixed(Vec<EndpointSpec>),
     File(Arc<FileDiscovery>),
     Kubernetes(Client),
 }
 
 /// Running discovery; dropping it ends it.
 pub(super) enum Discovery {
+    /// Nothing ever changes.
+    Fixed,
     File {
         #[expect(dead_code, reason = "held")]
         file: file::Discovery,
@@ -35,6 +39,13 @@ impl Source {
         file: Option<&Arc<FileDiscovery>>,
     ) -> Result<Self, RunError> {
         let pool = &options.pool;
+        if !pool.endpoints.is_empty() {
+            if file.is_some() {
+                return Err(RunError::TwoLists);
+            }
+            tell_of_metrics(options);
+            return Ok(Self::Fixed(fixed::endpoints(&pool.endpoints)));
+        }
         let Some(file) = file else {
             if pool.membership.is_none() {
                 return Err(RunError::NoDiscovery);
@@ -52,18 +63,14 @@ impl Source {
         if let Some(flag) = only_in_a_cluster {
             return Err(RunError::FileDiscovery(flag));
         }
-        if pool.metrics_auth {
-            tracing::info!(
-                "the metrics port does not authenticate: --metrics-endpoint-auth has no effect without Kubernetes, as upstream"
-            );
-        }
+        tell_of_metrics(options);
         Ok(Self::File(Arc::clone(file)))
     }
 
     /// The way to the API server, when there is one.
     pub(super) fn client(&self) -> Option<&Client> {
         match self {
-            Self::File(_) => None,
+            Self::Fixed(_) | Self::File(_) => None,
             Self::Kubernetes(client) => Some(client),
         }
     }
@@ -76,6 +83,11 @@ impl Source {
         registry: &prometheus::Registry,
     ) -> Result<Discovery, RunError> {
         match self {
+            Self::Fixed(endpoints) => {
+                sinks.layer.set_endpoints(endpoints);
+                sinks.health.synced();
+                Ok(Discovery::Fixed)
+            }
             Self::File(discovery) => {
                 let file = file::start(&discovery, &sinks.layer).await?;
                 sinks.health.synced();
@@ -87,5 +99,13 @@ impl Source {
                 Ok(Discovery::Kubernetes { cluster })
             }
         }
+    }
+}
+
+fn tell_of_metrics(options: &EppOptions) {
+    if options.pool.metrics_auth {
+        tracing::info!(
+            "the metrics port does not authenticate: --metrics-endpoint-auth has no effect without Kubernetes, as upstream"
+        );
     }
 }

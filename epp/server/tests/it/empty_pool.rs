@@ -151,6 +151,34 @@ async fn they_wait_and_are_answered_when_an_endpoint_comes() {
     site.ended("Dispatched", 3).await;
 }
 
+/// The other way round: a list that never changes.
+#[tokio::test]
+async fn endpoints_of_the_command_line_serve_without_a_file_and_a_cluster() {
+    let engines = [
+        Engine::start(Script::Json).await,
+        Engine::start(Script::Json).await,
+    ];
+    let list = format!("{},{}", engines[0].address, engines[1].address);
+    let port = proxy_port();
+    let role = Role::start(format!(
+        "{PORTS} --secure-serving=false --tracing=false --endpoints={list} --proxy-bind-address=127.0.0.1 \
+         --proxy-port={port} --drain-timeout=0s"
+    ))
+    .await;
+    let proxy = role.addresses.proxy.expect("a proxy");
+    for _ in 0..20 {
+        assert_eq!(send(proxy, "POST", Bytes::from_static(CHAT)).await.0, 200);
+    }
+    let page = role.get("/debug/endpoints").await;
+    for (rank, engine) in engines.iter().enumerate() {
+        let name = format!("endpoint-0-rank-{rank}");
+        assert!(
+            page.contains(&name) && page.contains(&engine.address.to_string()),
+            "{page}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_body_that_ends_with_trailers_waits_too() {
     let site = site("--no-endpoint-request-ttl=10m").await;
