@@ -158,6 +158,13 @@ pub trait DataProducer: Send + Sync {
     fn produce(&self, cycle: &mut Cycle<'_>, candidates: &[u32]);
 }
 
+/// Lets requests wait for each other before they are admitted and scheduled.
+pub trait Gather: Send + Sync {
+    /// Takes the request in and leaves with it ([`InferenceRequest::gathered`]) what the plugin needs to know it again;
+    /// returns until when it has to wait. `snapshot` is the whole pool.
+    fn gather(&self, now: Instant, request: &mut InferenceRequest, snapshot: &Snapshot) -> Option<Instant>;
+}
+
 /// Books load inside the critical section of select-and-reserve: the next pick sees it.
 pub trait Reserve: Send + Sync {
     /// Books what the decision puts on endpoints. Dropping a hook gives back what it still holds.

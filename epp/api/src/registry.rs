@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::attribute::{AttributeKey, AttributeLayout, DataKey, TypeMismatch};
 use crate::plugin::{
-    Admitter, DataProducer, Decider, EndpointObserver, Filter, Picker, PreRequest, ProfileHandler,
+    Admitter, DataProducer, Decider, EndpointObserver, Filter, Gather, Picker, PreRequest, ProfileHandler,
     RequestHeaderProcessor, Reserve, SaturationDetector, Scorer, Screener, StateDumper, TypedName,
 };
 
@@ -64,6 +64,8 @@ pub struct Plugin {
     pub header_processor: Option<Arc<dyn RequestHeaderProcessor>>,
     /// Takes endpoints out for all profiles.
     pub screener: Option<Arc<dyn Screener>>,
+    /// Lets requests wait for each other.
+    pub gather: Option<Arc<dyn Gather>>,
     /// Refuses requests.
     pub admitter: Option<Arc<dyn Admitter>>,
     /// Says whether a stage runs.
@@ -115,6 +117,7 @@ impl Plugin {
             ("RequestHeaderProcessor", self.header_processor.is_some()),
             ("Screener", self.screener.is_some()),
             ("DataProducer", self.producer.is_some()),
+            ("Gather", self.gather.is_some()),
             ("Admitter", self.admitter.is_some()),
             ("ProfileHandler", self.profile_handler.is_some()),
             ("Decider", self.decider.is_some()),

@@ -1,5 +1,6 @@
 //! What one inference request asks for, as plugins see it.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use llmd_openai::RequestFacts;
@@ -55,4 +56,6 @@ pub struct InferenceRequest {
     pub size_bytes: usize,
     /// What the body scanner found; empty for requests without a parsed body.
     pub facts: RequestFacts,
+    /// What plugins left with it while it waited for others.
+    pub gathered: Vec<Arc<dyn Any + Send + Sync>>,
 }

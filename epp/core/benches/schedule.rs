@@ -72,6 +72,7 @@ fn request(bytes: usize) -> InferenceRequest {
             }],
             ..RequestFacts::default()
         },
+        gathered: Vec::new(),
     }
 }
 

@@ -58,6 +58,7 @@ pub const TABLE: &[PluginType] = &[
     decider::prefix_based_pd_decider::PLUGIN,
     producer::approx_prefix_cache_producer::PLUGIN,
     producer::approx_prefix_cache_producer::MULTICLUSTER,
+    producer::burst_prefix_cache_producer::PLUGIN,
     producer::inflight_load_producer::PLUGIN,
     producer::mm_embeddings_cache_producer::PLUGIN,
     producer::p2p_source_producer::PLUGIN,

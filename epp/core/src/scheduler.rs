@@ -12,8 +12,8 @@ use std::time::Instant;
 
 use llmd_epp_api::attribute::AttributeLayout;
 use llmd_epp_api::plugin::{
-    Admitter, DataProducer, EndpointObserver, PreRequest, ProfileHandler, ProfileRun, RequestHeaderProcessor,
-    Reserve, SaturationDetector, SchedulingResult, Screener, StateDumper,
+    Admitter, DataProducer, EndpointObserver, Gather, PreRequest, ProfileHandler, ProfileRun,
+    RequestHeaderProcessor, Reserve, SaturationDetector, SchedulingResult, Screener, StateDumper,
 };
 use llmd_epp_api::{
     AttributeKey, Attributes, Clock, Cycle, ErrorCode, InferenceRequest, MetricsScope, PrefixMatch, Random,
@@ -37,6 +37,7 @@ pub(crate) struct Parts {
     pub(crate) header_processors: Vec<(TypedName, Arc<dyn RequestHeaderProcessor>)>,
     pub(crate) screeners: Vec<(TypedName, Arc<dyn Screener>)>,
     pub(crate) producers: Vec<(TypedName, Arc<dyn DataProducer>)>,
+    pub(crate) gatherers: Vec<Arc<dyn Gather>>,
     pub(crate) admitters: Vec<(TypedName, Arc<dyn Admitter>)>,
     pub(crate) states: Vec<(TypedName, Arc<dyn StateDumper>)>,
     pub(crate) reservers: Vec<Arc<dyn Reserve>>,
@@ -62,6 +63,7 @@ pub struct Scheduler {
     header_processors: Vec<(Timer, Arc<dyn RequestHeaderProcessor>)>,
     screeners: Vec<(Timer, Arc<dyn Screener>)>,
     producers: Vec<(Timer, Arc<dyn DataProducer>)>,
+    gatherers: Vec<Arc<dyn Gather>>,
     admitters: Vec<(Timer, Arc<dyn Admitter>)>,
     states: Vec<(TypedName, Arc<dyn StateDumper>)>,
     reservers: Vec<Arc<dyn Reserve>>,
@@ -116,6 +118,7 @@ impl Scheduler {
             header_processors,
             screeners,
             producers,
+            gatherers,
             admitters,
             states,
             reservers,
@@ -137,6 +140,7 @@ impl Scheduler {
             header_processors: timed(&metrics, "RequestHeader", header_processors),
             screeners: timed(&metrics, "Screener", screeners),
             producers: timed(&metrics, "DataProducer", producers),
+            gatherers,
             admitters: timed(&metrics, "Admission", admitters),
             states,
             reservers,
@@ -171,6 +175,19 @@ impl Scheduler {
             outcome?;
         }
         Ok(())
+    }
+
+    /// Lets the request wait for others; returns until when.
+    pub fn gather(
+        &self,
+        now: Instant,
+        request: &mut InferenceRequest,
+        snapshot: &Snapshot,
+    ) -> Option<Instant> {
+        let waits = self.gatherers.iter();
+        waits
+            .filter_map(|plugin| plugin.gather(now, request, snapshot))
+            .max()
     }
 
     /// What plugins hold, by instance.

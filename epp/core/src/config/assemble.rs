@@ -389,6 +389,11 @@ impl Builder {
                 .into_iter()
                 .filter_map(|index| Some((named(index), self.instances[index].plugin.producer.clone()?)))
                 .collect(),
+            gatherers: self
+                .instances
+                .iter()
+                .filter_map(|i| i.plugin.gather.clone())
+                .collect(),
             reservers: self
                 .instances
                 .iter()

@@ -67,6 +67,7 @@ impl Exchange {
             headers: std::mem::take(headers),
             size_bytes: parsed.size_bytes,
             facts: parsed.facts,
+            gathered: Vec::new(),
         })
     }
 }

@@ -75,6 +75,16 @@ pub trait Select: Send + Sync {
         Ok(())
     }
 
+    /// Lets the request wait for others before it is selected for; returns until when.
+    fn gather(
+        &self,
+        _now: Instant,
+        _request: &mut InferenceRequest,
+        _snapshot: &Snapshot,
+    ) -> Option<Instant> {
+        None
+    }
+
     /// What plugins hold, by instance, for debug pages.
     fn state(&self) -> Vec<(TypedName, serde_json::Value)> {
         Vec::new()

@@ -38,6 +38,7 @@ pub(crate) fn request(text: &str) -> InferenceRequest {
             }],
             ..RequestFacts::default()
         },
+        gathered: Vec::new(),
     }
 }
 

@@ -16,6 +16,10 @@ impl Select for Scheduler {
         Scheduler::prepare(self, request)
     }
 
+    fn gather(&self, now: Instant, request: &mut InferenceRequest, snapshot: &Snapshot) -> Option<Instant> {
+        Scheduler::gather(self, now, request, snapshot)
+    }
+
     fn state(&self) -> Vec<(TypedName, serde_json::Value)> {
         Scheduler::state(self)
     }
