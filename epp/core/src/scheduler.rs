@@ -177,6 +177,11 @@ impl Scheduler {
         Ok(())
     }
 
+    /// Whether any plugin lets requests wait for others.
+    pub fn gathers(&self) -> bool {
+        !self.gatherers.is_empty()
+    }
+
     /// Lets the request wait for others; returns until when.
     pub fn gather(
         &self,

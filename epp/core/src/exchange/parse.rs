@@ -1,8 +1,9 @@
 //! From the bytes of a request to what plugins see of it.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use llmd_epp_api::{ErrorCode, InferenceRequest, Objective, Rejection};
+use llmd_epp_api::{ErrorCode, InferenceRequest, Objective, Rejection, Snapshot};
 use llmd_openai::header;
 
 use super::names::{self, Names};
@@ -32,6 +33,30 @@ impl Exchange {
             Ok(())
         });
         outcome.map_err(|rejection| self.rejected(rejection))
+    }
+
+    /// Whether a complete request may have to wait for others: ask [`Self::gather`] then.
+    pub fn gathers(&self) -> bool {
+        self.pipeline.scheduler.gathers()
+    }
+
+    /// The request is complete: lets plugins put it together with others. Returns until when it waits before
+    /// [`Self::on_request_end`]. `snapshot` is the whole pool.
+    ///
+    /// # Errors
+    /// Those of [`Self::take_in`], which is done where it was not.
+    pub fn gather(&mut self, now: Instant, snapshot: &Snapshot) -> Result<Option<Instant>, Rejection> {
+        if self.intake.is_some() {
+            self.take_in()?;
+        }
+        let State::Parsed {
+            request: Some(request),
+            ..
+        } = &mut self.state
+        else {
+            return Ok(None);
+        };
+        Ok(self.pipeline.scheduler.gather(now, request, snapshot))
     }
 
     fn parse(&mut self) -> Result<InferenceRequest, Rejection> {

@@ -75,6 +75,11 @@ pub trait Select: Send + Sync {
         Ok(())
     }
 
+    /// Whether any plugin lets requests wait for others.
+    fn gathers(&self) -> bool {
+        false
+    }
+
     /// Lets the request wait for others before it is selected for; returns until when.
     fn gather(
         &self,

@@ -16,6 +16,10 @@ impl Select for Scheduler {
         Scheduler::prepare(self, request)
     }
 
+    fn gathers(&self) -> bool {
+        Scheduler::gathers(self)
+    }
+
     fn gather(&self, now: Instant, request: &mut InferenceRequest, snapshot: &Snapshot) -> Option<Instant> {
         Scheduler::gather(self, now, request, snapshot)
     }

@@ -88,6 +88,14 @@ impl RequestFlight {
         waited.map_err(|refusal| self.exchange.rejected(refusal))
     }
 
+    /// Waits for others, where a plugin puts requests together.
+    async fn gather(&mut self) -> Result<(), Rejection> {
+        if let Some(due) = self.exchange.gather(Instant::now(), &self.layer.routable())? {
+            tokio::time::sleep_until(due.into()).await;
+        }
+        Ok(())
+    }
+
     /// The endpoint that had the request is gone.
     fn leave_endpoint(&mut self, now: Instant) -> Option<()> {
         let endpoint = self.endpoint.take()?;
@@ -158,6 +166,14 @@ impl Flight for RequestFlight {
             self.wait().await
         };
         let place = place.map_err(|rejection| reply(&rejection))?;
+        let place = if self.exchange.gathers() {
+            // Those behind it wait together with it, not one after the other.
+            drop(place);
+            self.gather().await.map_err(|rejection| reply(&rejection))?;
+            None
+        } else {
+            place
+        };
         let orchestration = self.span.as_ref().map(spans::orchestration);
         let routed = {
             let _entered = orchestration.as_ref().and_then(spans::entered_if_sampled);

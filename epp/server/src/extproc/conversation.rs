@@ -60,7 +60,7 @@ pub(super) struct Conversation {
     body: Vec<Bytes>,
     lease: BodyLease,
     body_len: usize,
-    /// The request waits until the pool has an endpoint.
+    /// The request waits until the pool has an endpoint, or for others.
     turn: Option<Turn>,
     is_response_complete: bool,
     scratch: Vec<Bytes>,
@@ -244,11 +244,14 @@ impl Conversation {
         Rejection::new(ErrorCode::ResourceExhausted, text).because(RejectReason::Saturated)
     }
 
-    /// Schedules when there is an endpoint, then answers head and body. `end`: the last body answer ends the
+    /// Schedules when there is an endpoint and nothing to wait for, then answers head and body. `end`: the last body answer ends the
     /// body.
     fn complete_request(&mut self, now: Instant, end: bool) -> Result<(), Rejection> {
         self.phase = RequestPhase::Complete;
-        self.turn = self.wait(end)?;
+        self.turn = match self.wait(end)? {
+            None => self.gather(now, end)?,
+            turn => turn,
+        };
         if self.turn.is_some() {
             return Ok(());
         }

@@ -2,6 +2,7 @@
 
 mod continuation;
 mod encodings;
+mod gathering;
 mod headers;
 mod outliers;
 pub(crate) mod rig;

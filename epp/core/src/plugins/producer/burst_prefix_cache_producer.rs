@@ -161,6 +161,7 @@ impl BurstPrefixCacheProducer {
         let entry = Entry {
             hashes: hashes.into(),
             ends: ends.into(),
+            media: request.facts.media.iter().map(|medium| medium.hash).collect(),
             weight: match self.balance {
                 Balance::Requests => 1,
                 Balance::Tokens => tokens,

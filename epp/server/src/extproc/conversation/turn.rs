@@ -1,4 +1,4 @@
-//! A request that waits for an endpoint: its body stays where it is until its turn comes.
+//! A request that waits, for an endpoint or for others to be put together with: its body stays where it is.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,7 +11,7 @@ use super::Conversation;
 use crate::extproc::answers::{self, Direction};
 use crate::waiting::Place;
 
-type Waited = (Place, Result<(), Rejection>);
+type Waited = (Option<Place>, Result<(), Rejection>);
 
 /// What is left to do when the turn comes.
 pub(super) struct Turn {
@@ -19,6 +19,8 @@ pub(super) struct Turn {
     /// The last answer ends the body.
     ends_body: bool,
     has_trailers: bool,
+    /// It was put together with others; only then it may be scheduled.
+    is_gathered: bool,
 }
 
 impl Turn {
@@ -47,10 +49,28 @@ impl Conversation {
         Ok(place.map(|mut place| Turn {
             waiting: Box::pin(async move {
                 let outcome = place.turn().await;
-                (place, outcome)
+                (Some(place), outcome)
             }),
             ends_body,
             has_trailers: false,
+            is_gathered: false,
+        }))
+    }
+
+    /// Lets plugins put a complete request together with others, where one does that.
+    pub(super) fn gather(&mut self, now: Instant, ends_body: bool) -> Result<Option<Turn>, Rejection> {
+        let Some(exchange) = self.exchange.as_mut().filter(|exchange| exchange.gathers()) else {
+            return Ok(None);
+        };
+        let due = exchange.gather(now, &(self.shared.snapshots)())?;
+        Ok(due.map(|due| Turn {
+            waiting: Box::pin(async move {
+                tokio::time::sleep_until(due.into()).await;
+                (None, Ok(()))
+            }),
+            ends_body,
+            has_trailers: false,
+            is_gathered: true,
         }))
     }
 
@@ -60,11 +80,24 @@ impl Conversation {
             return Poll::Pending;
         };
         let (place, outcome) = ready!(turn.waiting.as_mut().poll(cx));
-        let (ends_body, has_trailers) = (turn.ends_body, turn.has_trailers);
+        let Turn {
+            ends_body,
+            has_trailers,
+            is_gathered,
+            ..
+        } = *turn;
         self.turn = None;
         let now = Instant::now();
         let outcome = match outcome {
-            Ok(()) => self.route_request(now, ends_body),
+            Ok(()) if is_gathered => self.route_request(now, ends_body),
+            Ok(()) => match self.gather(now, ends_body) {
+                Ok(Some(turn)) => {
+                    self.turn = Some(Turn { has_trailers, ..turn });
+                    return Poll::Ready(());
+                }
+                Ok(None) => self.route_request(now, ends_body),
+                Err(rejection) => Err(rejection),
+            },
             Err(refusal) => Err(match &mut self.exchange {
                 Some(exchange) => exchange.rejected(refusal),
                 None => refusal,

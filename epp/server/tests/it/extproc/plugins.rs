@@ -213,3 +213,47 @@ async fn a_conditional_request_is_412_until_its_prefix_is_cached() {
     call.request(&conditional, &[body.as_bytes()]).await;
     call.forwarded().await;
 }
+
+#[tokio::test]
+async fn requests_with_one_prompt_wait_for_each_other_and_go_to_one_endpoint() {
+    let config = "
+plugins:
+- {type: burst-prefix-cache-producer, parameters: {windowDurationMs: 300}}
+- {type: prefix-cache-scorer, parameters: {prefixMatchInfoProducerName: burst-prefix-cache-producer}}
+- {type: active-request-scorer}
+schedulingProfiles:
+- name: default
+  plugins:
+  - {pluginRef: prefix-cache-scorer, weight: 3}
+  - {pluginRef: active-request-scorer}
+";
+    let picker = Picker::start(Setup {
+        config,
+        ..Setup::default()
+    })
+    .await;
+    let mut calls = Vec::new();
+    for _ in 0..6 {
+        let mut call = picker.open().await;
+        call.request(&[], &[CHAT]).await;
+        calls.push(call);
+    }
+    let mut destinations = Vec::new();
+    for call in &mut calls {
+        destinations.push(call.forwarded().await.set(DESTINATION));
+    }
+    destinations.dedup();
+    assert_eq!(destinations.len(), 1, "{destinations:?}");
+    assert_eq!(picker.load().0, 6);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_its_group_leaves_nothing_behind() {
+    let config = "plugins: [{type: burst-prefix-cache-producer, parameters: {windowDurationMs: 10000}}, {type: random-picker}]";
+    let picker = picker(config, &[]).await;
+    let mut call = picker.open().await;
+    call.request(&[], &[CHAT]).await;
+    call.half_close();
+    assert!(call.next().await.is_none(), "the stream ends with OK");
+    assert_eq!(picker.load(), (0, 0));
+}

@@ -13,6 +13,8 @@ pub(super) struct Entry {
     pub(super) hashes: Box<[u64]>,
     /// End of each prompt in `hashes`.
     pub(super) ends: Box<[usize]>,
+    /// Hashes of images, videos and audio: the same text with another picture is another prompt.
+    pub(super) media: Box<[u64]>,
     /// What it adds to a replica's load.
     pub(super) weight: u64,
 }
@@ -49,15 +51,27 @@ pub(super) fn assign(entries: &[Entry], busy: &[u32], rules: Rules) -> Vec<Optio
     assigned
 }
 
+/// What makes requests equal.
+#[derive(PartialEq, Eq, Hash)]
+struct Prompt<'a> {
+    hashes: &'a [u64],
+    ends: &'a [usize],
+    media: &'a [u64],
+}
+
 /// What is placed, in this order: members by index.
 fn units(entries: &[Entry], min_colocate_blocks: usize) -> Vec<Vec<usize>> {
-    let mut by_prompt: HashMap<(&[u64], &[usize]), usize> = HashMap::new();
+    let mut by_prompt: HashMap<Prompt<'_>, usize> = HashMap::new();
     let mut groups: Vec<Vec<usize>> = Vec::new();
     for (index, entry) in entries.iter().enumerate() {
         if entry.hashes.is_empty() {
             continue;
         }
-        let key = (&*entry.hashes, &*entry.ends);
+        let key = Prompt {
+            hashes: &entry.hashes,
+            ends: &entry.ends,
+            media: &entry.media,
+        };
         let group = *by_prompt.entry(key).or_insert_with(|| {
             groups.push(Vec::new());
             groups.len() - 1
@@ -172,6 +186,7 @@ mod tests {
         let entry = |hashes: &&[u64]| Entry {
             hashes: (*hashes).into(),
             ends: [hashes.len()].into(),
+            media: [].into(),
             weight: 1,
         };
         prompts.iter().map(entry).collect()
@@ -185,6 +200,15 @@ mod tests {
             assign(&batch, &[0, 0], UNLIMITED),
             [here, none, here, none, none, none, here]
         );
+    }
+
+    #[test]
+    fn another_picture_is_another_prompt() {
+        let mut batch = entries(&[&[1], &[1], &[1], &[1]]);
+        for entry in &mut batch[2..] {
+            entry.media = [7].into();
+        }
+        assert_eq!(assign(&batch, &[0, 0], UNLIMITED), [0, 0, 1, 1].map(Some));
     }
 
     #[test]
