@@ -17,6 +17,7 @@ fn request(bytes: usize) -> InferenceRequest {
         headers: Headers::default(),
         size_bytes: bytes,
         facts: llmd_openai::RequestFacts::default(),
+        gathered: Vec::new(),
     }
 }
 

@@ -218,7 +218,7 @@ async fn a_conditional_request_is_412_until_its_prefix_is_cached() {
 async fn requests_with_one_prompt_wait_for_each_other_and_go_to_one_endpoint() {
     let config = "
 plugins:
-- {type: burst-prefix-cache-producer, parameters: {windowDurationMs: 300}}
+- {type: burst-prefix-cache-producer, parameters: {windowDurationMs: 1000}}
 - {type: prefix-cache-scorer, parameters: {prefixMatchInfoProducerName: burst-prefix-cache-producer}}
 - {type: active-request-scorer}
 schedulingProfiles:
@@ -234,9 +234,10 @@ schedulingProfiles:
     .await;
     let mut calls = Vec::new();
     for _ in 0..6 {
-        let mut call = picker.open().await;
+        calls.push(picker.open().await);
+    }
+    for call in &mut calls {
         call.request(&[], &[CHAT]).await;
-        calls.push(call);
     }
     let mut destinations = Vec::new();
     for call in &mut calls {

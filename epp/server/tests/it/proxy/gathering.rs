@@ -16,7 +16,7 @@ const CONFIG: &str = "
 apiVersion: llm-d.ai/v1alpha1
 kind: EndpointPickerConfig
 plugins:
-- {type: burst-prefix-cache-producer, parameters: {windowDurationMs: 300}}
+- {type: burst-prefix-cache-producer, parameters: {windowDurationMs: 1000}}
 - {type: prefix-cache-scorer, parameters: {prefixMatchInfoProducerName: burst-prefix-cache-producer}}
 - {type: active-request-scorer}
 schedulingProfiles:
