@@ -21,6 +21,8 @@ pub struct Options {
     pub tls: bool,
     /// Worker threads.
     pub concurrency: u32,
+    /// Send request bodies to the ext-proc server.
+    pub request_bodies: bool,
     /// Ask the ext-proc server at all; without, requests go to `fixed_upstreams`.
     pub ext_proc: bool,
     /// Further replicas of the ext-proc server. A dead one leaves the turn with its first failure.
@@ -37,6 +39,7 @@ impl Default for Options {
             fail_open: false,
             tls: false,
             concurrency: 2,
+            request_bodies: true,
             ext_proc: true,
             replicas: Vec::new(),
             shadow: None,
@@ -161,7 +164,9 @@ fn bootstrap(listener: SocketAddr, admin: SocketAddr, ext_proc: SocketAddr, opti
                 "message_timeout": "1000s",
                 "failure_mode_allow": options.fail_open,
                 "processing_mode": {
-                    "request_header_mode": "SEND", "request_body_mode": "FULL_DUPLEX_STREAMED", "request_trailer_mode": "SEND",
+                    "request_header_mode": "SEND",
+                    "request_body_mode": if options.request_bodies { "FULL_DUPLEX_STREAMED" } else { "NONE" },
+                    "request_trailer_mode": if options.request_bodies { "SEND" } else { "SKIP" },
                     "response_header_mode": "SEND", "response_body_mode": "FULL_DUPLEX_STREAMED", "response_trailer_mode": "SEND"
                 }
             }

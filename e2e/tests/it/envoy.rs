@@ -11,6 +11,7 @@ mod replicas;
 mod routing;
 mod shadow;
 mod start;
+mod unread;
 
 use std::net::SocketAddr;
 

@@ -181,6 +181,11 @@ struct Running {
 }
 
 impl Exchange {
+    /// Whether the body has to arrive before the request can be routed.
+    pub fn reads_request_body(&self) -> bool {
+        self.intake.as_ref().is_some_and(Intake::reads_body)
+    }
+
     /// A chunk of the request body arrived; it is scanned and not kept.
     pub fn on_request_chunk(&mut self, chunk: &[u8]) -> Result<(), Rejection> {
         let Some(intake) = &mut self.intake else {

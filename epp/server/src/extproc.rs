@@ -19,7 +19,7 @@ mod shadow_metrics;
 mod stream;
 
 use std::future::{Ready, ready};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Instant;
 
 use llmd_epp_api::{EndpointName, Snapshot};
@@ -27,7 +27,7 @@ use llmd_epp_core::Epp;
 use tonic::server::StreamingService;
 use tonic::{Request, Response, Status, Streaming};
 
-pub use metrics::StreamMetrics;
+pub use metrics::{ReceivedBytes, StreamMetrics};
 pub use shadow_metrics::ShadowMetrics;
 pub use stream::ProcessStream;
 
@@ -56,6 +56,10 @@ pub struct ExtProc {
     pub answers: Answers,
     /// `--emit-endpoint-scores`.
     pub emit_endpoint_scores: bool,
+    /// A wrong configuration of Envoy was told.
+    pub warned: Once,
+    /// Counts what Envoy sends.
+    pub received: ReceivedBytes,
     /// `--enable-grpc-stream-metrics`.
     pub stream_metrics: Option<StreamMetrics>,
     /// `--shadow`: answers nothing and compares.

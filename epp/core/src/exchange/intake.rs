@@ -87,6 +87,11 @@ impl Intake {
         }
     }
 
+    /// Whether anything of the body is needed before the request can be routed.
+    pub(super) fn reads_body(&self) -> bool {
+        !matches!(self.reader, Reader::Unread)
+    }
+
     pub(super) fn push(&mut self, chunk: &[u8]) -> Result<(), Rejection> {
         self.bytes = self.bytes.saturating_add(chunk.len());
         if self.bytes > self.max_bytes {

@@ -51,6 +51,8 @@ pub(super) struct Conversation {
     /// `gateway.request`, for the life of the stream.
     span: Option<Span>,
     phase: RequestPhase,
+    /// Envoy sends the request's body (it says otherwise only in its first message).
+    gets_request_body: bool,
     new_request_id: Option<Arc<str>>,
     hints: Hints,
     /// Where the request may have gone, in order of preference.
@@ -78,6 +80,7 @@ impl Conversation {
             exchange: None,
             span: None,
             phase: RequestPhase::Idle,
+            gets_request_body: true,
             new_request_id: None,
             hints: Hints::default(),
             endpoints: Vec::new(),
@@ -95,8 +98,11 @@ impl Conversation {
     /// Handles one message received at `now`.
     pub(super) fn on_message(&mut self, now: Instant, message: ProcessingRequest) {
         if let Some(status) = message.protocol_config.as_ref().and_then(unusable_mode) {
-            self.end = Some(Err(status));
+            self.misconfigured(status);
             return;
+        }
+        if let Some(config) = &message.protocol_config {
+            self.gets_request_body = config.request_body_mode() != BodySendMode::None;
         }
         if let Some(subset) = message.metadata_context.as_ref().and_then(subset_hint) {
             self.hints.subset = Some(subset);
@@ -132,6 +138,14 @@ impl Conversation {
         self.turn = None;
         let exchange = self.exchange.take();
         exchange.map_or_else(Vec::new, |mut exchange| exchange.finish(now, cause))
+    }
+
+    /// Envoy keeps to itself why a stream ended: the log says it, once.
+    fn misconfigured(&mut self, status: Status) {
+        self.shared
+            .warned
+            .call_once(|| tracing::warn!(reason = status.message(), "requests fail"));
+        self.end = Some(Err(status));
     }
 
     fn reject(&mut self, now: Instant, rejection: &Rejection) {
@@ -171,7 +185,9 @@ impl Conversation {
         if self.shared.tracing {
             self.span = Some(spans::request(&headers));
         }
-        self.exchange = Some(self.shared.epp.open(now, headers, request_id));
+        let exchange = self.shared.epp.open(now, headers, request_id);
+        let is_read = exchange.reads_request_body();
+        self.exchange = Some(exchange);
         if head.end_of_stream {
             self.phase = RequestPhase::Complete;
             return self.answer_headers(now);
@@ -182,12 +198,24 @@ impl Conversation {
             self.phase = RequestPhase::PassThrough;
             return self.answer_headers(now);
         }
+        if !is_read {
+            // Nothing of the body is needed: it passes by, or is not even sent.
+            self.phase = RequestPhase::PassThrough;
+            return self.answer_headers(now);
+        }
+        if !self.gets_request_body {
+            let text = "ext_proc processing_mode.request_body_mode is NONE, and the parser of this path reads bodies: \
+                        set it to FULL_DUPLEX_STREAMED, or configure passthrough-parser alone";
+            self.misconfigured(Status::failed_precondition(text));
+            return Ok(());
+        }
         self.phase = RequestPhase::Body;
         Ok(())
     }
 
     fn on_request_body(&mut self, now: Instant, chunk: HttpBody) -> Result<(), Rejection> {
         let HttpBody { body, end_of_stream } = chunk;
+        self.shared.received.request(body.len());
         match self.phase {
             RequestPhase::Idle => {
                 self.end = Some(Err(Status::invalid_argument(

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use tonic::Code;
 
 /// `llm_d_epp_extproc_*`.
@@ -50,6 +50,26 @@ impl StreamMetrics {
         self.inflight.dec();
         self.duration.observe(after.as_secs_f64());
         self.total.with_label_values(&[name(code)]).inc();
+    }
+}
+
+/// `llm_d_epp_extproc_request_body_bytes_total` (ours): what Envoy sends of request bodies.
+#[derive(Clone, Debug)]
+pub struct ReceivedBytes(IntCounter);
+
+impl ReceivedBytes {
+    /// Registers the counter.
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let counter = IntCounter::new(
+            "llm_d_epp_extproc_request_body_bytes_total",
+            "[ALPHA] Bytes of request bodies that Envoy sent over ext_proc",
+        )?;
+        registry.register(Box::new(counter.clone()))?;
+        Ok(Self(counter))
+    }
+
+    pub(super) fn request(&self, bytes: usize) {
+        self.0.inc_by(bytes as u64);
     }
 }
 

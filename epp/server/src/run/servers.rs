@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use llmd_epp_core::Epp;
@@ -16,7 +16,7 @@ use crate::body_budget::BodyBudget;
 use crate::builtin_proxy::{self, ApiKeys, Continuations};
 use crate::datalayer::DataLayer;
 use crate::debug;
-use crate::extproc::{ExtProc, ShadowMetrics, StreamMetrics};
+use crate::extproc::{ExtProc, ReceivedBytes, ShadowMetrics, StreamMetrics};
 use crate::flags::EppOptions;
 use crate::grpc::{self, Services};
 use crate::health::Health;
@@ -123,6 +123,8 @@ impl Servers<'_> {
                 }
             }),
             emit_endpoint_scores: options.emit_endpoint_scores,
+            warned: Once::new(),
+            received: ReceivedBytes::register(&registry)?,
             stream_metrics: options
                 .stream_metrics
                 .then(|| StreamMetrics::register(&registry))

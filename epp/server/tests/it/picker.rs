@@ -13,7 +13,7 @@ use llmd_epp::extproc::proto::{
     Answer, Event, HeaderMap, HeaderMutation, HeaderValue, HttpBody, HttpHeaders, HttpTrailers,
     ImmediateResponse, Metadata, ProcessingRequest, ProcessingResponse,
 };
-use llmd_epp::extproc::{ExtProc, PROCESS, StreamMetrics};
+use llmd_epp::extproc::{ExtProc, PROCESS, ReceivedBytes, StreamMetrics};
 use llmd_epp::grpc::{self, MessageLimits, Services};
 use llmd_epp::health::Health;
 use llmd_epp_api::{
@@ -181,6 +181,8 @@ impl Picker {
             answers: Arc::new(|_, _, _| {}),
             snapshots: Arc::new(move || Arc::clone(&pool)),
             emit_endpoint_scores,
+            warned: std::sync::Once::new(),
+            received: ReceivedBytes::register(&registry).expect("registers"),
             stream_metrics: Some(StreamMetrics::register(&registry).expect("registers")),
             shadow: None,
             bodies: Arc::clone(&bodies),
