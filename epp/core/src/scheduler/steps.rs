@@ -54,9 +54,11 @@ impl Scheduler {
             let refusal = admitter.refuse(cycle, candidates, &chance);
             timer.observe(watch.lap());
             if let Some(reason) = refusal {
-                // Upstream's code, whatever the plugin had in mind.
+                // Upstream answers 500 and loses what the plugin had in mind: that capacity is contended.
                 let text = format!("request cannot be admitted: {reason}");
-                return Err(Rejection::new(ErrorCode::Internal, text));
+                return Err(
+                    Rejection::new(ErrorCode::ResourceExhausted, text).because(RejectReason::Saturated)
+                );
             }
         }
         Ok(())

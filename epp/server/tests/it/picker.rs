@@ -23,6 +23,7 @@ use llmd_epp_api::{
 use llmd_epp_core::exchange::{Held, Options, Select, Selection};
 use llmd_epp_core::parsers::Parsers;
 use llmd_epp_core::request_metrics::RequestMetrics;
+use llmd_epp_core::traffic::TrafficRules;
 use llmd_epp_core::{BuildEnv, EndpointPickerConfig, Epp, Scheduler};
 use llmd_openai::Limits;
 use prometheus::Registry;
@@ -87,6 +88,10 @@ pub(crate) struct Setup {
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
     /// Plugins and profiles of an `EndpointPickerConfig`; none picks the least loaded endpoint.
     pub(crate) config: &'static str,
+    /// Names and priorities of objectives.
+    pub(crate) objectives: &'static [(&'static str, i32)],
+    /// Requests in the queue of each engine.
+    pub(crate) waiting: u32,
     /// A label per endpoint.
     pub(crate) labels: &'static [(&'static str, &'static str)],
     /// How long open streams may live after [`Picker::stop`].
@@ -104,6 +109,8 @@ impl Default for Setup {
             tls: None,
             config: "",
             labels: &[],
+            objectives: &[],
+            waiting: 0,
             drain: PATIENCE,
         }
     }
@@ -144,6 +151,8 @@ impl Picker {
             limits,
             tls,
             config,
+            objectives,
+            waiting,
             labels,
             drain,
         } = setup;
@@ -162,7 +171,10 @@ impl Picker {
             };
             (
                 Arc::new(Endpoint::new(spec, Slot::detached(u32::from(index)))),
-                Arc::new(MetricsRecord::default()),
+                Arc::new(MetricsRecord {
+                    waiting_queue_size: waiting,
+                    ..MetricsRecord::default()
+                }),
             )
         });
         let snapshot = Arc::new(Snapshot::new(1, members.collect()));
@@ -174,6 +186,10 @@ impl Picker {
             ..Options::default()
         };
         let epp = Epp::new(selecting(config, &registry), Parsers::default(), metrics, options);
+        let priorities = objectives
+            .iter()
+            .map(|(name, priority)| ((*name).into(), *priority));
+        epp.set_traffic_rules(TrafficRules::new(priorities, Vec::new()));
         let pool = Arc::clone(&snapshot);
         let bodies = Arc::new(BodyBudget::new(max_buffered));
         let ext_proc = ExtProc {

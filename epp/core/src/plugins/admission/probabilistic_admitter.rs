@@ -98,7 +98,10 @@ impl Admitter for Parameters {
 mod tests {
     use serde_json::{Value, json};
 
+    use llmd_epp_api::RejectReason;
+
     use super::*;
+    use crate::config::{BuildEnv, EndpointPickerConfig, assemble};
     use crate::plugins::testing::{Pool, build, build_error};
 
     /// How many of 1000 requests of this priority are refused, and in which words.
@@ -127,6 +130,36 @@ mod tests {
         let (refusals, _) = refused(json!({"power": 1, "k": 1}), &mut pool, -1);
         assert!((430..570).contains(&refusals), "{refusals}");
         assert_eq!(refused(json!({"power": 1, "k": 2}), &mut pool, -1).0, 1000);
+    }
+
+    #[test]
+    fn a_scheduler_answers_429_and_books_nothing() {
+        let config = json!({
+            "apiVersion": "llm-d.ai/v1alpha1",
+            "kind": "EndpointPickerConfig",
+            "plugins": [
+                {"type": TYPE},
+                {"type": "utilization-detector", "parameters": {"queueDepthThreshold": 999_999}},
+                {"type": "random-picker"},
+            ],
+            "flowControl": {"saturationDetector": {"pluginRef": "utilization-detector"}},
+        });
+        let decoded = EndpointPickerConfig::decode(&config.to_string()).unwrap();
+        let scheduler = assemble(&decoded.config, BuildEnv::detached()).unwrap().scheduler;
+        let mut pool = Pool::of(2).waiting(0, 9).waiting(1, 9);
+        let schedule = |pool: &Pool| scheduler.schedule(pool.now, &pool.request, &pool.snapshot, None);
+        schedule(&pool).unwrap();
+        pool.request.objective.priority = -1;
+        let rejection = schedule(&pool).unwrap_err();
+        assert_eq!(
+            rejection.body(),
+            "inference error: ResourceExhausted - request cannot be admitted: probabilistic-admitter: rejected, saturation=1.800 prob=1.00"
+        );
+        assert_eq!(rejection.reason, Some(RejectReason::Saturated));
+        assert_eq!(
+            pool.snapshot.endpoints[0].slot().dispatched() + pool.snapshot.endpoints[1].slot().dispatched(),
+            1
+        );
     }
 
     #[test]

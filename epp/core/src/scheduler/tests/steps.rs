@@ -166,8 +166,9 @@ fn an_admitter_s_refusal_books_nothing() {
     let rejection = decide(&with(&[refusing]), &pool).unwrap_err();
     assert_eq!(
         rejection.body(),
-        "inference error: Internal - request cannot be admitted: not today"
+        "inference error: ResourceExhausted - request cannot be admitted: not today"
     );
+    assert_eq!(rejection.reason, Some(RejectReason::Saturated));
     assert_eq!(requests(&pool), [0, 0]);
 }
 

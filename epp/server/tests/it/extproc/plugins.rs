@@ -258,3 +258,72 @@ async fn a_client_that_leaves_its_group_leaves_nothing_behind() {
     assert!(call.next().await.is_none(), "the stream ends with OK");
     assert_eq!(picker.load(), (0, 0));
 }
+
+/// The status, body and drop reason of a request for the objective `batch`.
+async fn shed(picker: &Picker) -> (i32, String, Option<String>) {
+    let mut call = picker.open().await;
+    call.request(&[("x-llm-d-inference-objective", "batch")], &[CHAT])
+        .await;
+    let response = call.immediate().await;
+    let headers = response.headers.map(|headers| headers.set_headers);
+    let headers = headers.unwrap_or_default().into_iter();
+    let reason = headers.filter_map(|option| option.header).find_map(|header| {
+        (header.key == "x-llm-d-request-dropped-reason")
+            .then(|| String::from_utf8(header.raw_value.to_vec()).expect("text"))
+    });
+    (
+        response.status.expect("a status").code,
+        String::from_utf8(response.body.to_vec()).expect("text"),
+        reason,
+    )
+}
+
+#[tokio::test]
+async fn sheddable_requests_are_shed_when_the_pool_is_full_and_others_are_not() {
+    // Endpoints that were never scraped count as full.
+    let picker = Picker::start(Setup {
+        config: "plugins: [{type: random-picker}]",
+        objectives: &[("batch", -1)],
+        ..Setup::default()
+    })
+    .await;
+    let (status, body, reason) = shed(&picker).await;
+    assert_eq!(
+        (status, body.as_str(), reason),
+        (
+            429,
+            "inference error: ResourceExhausted - system saturated, sheddable request dropped",
+            None
+        )
+    );
+    routed(&picker, &[]).await;
+}
+
+#[tokio::test]
+async fn an_admitter_s_refusal_says_that_capacity_is_contended() {
+    let config = "
+plugins:
+- {type: probabilistic-admitter, parameters: {queueDepthThreshold: 1, k: 1000}}
+- {type: concurrency-detector, parameters: {maxConcurrency: 1000}}
+- {type: random-picker}
+flowControl: {saturationDetector: {pluginRef: concurrency-detector}}
+";
+    let picker = Picker::start(Setup {
+        config,
+        objectives: &[("batch", -1)],
+        waiting: 5,
+        ..Setup::default()
+    })
+    .await;
+    let (status, body, reason) = shed(&picker).await;
+    assert_eq!(
+        (status, body.as_str(), reason.as_deref()),
+        (
+            429,
+            "inference error: ResourceExhausted - request cannot be admitted: probabilistic-admitter: rejected, saturation=5.000 prob=1.00",
+            Some("rejected-saturated")
+        )
+    );
+    assert_eq!(picker.load(), (0, 0));
+    routed(&picker, &[]).await;
+}
