@@ -14,6 +14,29 @@ fn is_env_name(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
+/// Flags that are rendered from other fields, beside those of `data-parallel-`; `args` refuses them by a rule of the
+/// schema, which cannot look into texts of any length.
+const OWNED: [&str; 9] = [
+    "model",
+    "host",
+    "port",
+    "served-model-name",
+    "tensor-parallel-size",
+    "tp",
+    "revision",
+    "trust-remote-code",
+    "shutdown-timeout",
+];
+
+/// Whether an argument sets a flag that the operator sets; vLLM reads underscores as dashes.
+fn is_owned(argument: &str) -> bool {
+    let Some(flag) = argument.strip_prefix("--").or_else(|| argument.strip_prefix('-')) else {
+        return false;
+    };
+    let name = flag.split('=').next().unwrap_or(flag).replace('_', "-");
+    OWNED.contains(&name.as_str()) || name.starts_with("data-parallel-")
+}
+
 pub(crate) fn resolve(
     base: Option<&Engine>,
     over: Option<&Engine>,
@@ -47,6 +70,14 @@ pub(crate) fn resolve(
             let field = field("removeArgs", |engine| engine.remove_args.is_some());
             let error = FieldError::new(field, Problem::NotFound, message);
             errors.push(error.value(name).nearest(name, args.keys().map(String::as_str)));
+        }
+    }
+    for argument in engine.extra_args.iter().flatten() {
+        if is_owned(argument) {
+            let message = "this flag is set by the operator; use the field of the resource instead (model, parallelism, \
+                           rollout)";
+            let field = field("extraArgs", |engine| engine.extra_args.is_some());
+            errors.push(FieldError::new(field, Problem::Forbidden, message).value(argument));
         }
     }
     let env = engine.env.unwrap_or_default();
@@ -86,6 +117,36 @@ pub(crate) fn seconds(field: &str, text: &str, errors: &mut Vec<FieldError>) -> 
                 FieldError::new(field, Problem::Invalid, format!("{error}; write 90s, 5m or 1h")).value(text),
             );
             1
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_owned;
+
+    #[test]
+    fn flags_of_the_operator_are_known_in_every_spelling() {
+        for argument in [
+            "--port",
+            "--port=1",
+            "--served_model_name=x",
+            "-tp",
+            "-tp=2",
+            "--data-parallel-size",
+        ] {
+            assert!(is_owned(argument), "{argument}");
+        }
+        for argument in [
+            "port",
+            "8000",
+            "--port-range",
+            "--max-model-len=4",
+            "--models",
+            "-",
+            "",
+        ] {
+            assert!(!is_owned(argument), "{argument}");
         }
     }
 }

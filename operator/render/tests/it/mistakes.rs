@@ -30,6 +30,14 @@ const SPECS: &[(&str, &[&str])] = &[
         &["spec.model.uri", "'..'"],
     ),
     (
+        "{model: {uri: 'hf://a/b'}, engine: {extraArgs: [--seed=1, --served_model_name=x]}}",
+        &[
+            "spec.engine.extraArgs",
+            "\"--served_model_name=x\"",
+            "set by the operator",
+        ],
+    ),
+    (
         "{model: {uri: 'hf://a/b'}, engine: {env: [{name: A}]}}",
         &["spec.engine.env[0].value", "either value or valueFrom"],
     ),
