@@ -7,6 +7,9 @@ use crate::endpoint::Endpoint;
 use crate::metrics::MetricsRecord;
 use crate::slots::SlotId;
 
+/// How many times the age up to which values are fresh leaves nothing of them.
+pub const FADED_AFTER: f64 = 5.0;
+
 /// The pool at one moment. Columns share one order: index `i` is the same endpoint in each.
 #[derive(Debug, Default)]
 pub struct Snapshot {
@@ -56,6 +59,40 @@ impl Snapshot {
         Self { trials, ..self }
     }
 
+    /// Lets scraped values that are older than `fresh_for` lose their weight: from that age to
+    /// [`FADED_AFTER`] times as much they move evenly to the mean of the fresh endpoints. An endpoint
+    /// that cannot be read any more is neither shunned nor preferred; one that never was stays at 0.
+    /// `records` keep what was read.
+    #[must_use]
+    pub fn faded(mut self, now: Instant, fresh_for: Duration) -> Self {
+        let age = |at: Option<Instant>| at.map(|at| now.saturating_duration_since(at));
+        let fresh: Vec<usize> = (0..self.len())
+            .filter(|index| age(self.updated[*index]).is_some_and(|age| age <= fresh_for))
+            .collect();
+        if fresh.is_empty() || fresh.len() == self.len() {
+            return self;
+        }
+        let mean = |of: &dyn Fn(usize) -> f64| {
+            fresh.iter().map(|index| of(*index)).sum::<f64>() / fresh.len() as f64
+        };
+        let waiting = mean(&|index| f64::from(self.waiting[index]));
+        let running = mean(&|index| f64::from(self.running[index]));
+        let kv_usage = mean(&|index| self.kv_usage[index]);
+        for index in 0..self.len() {
+            let Some(age) = age(self.updated[index]).filter(|age| *age > fresh_for) else {
+                continue;
+            };
+            let span = fresh_for.as_secs_f64() * (FADED_AFTER - 1.0);
+            let past = age.saturating_sub(fresh_for).as_secs_f64();
+            let weight = (1.0 - past / span).max(0.0);
+            let blend = |old: f64, mean: f64| old * weight + mean * (1.0 - weight);
+            self.waiting[index] = blend(f64::from(self.waiting[index]), waiting).round() as u32;
+            self.running[index] = blend(f64::from(self.running[index]), running).round() as u32;
+            self.kv_usage[index] = blend(self.kv_usage[index], kv_usage);
+        }
+        self
+    }
+
     /// Whether any endpoint is on trial.
     pub fn has_trials(&self) -> bool {
         !self.trials.is_empty()
@@ -81,5 +118,65 @@ impl Snapshot {
     /// Whether endpoint `index` was scraped within `limit` before `now`.
     pub fn is_fresh(&self, index: usize, now: Instant, limit: Duration) -> bool {
         self.updated[index].is_some_and(|at| now.saturating_duration_since(at) <= limit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::endpoint::{EndpointName, EndpointSpec};
+    use crate::slots::Slot;
+
+    const FRESH: Duration = Duration::from_secs(2);
+
+    fn member(waiting: u32, age: Option<u64>, now: Instant) -> (Arc<Endpoint>, Arc<MetricsRecord>) {
+        let spec = EndpointSpec {
+            name: EndpointName::new("default", "e"),
+            pod: "e".into(),
+            address: "127.0.0.1".parse().unwrap(),
+            port: 1,
+            rank: 0,
+            labels: BTreeMap::new(),
+        };
+        let record = MetricsRecord {
+            waiting_queue_size: waiting,
+            running_requests_size: 2 * waiting,
+            kv_cache_usage: f64::from(waiting) / 100.0,
+            update_time: age.and_then(|age| now.checked_sub(Duration::from_secs(age))),
+            ..MetricsRecord::default()
+        };
+        (Arc::new(Endpoint::new(spec, Slot::detached(0))), Arc::new(record))
+    }
+
+    fn faded(members: &[(u32, Option<u64>)]) -> Snapshot {
+        let now = Instant::now() + Duration::from_secs(1000);
+        let members = members.iter().map(|(waiting, age)| member(*waiting, *age, now));
+        Snapshot::new(1, members.collect()).faded(now, FRESH)
+    }
+
+    #[test]
+    fn old_values_move_to_the_mean_of_the_fresh_ones() {
+        let snapshot = faded(&[
+            (10, Some(0)),
+            (30, Some(2)),
+            (80, Some(4)),
+            (80, Some(10)),
+            (80, Some(99)),
+        ]);
+        assert_eq!(snapshot.waiting, [10, 30, 65, 20, 20]);
+        assert_eq!(snapshot.running, [20, 60, 130, 40, 40]);
+        assert!((snapshot.kv_usage[2] - 0.65).abs() < 1e-9 && (snapshot.kv_usage[4] - 0.2).abs() < 1e-9);
+        assert_eq!(
+            snapshot.records[4].waiting_queue_size, 80,
+            "the record is what was read"
+        );
+    }
+
+    #[test]
+    fn without_a_fresh_one_and_before_the_first_scrape_values_stay() {
+        assert_eq!(faded(&[(10, Some(50)), (30, Some(60))]).waiting, [10, 30]);
+        assert_eq!(faded(&[(10, Some(0)), (0, None)]).waiting, [10, 0]);
     }
 }

@@ -55,6 +55,7 @@ async fn measure(ports: &[u16]) {
     let options = Options {
         sources: vec![Source::new(source, vec![Arc::new(extractor)]).expect("no TLS")],
         refresh_interval: TICK,
+        fresh_for: None,
         slots: Arc::new(SlotTable::default()),
         on_endpoints: Box::new(|_| {}),
         deprecated_metrics: false,

@@ -111,6 +111,8 @@ pub struct Options {
     pub sources: Vec<Source>,
     /// `--refresh-metrics-interval`.
     pub refresh_interval: Duration,
+    /// Age from which scraped values fade, see [`Snapshot::faded`]; `None` keeps them as they are.
+    pub fresh_for: Option<Duration>,
     /// Slots shared with whoever reserves load.
     pub slots: Arc<SlotTable>,
     /// Told about each new set of endpoints.
@@ -131,6 +133,7 @@ pub struct DataLayer {
 struct Shared {
     plan: ArcSwap<Plan>,
     refresh_interval: Duration,
+    fresh_for: Option<Duration>,
     /// Held by whoever changes the members or the plan: a member is made for the plan of its time.
     changing: Mutex<()>,
     epoch: tokio::time::Instant,
@@ -169,6 +172,7 @@ impl DataLayer {
         let Options {
             sources,
             refresh_interval,
+            fresh_for,
             slots,
             on_endpoints,
             deprecated_metrics,
@@ -178,6 +182,7 @@ impl DataLayer {
         let shared = Arc::new(Shared {
             plan: ArcSwap::from_pointee(Plan::new(refresh_interval, sources)),
             refresh_interval,
+            fresh_for,
             changing: Mutex::default(),
             epoch: tokio::time::Instant::now(),
             members: Members::new(slots),
@@ -304,7 +309,7 @@ impl Shared {
     /// Builds both views; the caller holds the members, so versions never go back.
     fn publish(&self, members: &mut members::Table) {
         let now = Instant::now();
-        let views = members.views(self.snapshot.load().version + 1, now);
+        let views = members.views(self.snapshot.load().version + 1, now, self.fresh_for);
         self.blemished.store(views.blemished, Ordering::Relaxed);
         self.snapshot.store(views.all);
         self.routable.store(views.routable);

@@ -61,6 +61,7 @@ pub struct PoolMetrics {
     running: Spread,
     ready: Twin,
     per_endpoint: Twin,
+    age: Twin,
     /// Endpoints with a `per_endpoint` series.
     listed: BTreeSet<Arc<str>>,
 }
@@ -125,6 +126,13 @@ impl PoolMetrics {
                 ],
                 "Number of queued requests of each endpoint.",
             )?,
+            age: gauges(
+                &[(
+                    "llm_d_epp_endpoint_metrics_age_seconds",
+                    &["name", "model_server_endpoint"],
+                )],
+                "Time since an endpoint's metrics were read.",
+            )?,
             listed: BTreeSet::new(),
         })
     }
@@ -154,13 +162,20 @@ impl PoolMetrics {
                 continue;
             }
             let name = &endpoint.name().name;
-            self.per_endpoint
-                .set(&[&self.pool, name], f64::from(snapshot.waiting[index]));
+            self.per_endpoint.set(
+                &[&self.pool, name],
+                f64::from(snapshot.records[index].waiting_queue_size),
+            );
+            if let Some(updated) = snapshot.updated[index] {
+                let age = now.saturating_duration_since(updated);
+                self.age.set(&[&self.pool, name], age.as_secs_f64());
+            }
             gone.remove(name);
             self.listed.insert(Arc::clone(name));
         }
         for name in gone {
             self.per_endpoint.remove(&[&self.pool, &name]);
+            self.age.remove(&[&self.pool, &name]);
         }
     }
 }

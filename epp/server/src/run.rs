@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use llmd_epp_api::{Clock, MetricsScope, SlotTable};
+use llmd_epp_api::{Clock, MetricsScope, SlotTable, Timing};
 use llmd_epp_core::config::{Assembly, Decoded};
 use llmd_epp_core::exchange::Options;
 use llmd_epp_core::parsers::Parsers;
@@ -161,6 +161,7 @@ pub async fn serve(
             datalayer::Options {
                 sources: datalayer::sources(&data_layer)?,
                 refresh_interval: options.refresh_metrics,
+                fresh_for: (options.timing == Timing::Live).then_some(options.staleness),
                 slots: Arc::new(SlotTable::default()),
                 on_endpoints: Box::new(move |snapshot| {
                     scheduler.endpoints_changed(snapshot);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use llmd_epp_api::{Endpoint, EndpointName, EndpointSpec, MetricsRecord, SlotTable, Snapshot};
 use tokio_util::sync::CancellationToken;
@@ -112,7 +112,15 @@ pub(super) struct Views {
 }
 
 impl Table {
-    pub(super) fn views(&self, version: u64, now: Instant) -> Views {
+    /// Values older than `fresh_for` fade; `None` keeps them as they are.
+    pub(super) fn views(&self, version: u64, now: Instant, fresh_for: Option<Duration>) -> Views {
+        let snapshot = |members| {
+            let snapshot = Snapshot::new(version, members);
+            match fresh_for {
+                Some(fresh_for) => snapshot.faded(now, fresh_for),
+                None => snapshot,
+            }
+        };
         let mut all = Vec::with_capacity(self.by_name.len());
         let mut routable = Vec::new();
         let mut trials = Vec::new();
@@ -131,9 +139,9 @@ impl Table {
         }
         let differs = routable.len() < all.len() || !trials.is_empty();
         // Nobody left: better a bad endpoint than none.
-        let routable = (differs && !routable.is_empty())
-            .then(|| Arc::new(Snapshot::new(version, routable).with_trials(trials)));
-        let all = Arc::new(Snapshot::new(version, all));
+        let routable =
+            (differs && !routable.is_empty()).then(|| Arc::new(snapshot(routable).with_trials(trials)));
+        let all = Arc::new(snapshot(all));
         Views {
             routable: routable.unwrap_or_else(|| Arc::clone(&all)),
             all,

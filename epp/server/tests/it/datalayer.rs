@@ -36,12 +36,17 @@ struct Rig {
 }
 
 fn start(sources: Vec<Source>) -> Rig {
+    start_fading(sources, None)
+}
+
+fn start_fading(sources: Vec<Source>, fresh_for: Option<Duration>) -> Rig {
     let announced = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&announced);
     let registry = Registry::new();
     let options = Options {
         sources,
         refresh_interval: Duration::from_millis(50),
+        fresh_for,
         slots: Arc::new(SlotTable::default()),
         on_endpoints: Box::new(move |snapshot| seen.lock().expect("log").push(names(snapshot))),
         deprecated_metrics: true,
@@ -429,4 +434,31 @@ async fn the_endpoints_page_tells_the_state_of_each() {
         (&"vllm".into(), &0.into())
     );
     assert!(line["metricsAgeMs"].is_u64() && line["prefixHitRate"].is_null());
+}
+
+#[tokio::test]
+async fn what_an_engine_said_last_fades_to_what_the_others_say() {
+    let mut dying = MetricsServer::start(Manner::Proper, vllm_page(10, 4, 0.8)).await;
+    let living = MetricsServer::start(Manner::Proper, vllm_page(2, 2, 0.2)).await;
+    let rig = start_fading(vec![source("{}")], Some(Duration::from_millis(200)));
+    let members = [("dying", &dying), ("living", &living)];
+    let specs = members.map(|(name, server)| spec(name, server.address.port()));
+    rig.layer.set_endpoints(specs.to_vec());
+    let waiting = |name: &str| rig.layer.snapshot().waiting[rig.index(name)];
+    until_true("both are read", || {
+        (waiting("dying"), waiting("living")) == (10, 2)
+    })
+    .await;
+    dying.kill().await;
+    until_true("half the way", || (3..10).contains(&waiting("dying"))).await;
+    let index = rig.index("dying");
+    let cache = || rig.layer.snapshot().kv_usage[index];
+    until_true("as the other one", || (cache() - 0.2).abs() < 1e-9).await;
+    let snapshot = rig.layer.snapshot();
+    assert_eq!(snapshot.waiting[index], 2);
+    assert_eq!(
+        snapshot.records[index].waiting_queue_size, 10,
+        "what was read stays"
+    );
+    assert_eq!(snapshot.len(), 2, "nobody is switched off");
 }

@@ -395,6 +395,7 @@ dataLayer: {{discovery: {{pluginRef: file-discovery}}}}
     let options = Options {
         sources: sources(&assembly.data_layer).expect("the injected default source"),
         refresh_interval: Duration::from_millis(50),
+        fresh_for: None,
         slots: Arc::new(SlotTable::default()),
         on_endpoints: Box::new(move |snapshot| observer.endpoints_changed(snapshot)),
         deprecated_metrics: false,
