@@ -22,5 +22,6 @@ pub mod samples;
 pub mod setup;
 pub mod stream;
 pub mod suite;
+mod tls;
 pub mod transcript;
 pub mod wire;

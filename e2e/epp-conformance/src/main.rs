@@ -17,7 +17,7 @@ use llmd_epp_conformance::{coverage, suite};
 #[derive(Parser)]
 #[command(about = "Conformance cases for Endpoint Pickers over ext-proc", version)]
 struct Arguments {
-    /// Address of a picker that runs already, its ext-proc port without TLS; plays the portable cases only.
+    /// Address of a picker that runs already, its ext-proc port; plays the portable cases only.
     #[arg(
         long,
         value_name = "HOST:PORT",
@@ -25,6 +25,9 @@ struct Arguments {
         requires = "endpoints"
     )]
     target: Option<SocketAddr>,
+    /// That port has TLS, as upstream's by default; its certificate is not looked at.
+    #[arg(long, requires = "target")]
+    tls: bool,
     /// Endpoints of that picker, as `name=ip:port` or `ip:port`.
     #[arg(long, value_delimiter = ',')]
     endpoints: Vec<String>,
@@ -140,6 +143,7 @@ fn target(arguments: &Arguments) -> anyhow::Result<Target> {
         }
         (None, Some(ext_proc)) => Ok(Target::Running(Running {
             ext_proc,
+            with_tls: arguments.tls,
             metrics: arguments.metrics,
             endpoints: endpoints(&arguments.endpoints)?,
         })),

@@ -44,8 +44,10 @@ pub struct Binary {
 /// A picker that runs already.
 #[derive(Clone, Debug)]
 pub struct Running {
-    /// Its ext-proc port, without TLS.
+    /// Its ext-proc port.
     pub ext_proc: SocketAddr,
+    /// Whether that port has TLS.
+    pub with_tls: bool,
     /// Its metrics port.
     pub metrics: Option<SocketAddr>,
     /// Its endpoints by name.
@@ -89,7 +91,7 @@ impl Rig {
         Ok(Self {
             members: running.endpoints.clone(),
             metrics: running.metrics,
-            channel: stream::connect(running.ext_proc).await?,
+            channel: stream::connect(running.ext_proc, running.with_tls).await?,
             own: None,
         })
     }
@@ -158,7 +160,7 @@ impl Rig {
                 }));
             }
             if is_ready(metrics, ready).await
-                && let Ok(channel) = stream::connect(ext_proc).await
+                && let Ok(channel) = stream::connect(ext_proc, setup.with_tls()).await
             {
                 break channel;
             }

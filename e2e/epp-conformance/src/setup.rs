@@ -25,6 +25,11 @@ impl Setup {
         self.config.is_none() && self.flags.is_empty() && self.pool.is_none()
     }
 
+    /// Whether the picker is told to serve with TLS.
+    pub fn with_tls(&self) -> bool {
+        self.flags.iter().any(|flag| flag == "--secure-serving=true")
+    }
+
     /// The endpoints; three equal ones when the case needs none in particular.
     pub fn members(&self) -> Vec<(String, Member)> {
         let three = || {

@@ -13,6 +13,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
+use crate::tls;
 use crate::wire::{Event, Metadata, PROCESS, ProcessingRequest, ProcessingResponse, ProtocolConfiguration};
 
 /// Longest wait for an answer that must come.
@@ -34,9 +35,14 @@ pub enum Next {
 }
 
 /// Connects to a picker's ext-proc port.
-pub async fn connect(address: SocketAddr) -> anyhow::Result<Channel> {
-    let channel = Channel::from_shared(format!("http://{address}"))?.connect_timeout(PATIENCE);
-    channel
+pub async fn connect(address: SocketAddr, with_tls: bool) -> anyhow::Result<Channel> {
+    let endpoint = Channel::from_shared(format!("http://{address}"))?.connect_timeout(PATIENCE);
+    if with_tls {
+        return tls::connect(endpoint, address)
+            .await
+            .with_context(|| format!("nobody answers gRPC with TLS on {address}"));
+    }
+    endpoint
         .connect()
         .await
         .with_context(|| format!("nobody answers gRPC without TLS on {address}"))

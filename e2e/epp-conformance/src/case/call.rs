@@ -54,7 +54,8 @@ pub struct Call {
     #[serde(default)]
     pub expect: Expected<Outcome>,
     /// How often each member was chosen over the repeats, as inclusive bounds.
-    pub spread: Option<Map<String, Value>>,
+    #[serde(default)]
+    pub spread: Expected<Map<String, Value>>,
     /// The engine's response.
     pub response: Option<Response>,
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tonic::Code;
 
 use crate::case::{
@@ -139,17 +139,8 @@ impl Play<'_> {
                 .entry(member.map_or(destination.clone(), |(name, _)| name.clone()))
                 .or_default() += 1;
         }
-        for (member, bounds) in call.spread.iter().flatten() {
-            let bounds: (u64, u64) =
-                serde_json::from_value(bounds.clone()).context("bounds of a spread are [least, most]")?;
-            let count = counts.get(member).copied().unwrap_or_default();
-            if !(bounds.0..=bounds.1).contains(&count) {
-                self.failures.push(format!(
-                    "{name}: {count} of {} requests went to {member}, not {} to {}; all: {counts:?}",
-                    call.repeat, bounds.0, bounds.1
-                ));
-            }
-        }
+        let outcome = either(&call.spread, self.profile, |spread| uneven(spread, &counts));
+        self.take(outcome, &name);
         Ok(())
     }
 
@@ -329,4 +320,22 @@ impl Play<'_> {
             _ => None,
         })
     }
+}
+
+/// What is wrong with how often each member was chosen.
+fn uneven(spread: &Map<String, Value>, counts: &BTreeMap<String, u64>) -> Failures {
+    let mut failures = Failures::new();
+    for (member, bounds) in spread {
+        let Ok((least, most)) = serde_json::from_value::<(u64, u64)>(bounds.clone()) else {
+            failures.push(format!("bounds of a spread are [least, most], not {bounds}"));
+            continue;
+        };
+        let count = counts.get(member).copied().unwrap_or_default();
+        if !(least..=most).contains(&count) {
+            failures.push(format!(
+                "{count} requests went to {member}, not {least} to {most}; all: {counts:?}"
+            ));
+        }
+    }
+    failures
 }

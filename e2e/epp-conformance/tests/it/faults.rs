@@ -114,6 +114,7 @@ async fn play(fault: Option<Fault>, wanted: impl Fn(&Selected) -> bool) -> Vec<C
     let options = Options {
         target: Target::Running(Running {
             ext_proc: stub.address,
+            with_tls: false,
             metrics: None,
             endpoints,
         }),
