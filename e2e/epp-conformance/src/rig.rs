@@ -130,7 +130,7 @@ impl Rig {
             .arg(format!("--grpc-port={}", ext_proc.port()))
             .arg(format!("--grpc-health-port={}", health.port()))
             .arg(format!("--metrics-port={}", metrics.port()))
-            .args(["--allow-experimental-plugins", "--tracing=false"])
+            .args(["--allow-experimental-plugins", "--tracing=false", "--pool-name=conformance"])
             .args(&setup.flags)
             .env_remove("POD_NAME")
             .stdin(Stdio::null())

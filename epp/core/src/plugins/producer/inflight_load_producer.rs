@@ -9,7 +9,7 @@
 //! | `syncCrossReplicaState` | true; has no effect without a cross-replica syncer |
 //!
 //! At pick time the first endpoint of every profile gets 1 request and T tokens: the uncached input
-//! tokens, the whole input without match information, plus the output estimate when asked for
+//! tokens (those of `token-producer`, media included), the whole input without match information, plus the output estimate when asked for
 //! (`round(input · outputRatio)`, capped by the client's own cap and by the parameter).
 //! Without output estimate all tokens are given back at the first response chunk, and the `prefill`
 //! entry completely; the rest at the end. With output estimate only the `prefill` entry ends early.
@@ -27,11 +27,11 @@ use llmd_epp_api::{
     MetricsScope, Need, Plugin, PluginType, PrefixMatch, Reservation, ResponseEnd, ResponseHook, SlotId,
     Stability, UncachedTokens,
 };
-use llmd_kv::BYTES_PER_TOKEN;
-use llmd_openai::PromptInput;
 use prometheus::{IntGauge, IntGaugeVec};
 use rustc_hash::FxHashMap;
 use serde::Deserialize;
+
+use crate::plugins::prompt::Prompts;
 
 use crate::label_cap::LabelCap;
 use crate::metrics;
@@ -98,6 +98,7 @@ struct OutputEstimate {
 struct InFlightLoadProducer {
     output: Option<OutputEstimate>,
     prefix: AttributeKey<PrefixMatch>,
+    prompts: Prompts,
     uncached: AttributeKey<UncachedTokens>,
     gauges: Gauges,
 }
@@ -120,6 +121,7 @@ impl InFlightLoadProducer {
                 Some(&parameters.prefix_match_info_producer_name),
                 Need::Optional,
             )?,
+            prompts: Prompts::read_by(context, Need::Required)?,
             uncached: context.produces(UNCACHED_REQUEST_TOKENS)?,
             gauges: Gauges {
                 producer: context.name.name.clone(),
@@ -140,20 +142,11 @@ impl InFlightLoadProducer {
     }
 }
 
-fn input_tokens(request: &InferenceRequest) -> u64 {
-    let prompts = request.facts.prompts.iter();
-    let tokens = prompts.map(|prompt| match &prompt.input {
-        PromptInput::Text(text) => text.len().div_ceil(BYTES_PER_TOKEN),
-        PromptInput::Tokens(ids) => ids.len(),
-    });
-    tokens.map(|tokens| tokens as u64).sum()
-}
-
 impl DataProducer for InFlightLoadProducer {
     fn produce(&self, cycle: &mut Cycle<'_>, _candidates: &[u32]) {
         let (request, snapshot) = (cycle.request, cycle.snapshot);
         cycle.attributes.fill(self.uncached, |tokens, others| {
-            let input = input_tokens(request);
+            let input = self.prompts.tokens(request, others);
             tokens.output = self.output_tokens(request, input);
             tokens.input.clear();
             match others.get(self.prefix) {
