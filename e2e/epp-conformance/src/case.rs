@@ -101,7 +101,7 @@ pub struct Case {
     pub steps: Vec<Step>,
     /// How counters and gauges moved over the case.
     #[serde(default)]
-    pub metrics: Vec<MetricCheck>,
+    pub metrics: Vec<Expected<MetricCheck>>,
 }
 
 /// What a picker does with its configuration.

@@ -118,7 +118,8 @@ impl Rig {
         let config = directory.path().join("config.yaml");
         write_endpoints(&directory, &engines.iter().collect::<Vec<_>>())?;
         let file = setup.config_file(binary.config.as_ref(), &endpoints);
-        std::fs::write(&config, serde_yaml::to_string(&file)?)?;
+        // JSON: readers of YAML 1.1 take a plain `y` for a truth value.
+        std::fs::write(&config, file.to_string())?;
         let [ext_proc, health, metrics] = free_ports()?;
         let mut child = Command::new(&binary.program)
             .args(&binary.arguments)
@@ -130,7 +131,11 @@ impl Rig {
             .arg(format!("--grpc-port={}", ext_proc.port()))
             .arg(format!("--grpc-health-port={}", health.port()))
             .arg(format!("--metrics-port={}", metrics.port()))
-            .args(["--allow-experimental-plugins", "--tracing=false", "--pool-name=conformance"])
+            .args([
+                "--allow-experimental-plugins",
+                "--tracing=false",
+                "--pool-name=conformance",
+            ])
             .args(&setup.flags)
             .env_remove("POD_NAME")
             .stdin(Stdio::null())
@@ -320,7 +325,7 @@ fn write_endpoints(directory: &tempfile::TempDir, engines: &[&(String, Engine)])
         })
         .collect();
     let mut file = tempfile::NamedTempFile::new_in(directory.path())?;
-    file.write_all(serde_yaml::to_string(&json!({ "endpoints": endpoints }))?.as_bytes())?;
+    file.write_all(json!({ "endpoints": endpoints }).to_string().as_bytes())?;
     file.persist(directory.path().join("endpoints.yaml"))?;
     Ok(())
 }

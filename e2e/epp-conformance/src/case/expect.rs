@@ -235,6 +235,8 @@ pub struct ResponseOutcome {
     pub metadata: BTreeMap<String, BTreeMap<String, Value>>,
     /// The picker had ended the stream after the request.
     pub skipped: bool,
+    /// The head comes back and nothing of the body.
+    pub held: bool,
     /// An immediate response instead.
     pub reject: Option<Reject>,
 }

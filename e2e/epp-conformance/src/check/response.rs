@@ -20,6 +20,12 @@ pub fn check(transcript: &ResponseTranscript, expected: &ResponseOutcome, names:
             None => vec![format!("no immediate response with status {}", refusal.status)],
         };
     }
+    if expected.held {
+        return match (&transcript.stop, transcript.chunks().is_empty()) {
+            (Stop::Silence, true) => Vec::new(),
+            (stop, _) => vec![format!("the body is not held back: {stop:?}")],
+        };
+    }
     let mut failures = Vec::new();
     if transcript.stop != Stop::Complete || transcript.immediate().is_some() {
         failures.push(format!(

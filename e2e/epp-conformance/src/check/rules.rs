@@ -154,7 +154,9 @@ pub fn response(transcript: &ResponseTranscript) -> Failures {
     let chunks = transcript.chunks();
     let ends = chunks.iter().filter(|chunk| chunk.end_of_stream).count();
     match transcript.end {
-        ResponseEnd::Body if transcript.stop == Stop::Complete && ends != 1 => {
+        ResponseEnd::Body
+            if transcript.stop == Stop::Complete && transcript.immediate().is_none() && ends != 1 =>
+        {
             failures.push(format!("{ends} chunks end the response"));
         }
         ResponseEnd::Trailers | ResponseEnd::Never if ends > 0 => {

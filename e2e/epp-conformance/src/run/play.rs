@@ -205,7 +205,13 @@ impl Play<'_> {
         if let Some(response) = response {
             let names = self.names.clone();
             let resolve = |name: &str| names.get(name).cloned();
-            let transcript = exchange::response(&mut stream, &response, &resolve, self.patience).await?;
+            let accepted = response.expect.accepted(self.profile);
+            let patience = if accepted.iter().any(|(_, outcome)| outcome.held) {
+                SILENCE.min(self.patience)
+            } else {
+                self.patience
+            };
+            let transcript = exchange::response(&mut stream, &response, &resolve, patience).await?;
             for (header, value) in transcript.set_headers() {
                 self.names.insert(format!("{name}.response.{header}"), value);
             }
@@ -220,7 +226,10 @@ impl Play<'_> {
             let broken = check::rules::response(&transcript);
             self.failures
                 .extend(broken.into_iter().map(|rule| format!("{name}: {rule}")));
-            if matches!(transcript.stop, Stop::Ended(..)) || response.end == ResponseEnd::Never {
+            if transcript.stop != Stop::Complete
+                || transcript.immediate().is_some()
+                || response.end == ResponseEnd::Never
+            {
                 return Ok(());
             }
         }
@@ -273,11 +282,22 @@ impl Play<'_> {
         let end = Instant::now() + METRICS_PATIENCE;
         loop {
             let now = self.samples().await?.unwrap_or_default();
-            let mut failures = Vec::new();
-            for wanted in &self.case.case.metrics {
-                failures.extend(self.metric(wanted, before.unwrap_or_default(), &now)?);
+            let (mut failures, mut variants) = (Failures::new(), Vec::new());
+            for expected in &self.case.case.metrics {
+                let outcome = either(expected, self.profile, |wanted| {
+                    let failure = self.metric(wanted, before.unwrap_or_default(), &now);
+                    failure
+                        .unwrap_or_else(|error| Some(format!("{error:#}")))
+                        .into_iter()
+                        .collect()
+                });
+                match outcome {
+                    Ok(variant) => variants.extend(variant),
+                    Err(wrong) => failures.extend(wrong),
+                }
             }
             if failures.is_empty() {
+                self.variants.extend(variants);
                 return Ok(());
             }
             if Instant::now() > end {
