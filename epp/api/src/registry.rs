@@ -12,6 +12,7 @@ use crate::plugin::{
     Admitter, DataProducer, Decider, EndpointObserver, Filter, Gather, Picker, PreRequest, ProfileHandler,
     RequestHeaderProcessor, Reserve, SaturationDetector, Scorer, Screener, StateDumper, TypedName,
 };
+use crate::render::RenderBackend;
 
 /// How settled a plugin type is (upstream's levels).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +73,8 @@ pub struct Plugin {
     pub decider: Option<Arc<dyn Decider>>,
     /// Shows what it holds.
     pub state: Option<Arc<dyn StateDumper>>,
+    /// An engine that is asked for the tokens of prompts.
+    pub render: Option<Arc<RenderBackend>>,
     /// Measures saturation.
     pub saturation: Option<Arc<dyn SaturationDetector>>,
     /// Follows the pool's members.
@@ -116,6 +119,7 @@ impl Plugin {
         let points = [
             ("RequestHeaderProcessor", self.header_processor.is_some()),
             ("Screener", self.screener.is_some()),
+            ("Render", self.render.is_some()),
             ("DataProducer", self.producer.is_some()),
             ("Gather", self.gather.is_some()),
             ("Admitter", self.admitter.is_some()),

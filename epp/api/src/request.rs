@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use llmd_openai::RequestFacts;
 
+use crate::attribute::TokenizedPrompt;
+
 /// Priority and flow of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Objective {
@@ -58,4 +60,6 @@ pub struct InferenceRequest {
     pub facts: RequestFacts,
     /// What plugins left with it while it waited for others.
     pub gathered: Vec<Arc<dyn Any + Send + Sync>>,
+    /// The prompts' tokens, where an engine was asked for them before the request is decided.
+    pub tokens: Option<TokenizedPrompt>,
 }

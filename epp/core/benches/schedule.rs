@@ -65,6 +65,7 @@ fn request(bytes: usize) -> InferenceRequest {
             fairness_id: "default-flow".into(),
         },
         headers: Headers::default(),
+        tokens: None,
         size_bytes: bytes,
         facts: RequestFacts {
             prompts: vec![Prompt {

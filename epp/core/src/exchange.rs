@@ -13,12 +13,13 @@ mod activity;
 mod intake;
 mod names;
 mod parse;
+mod rendering;
 mod response;
 mod routed;
 mod select;
 mod subset;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -36,6 +37,7 @@ use crate::traffic::TrafficRules;
 pub use activity::Activity;
 use activity::{Counts, Open};
 use intake::Intake;
+pub use rendering::{Render, RenderAsk, Rendering};
 use response::Response;
 pub use routed::Routed;
 pub use select::{HeaderChange, Held, Select, Selection};
@@ -60,6 +62,7 @@ pub struct Epp {
     options: Options,
     traffic: ArcSwap<TrafficRules>,
     counts: Arc<Counts>,
+    render: OnceLock<Arc<dyn Render>>,
 }
 
 /// What a configuration decides. A request keeps the one that it was opened with.
@@ -82,6 +85,7 @@ impl Epp {
             options,
             traffic: ArcSwap::default(),
             counts: Arc::default(),
+            render: OnceLock::new(),
         }
     }
 
@@ -89,6 +93,11 @@ impl Epp {
     pub fn set_traffic_rules(&self, rules: TrafficRules) {
         self.metrics.keep_models(rules.model_names());
         self.traffic.store(Arc::new(rules));
+    }
+
+    /// Who asks engines for tokens; the first call counts. Nobody is asked before.
+    pub fn set_render(&self, render: Arc<dyn Render>) {
+        let _ = self.render.set(render);
     }
 
     /// Another configuration from now on; requests that are open go on with theirs, and give back the

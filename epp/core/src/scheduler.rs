@@ -17,7 +17,7 @@ use llmd_epp_api::plugin::{
 };
 use llmd_epp_api::{
     AttributeKey, Attributes, Clock, Cycle, ErrorCode, InferenceRequest, MetricsScope, PrefixMatch, Random,
-    RejectReason, Rejection, ResponseHook, SlotId, Snapshot, TypedName,
+    RejectReason, Rejection, RenderBackend, ResponseHook, SlotId, Snapshot, TypedName,
 };
 
 use crate::config::{BuildEnv, ConfigError, EndpointPickerConfig, assemble};
@@ -40,6 +40,7 @@ pub(crate) struct Parts {
     pub(crate) gatherers: Vec<Arc<dyn Gather>>,
     pub(crate) admitters: Vec<(TypedName, Arc<dyn Admitter>)>,
     pub(crate) states: Vec<(TypedName, Arc<dyn StateDumper>)>,
+    pub(crate) render: Option<Arc<RenderBackend>>,
     pub(crate) reservers: Vec<Arc<dyn Reserve>>,
     pub(crate) pre_requests: Vec<(TypedName, Arc<dyn PreRequest>)>,
     pub(crate) observers: Vec<Arc<dyn EndpointObserver>>,
@@ -66,6 +67,7 @@ pub struct Scheduler {
     gatherers: Vec<Arc<dyn Gather>>,
     admitters: Vec<(Timer, Arc<dyn Admitter>)>,
     states: Vec<(TypedName, Arc<dyn StateDumper>)>,
+    render: Option<Arc<RenderBackend>>,
     reservers: Vec<Arc<dyn Reserve>>,
     pre_requests: Vec<(NamedTimer, Arc<dyn PreRequest>)>,
     observers: Vec<Arc<dyn EndpointObserver>>,
@@ -121,6 +123,7 @@ impl Scheduler {
             gatherers,
             admitters,
             states,
+            render,
             reservers,
             pre_requests,
             observers,
@@ -143,6 +146,7 @@ impl Scheduler {
             gatherers,
             admitters: timed(&metrics, "Admission", admitters),
             states,
+            render,
             reservers,
             pre_requests: pre_requests
                 .into_iter()
@@ -193,6 +197,11 @@ impl Scheduler {
         waits
             .filter_map(|plugin| plugin.gather(now, request, snapshot))
             .max()
+    }
+
+    /// The engine that is asked for the tokens of prompts.
+    pub fn render_backend(&self) -> Option<Arc<RenderBackend>> {
+        self.render.clone()
     }
 
     /// What plugins hold, by instance.

@@ -25,6 +25,7 @@ pub mod leader;
 pub mod metrics_auth;
 pub mod pool;
 pub mod reload;
+pub mod render;
 pub mod run;
 mod spans;
 pub mod verbs;

@@ -33,6 +33,7 @@ use crate::leader::PoolLeader;
 use crate::metrics_auth::MetricsAuth;
 use crate::pool::{self, PoolMetrics};
 use crate::reload::{self, CurrentScheduler, PoolProtocol, ReloadMetrics, Reloader, Running, Targets};
+use crate::render::RenderClient;
 use crate::verbs;
 use crate::waiting::{WaitingMetrics, WaitingRoom};
 pub use error::RunError;
@@ -195,6 +196,7 @@ pub async fn serve(
             ignore_subset: options.ignore_subset,
         },
     ));
+    epp.set_render(Arc::new(RenderClient::default()));
     let protocol = PoolProtocol::new(POOL_PROTOCOL);
     let reloader = Reloader::new(
         Targets {

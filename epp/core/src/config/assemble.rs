@@ -394,6 +394,7 @@ impl Builder {
                 .iter()
                 .filter_map(|i| i.plugin.gather.clone())
                 .collect(),
+            render: self.instances.iter().find_map(|i| i.plugin.render.clone()),
             reservers: self
                 .instances
                 .iter()

@@ -93,6 +93,7 @@ impl Exchange {
             size_bytes: parsed.size_bytes,
             facts: parsed.facts,
             gathered: Vec::new(),
+            tokens: None,
         })
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use llmd_epp_api::{
-    Endpoint, InferenceRequest, Metadata, Rejection, ResponseEnd, ResponseHead, Snapshot, Termination,
-    TypedName,
+    Endpoint, InferenceRequest, Metadata, Rejection, RenderBackend, ResponseEnd, ResponseHead, Snapshot,
+    Termination, TypedName,
 };
 
 /// A header that is set on the request.
@@ -87,6 +87,11 @@ pub trait Select: Send + Sync {
         _request: &mut InferenceRequest,
         _snapshot: &Snapshot,
     ) -> Option<Instant> {
+        None
+    }
+
+    /// The engine that is asked for the tokens of prompts before requests are selected for.
+    fn render_backend(&self) -> Option<Arc<RenderBackend>> {
         None
     }
 

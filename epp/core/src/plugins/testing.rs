@@ -31,6 +31,7 @@ pub(crate) fn request(text: &str) -> InferenceRequest {
             fairness_id: "default-flow".into(),
         },
         headers: Headers::default(),
+        tokens: None,
         size_bytes: text.len(),
         facts: RequestFacts {
             prompts: vec![Prompt {

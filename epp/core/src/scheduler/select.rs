@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use llmd_epp_api::{
-    InferenceRequest, Metadata, Rejection, RequestChanges, ResponseEnd, ResponseHead, Snapshot, Termination,
-    TypedName,
+    InferenceRequest, Metadata, Rejection, RenderBackend, RequestChanges, ResponseEnd, ResponseHead,
+    Snapshot, Termination, TypedName,
 };
 
 use super::{Decision, Scheduler};
@@ -22,6 +22,10 @@ impl Select for Scheduler {
 
     fn gather(&self, now: Instant, request: &mut InferenceRequest, snapshot: &Snapshot) -> Option<Instant> {
         Scheduler::gather(self, now, request, snapshot)
+    }
+
+    fn render_backend(&self) -> Option<Arc<RenderBackend>> {
+        Scheduler::render_backend(self)
     }
 
     fn state(&self) -> Vec<(TypedName, serde_json::Value)> {

@@ -71,12 +71,23 @@ impl RequestFlight {
         }
     }
 
+    /// Asks for the tokens of the prompt, where somebody is configured to be asked.
+    async fn render(&mut self, body: &[Bytes]) -> Result<(), Rejection> {
+        if let Some(rendering) = self.exchange.render(body)? {
+            let tokens = rendering.await;
+            self.exchange.rendered(tokens);
+        }
+        Ok(())
+    }
+
     /// Waits until the pool has an endpoint, and until those that came before are scheduled.
     async fn wait(&mut self) -> Result<Option<Place>, Rejection> {
         let Some(room) = self.waiting.as_ref().filter(|room| !room.is_open()) else {
             return Ok(None);
         };
-        self.exchange.take_in()?;
+        if self.exchange.request().is_none() {
+            self.exchange.take_in()?;
+        }
         let place = match self.exchange.request() {
             Some(request) => room.place(request),
             None => Ok(None),
@@ -159,6 +170,7 @@ impl Flight for RequestFlight {
     }
 
     async fn plan(&mut self, head: &mut request::Parts, body: Vec<Bytes>) -> Result<Plan, LocalReply> {
+        self.render(&body).await.map_err(|rejection| reply(&rejection))?;
         // As Envoy's, a request without a body does not wait.
         let place = if body.is_empty() {
             Ok(None)

@@ -272,14 +272,11 @@ impl Conversation {
         Rejection::new(ErrorCode::ResourceExhausted, text).because(RejectReason::Saturated)
     }
 
-    /// Schedules when there is an endpoint and nothing to wait for, then answers head and body. `end`: the last body answer ends the
-    /// body.
+    /// Schedules when there is nothing to wait for, then answers head and body. `end`: the last body answer
+    /// ends the body.
     fn complete_request(&mut self, now: Instant, end: bool) -> Result<(), Rejection> {
         self.phase = RequestPhase::Complete;
-        self.turn = match self.wait(end)? {
-            None => self.gather(now, end)?,
-            turn => turn,
-        };
+        self.turn = self.wait(now, end)?;
         if self.turn.is_some() {
             return Ok(());
         }

@@ -18,6 +18,7 @@ fn request(bytes: usize) -> InferenceRequest {
         size_bytes: bytes,
         facts: llmd_openai::RequestFacts::default(),
         gathered: Vec::new(),
+        tokens: None,
     }
 }
 

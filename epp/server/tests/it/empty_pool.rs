@@ -92,7 +92,7 @@ impl Site {
     }
 }
 
-async fn send(proxy: SocketAddr, method: &'static str, body: Bytes) -> (u16, String, String) {
+pub(crate) async fn send(proxy: SocketAddr, method: &'static str, body: Bytes) -> (u16, String, String) {
     let stream = TcpStream::connect(proxy).await.expect("connects");
     let (mut sender, connection) = http1::handshake::<_, Full<Bytes>>(TokioIo::new(stream))
         .await

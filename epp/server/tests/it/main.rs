@@ -14,5 +14,6 @@ mod picker;
 mod proxy;
 mod reload;
 mod role;
+mod tokens;
 mod traces;
 mod wait;

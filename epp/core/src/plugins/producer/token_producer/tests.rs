@@ -128,8 +128,18 @@ fn videos_count_by_their_frames() {
 #[test]
 fn what_cannot_be_is_refused_by_name() {
     for (parameters, field) in [
-        (json!({"modelName": "m"}), "modelName"),
-        (json!({"vllm": {"url": "http://x"}}), "vllm"),
+        (json!({"vllm": {"url": "http://x"}}), "modelName"),
+        (
+            json!({"modelName": "m", "vllm": {"url": "https://x"}}),
+            "vllm.url",
+        ),
+        (json!({"modelName": "m", "vllm": {"url": "http://"}}), "vllm.url"),
+        (
+            json!({"modelName": "m", "vllm": {"timeout": "0s"}}),
+            "vllm.timeout",
+        ),
+        (json!({"modelName": "m", "vllm": {"retries": 1}}), "vllm.retries"),
+        (json!({"modelName": "m", "vllm": {}, "estimate": {}}), "vllm"),
         (json!({"udsTokenizerConfig": {}}), "udsTokenizerConfig"),
         (
             json!({"estimate": {"image": {"mode": "fixed"}}}),
@@ -160,4 +170,42 @@ fn what_cannot_be_is_refused_by_name() {
         assert!(error.contains(field), "{field}: {error}");
     }
     assert!(build(&TOKENIZER, json!({})).producer.is_some());
+}
+
+#[test]
+fn a_model_asks_for_the_render_backend_whose_answer_comes_with_the_request() {
+    let backend = build(&PLUGIN, json!({"modelName": "m"})).render.unwrap();
+    assert_eq!((&*backend.url, &*backend.model), ("http://localhost:8000", "m"));
+    assert_eq!(
+        (backend.timeout.as_secs(), backend.media_timeout.as_secs()),
+        (5, 30)
+    );
+    assert!(
+        build(&PLUGIN, json!({"modelName": "m", "estimate": {}}))
+            .render
+            .is_none()
+    );
+
+    let parameters = json!({"modelName": "m", "vllm": {"url": "http://render:8000/", "timeout": "100ms"}});
+    assert_eq!(
+        &*build(&PLUGIN, parameters.clone()).render.unwrap().url,
+        "http://render:8000"
+    );
+    let mut pool = Pool::of(1);
+    pool.request.facts.media = vec![medium(Modality::Image, 0)];
+    let prompts = |pool: &Pool| {
+        let of = (TOKENIZED_PROMPT, TYPE);
+        produced::<TokenizedPrompt, _>(&PLUGIN, parameters.clone(), of, pool, |made| {
+            made.map(|made| made.prompts.clone())
+        })
+    };
+    assert_eq!(prompts(&pool), None, "no answer in time");
+    let answer = TokenizedInput {
+        input: PromptInput::Tokens(vec![1, 2, 3]),
+        features: Vec::new(),
+    };
+    pool.request.tokens = Some(TokenizedPrompt {
+        prompts: [answer.clone()].into(),
+    });
+    assert_eq!(prompts(&pool).as_deref(), Some(&[answer][..]));
 }
