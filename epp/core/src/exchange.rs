@@ -111,8 +111,8 @@ impl Epp {
         self.pipeline.load().parsers.support(protocol)
     }
 
-    /// What plugins hold, by instance.
-    pub fn plugin_state(&self) -> Vec<(TypedName, serde_json::Value)> {
+    /// What plugins hold, by instance; `None` for one that does not show it.
+    pub fn plugin_state(&self) -> Vec<(TypedName, Option<serde_json::Value>)> {
         self.pipeline.load().scheduler.state()
     }
 

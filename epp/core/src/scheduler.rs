@@ -39,8 +39,9 @@ pub(crate) struct Parts {
     pub(crate) producers: Vec<(TypedName, Arc<dyn DataProducer>)>,
     pub(crate) gatherers: Vec<Arc<dyn Gather>>,
     pub(crate) admitters: Vec<(TypedName, Arc<dyn Admitter>)>,
-    pub(crate) states: Vec<(TypedName, Arc<dyn StateDumper>)>,
     pub(crate) render: Option<Arc<RenderBackend>>,
+    /// All instances; not every one shows what it holds.
+    pub(crate) states: Vec<(TypedName, Option<Arc<dyn StateDumper>>)>,
     pub(crate) reservers: Vec<Arc<dyn Reserve>>,
     pub(crate) pre_requests: Vec<(TypedName, Arc<dyn PreRequest>)>,
     pub(crate) observers: Vec<Arc<dyn EndpointObserver>>,
@@ -66,8 +67,8 @@ pub struct Scheduler {
     producers: Vec<(Timer, Arc<dyn DataProducer>)>,
     gatherers: Vec<Arc<dyn Gather>>,
     admitters: Vec<(Timer, Arc<dyn Admitter>)>,
-    states: Vec<(TypedName, Arc<dyn StateDumper>)>,
     render: Option<Arc<RenderBackend>>,
+    states: Vec<(TypedName, Option<Arc<dyn StateDumper>>)>,
     reservers: Vec<Arc<dyn Reserve>>,
     pre_requests: Vec<(NamedTimer, Arc<dyn PreRequest>)>,
     observers: Vec<Arc<dyn EndpointObserver>>,
@@ -204,11 +205,11 @@ impl Scheduler {
         self.render.clone()
     }
 
-    /// What plugins hold, by instance.
-    pub fn state(&self) -> Vec<(TypedName, serde_json::Value)> {
+    /// What plugins hold, by instance; `None` for one that does not show it.
+    pub fn state(&self) -> Vec<(TypedName, Option<serde_json::Value>)> {
         let states = self.states.iter();
         states
-            .map(|(name, plugin)| (name.clone(), plugin.dump()))
+            .map(|(name, plugin)| (name.clone(), plugin.as_ref().map(|plugin| plugin.dump())))
             .collect()
     }
 

@@ -384,7 +384,11 @@ impl Builder {
             header_processors: self.each(|plugin| plugin.header_processor.clone()),
             screeners: self.each(|plugin| plugin.screener.clone()),
             admitters: self.each(|plugin| plugin.admitter.clone()),
-            states: self.each(|plugin| plugin.state.clone()),
+            states: self
+                .instances
+                .iter()
+                .map(|i| (i.name.clone(), i.plugin.state.clone()))
+                .collect(),
             producers: producers
                 .into_iter()
                 .filter_map(|index| Some((named(index), self.instances[index].plugin.producer.clone()?)))

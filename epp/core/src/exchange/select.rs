@@ -95,8 +95,8 @@ pub trait Select: Send + Sync {
         None
     }
 
-    /// What plugins hold, by instance, for debug pages.
-    fn state(&self) -> Vec<(TypedName, serde_json::Value)> {
+    /// What plugins hold, by instance, for debug pages; `None` for one that does not show it.
+    fn state(&self) -> Vec<(TypedName, Option<serde_json::Value>)> {
         Vec::new()
     }
 

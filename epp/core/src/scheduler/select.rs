@@ -28,7 +28,7 @@ impl Select for Scheduler {
         Scheduler::render_backend(self)
     }
 
-    fn state(&self) -> Vec<(TypedName, serde_json::Value)> {
+    fn state(&self) -> Vec<(TypedName, Option<serde_json::Value>)> {
         Scheduler::state(self)
     }
 

@@ -136,6 +136,15 @@ async fn upstreams_flags_and_default_configuration_start_unchanged() {
     assert_eq!(destination, Some(idle.address.to_string()));
     let debug = role.get("/debug/endpoints").await;
     assert!(debug.contains("\"inFlightRequests\":1"), "{debug}");
+    let held = role.get("/debug/plugins/state").await;
+    for part in [
+        "\"timestamp\":\"20",
+        "\"inflight-load-producer\":{\"name\":\"inflight-load-producer\",\"type\":\"inflight-load-producer\",\"state\":{",
+        "\"requests\":1",
+        "\"message\":\"plugin does not support state collection\"",
+    ] {
+        assert!(held.contains(part), "{part} is not in\n{held}");
+    }
 
     call.send(response_head(&[
         (":status", "200"),

@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use llmd_epp_api::attribute::{IN_FLIGHT_LOAD, PREFIX_CACHE_MATCH_INFO, UNCACHED_REQUEST_TOKENS};
-use llmd_epp_api::plugin::{DataProducer, EndpointObserver, Reserve, SchedulingResult};
+use llmd_epp_api::plugin::{DataProducer, EndpointObserver, Reserve, SchedulingResult, StateDumper};
 use llmd_epp_api::{
     AttributeKey, BuildContext, BuildError, Cycle, Endpoint, InFlightLoad, InferenceRequest, Metadata,
     MetricsScope, Need, Plugin, PluginType, PrefixMatch, Reservation, ResponseEnd, ResponseHook, SlotId,
@@ -49,6 +49,7 @@ pub const PLUGIN: PluginType = PluginType {
         Ok(Plugin {
             producer: Some(producer.clone()),
             reserve: Some(producer.clone()),
+            state: Some(producer.clone()),
             observer: Some(producer),
             ..Plugin::default()
         })
@@ -203,6 +204,30 @@ impl EndpointObserver for InFlightLoadProducer {
     }
 }
 
+/// Endpoints that the debug page lists, the busiest ones.
+const SHOWN_ENDPOINTS: usize = 100;
+
+impl StateDumper for InFlightLoadProducer {
+    fn dump(&self) -> serde_json::Value {
+        let mut endpoints: Vec<(u64, u64, String)> = self.gauges.endpoints(|endpoint| {
+            let slot = endpoint.slot();
+            (slot.requests(), slot.tokens(), endpoint.name().to_string())
+        });
+        let total = endpoints.len();
+        endpoints.sort_by(|one, other| (other.0, other.1, &one.2).cmp(&(one.0, one.1, &other.2)));
+        endpoints.truncate(SHOWN_ENDPOINTS);
+        let shown = endpoints.iter().map(|(requests, tokens, endpoint)| {
+            serde_json::json!({"endpoint": endpoint, "requests": requests, "tokens": tokens})
+        });
+        serde_json::json!({
+            "endpoints": shown.collect::<Vec<_>>(),
+            "totalEndpoints": total,
+            "maxEndpoints": SHOWN_ENDPOINTS,
+            "truncated": total > SHOWN_ENDPOINTS,
+        })
+    }
+}
+
 /// What the first response chunk gives back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Release {
@@ -339,6 +364,12 @@ impl Gauges {
         let name = endpoint.name();
         let priority = priority.to_string();
         run(&[&name.name, &name.namespace, &self.producer, fairness, &priority])
+    }
+
+    /// `read` of each endpoint that has had a request.
+    fn endpoints<R>(&self, read: impl Fn(&Endpoint) -> R) -> Vec<R> {
+        let series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        series.values().map(|(endpoint, _)| read(endpoint)).collect()
     }
 
     fn retain(&self, live: &[SlotId]) {

@@ -230,3 +230,42 @@ fn what_plugins_change_and_follow_reaches_the_transport() {
         .collect();
     assert_eq!(seen, ["first", "chunk 7", "ClientDisconnect"]);
 }
+
+#[test]
+fn what_plugins_hold_is_shown_and_of_the_others_that_they_do_not() {
+    let scheduler = default_scheduler(BuildEnv::detached());
+    let pool = Pool::of(3);
+    let held = [
+        decide(&scheduler, &pool).unwrap(),
+        decide(&scheduler, &pool).unwrap(),
+    ];
+    let state = scheduler.state();
+    let of = |plugin: &str| {
+        let mut found = state.iter().filter(|(name, _)| &*name.name == plugin);
+        found.next().unwrap().1.clone()
+    };
+    assert_eq!(of("queue-scorer"), None);
+    let load = of("inflight-load-producer").unwrap();
+    let endpoint = |place: usize| held[place].endpoints[0].name().to_string();
+    let mut names = [endpoint(0), endpoint(1)];
+    names.sort();
+    // "hello" is two tokens of four bytes.
+    assert_eq!(
+        load,
+        serde_json::json!({
+            "endpoints": [
+                {"endpoint": names[0], "requests": 1, "tokens": 2},
+                {"endpoint": names[1], "requests": 1, "tokens": 2},
+            ],
+            "totalEndpoints": 2,
+            "maxEndpoints": 100,
+            "truncated": false,
+        })
+    );
+    drop(held);
+    let load = scheduler
+        .state()
+        .into_iter()
+        .find_map(|(name, state)| (&*name.name == "inflight-load-producer").then_some(state?));
+    assert_eq!(load.unwrap()["endpoints"][0]["requests"], 0);
+}
