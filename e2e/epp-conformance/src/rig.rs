@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -83,6 +83,8 @@ pub struct Refused {
     pub status: Option<ExitStatus>,
     /// What it said.
     pub log: Vec<String>,
+    /// One of its ports was taken by somebody else.
+    lost_a_port: bool,
 }
 
 impl Rig {
@@ -100,8 +102,7 @@ impl Rig {
     pub async fn start(binary: &Binary, setup: &Setup) -> anyhow::Result<Result<Self, Refused>> {
         for attempt in 1.. {
             match Self::attempt(binary, setup).await? {
-                Err(refused)
-                    if attempt < ATTEMPTS && refused.log.iter().any(|line| line.contains("in use")) => {}
+                Err(refused) if attempt < ATTEMPTS && refused.lost_a_port => {}
                 other => return Ok(other),
             }
         }
@@ -120,7 +121,8 @@ impl Rig {
         let file = setup.config_file(binary.config.as_ref(), &endpoints);
         // JSON: readers of YAML 1.1 take a plain `y` for a truth value.
         std::fs::write(&config, file.to_string())?;
-        let [ext_proc, health, metrics] = free_ports()?;
+        let ports = free_ports()?;
+        let [ext_proc, health, metrics] = ports.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         let mut child = Command::new(&binary.program)
             .args(&binary.arguments)
             .args([
@@ -159,9 +161,11 @@ impl Rig {
                 for reader in readers {
                     reader.await?;
                 }
+                let log = lines(&log);
                 return Ok(Err(Refused {
                     status: Some(status),
-                    log: lines(&log),
+                    lost_a_port: log.iter().any(|line| line.contains("in use")) || is_taken(&ports),
+                    log,
                 }));
             }
             if is_ready(metrics, ready).await
@@ -173,6 +177,7 @@ impl Rig {
                 return Ok(Err(Refused {
                     status: None,
                     log: lines(&log),
+                    lost_a_port: false,
                 }));
             }
             tokio::time::sleep(PAUSE).await;
@@ -303,11 +308,23 @@ fn lines(log: &Log) -> Vec<String> {
     log.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-/// Ports that were free a moment ago; upstream's picker cannot choose its own and tell.
-fn free_ports() -> anyhow::Result<[SocketAddr; 3]> {
-    let listeners = [(); 3].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
+/// Ports that were free a moment ago on every address, where pickers listen and engines of other set-ups are;
+/// upstream's picker cannot choose its own and tell.
+fn free_ports() -> anyhow::Result<[u16; 3]> {
+    let listeners = [(); 3].map(|()| listen(0));
     let [first, second, third] = listeners;
-    Ok([first?.local_addr()?, second?.local_addr()?, third?.local_addr()?])
+    let port = |listener: TcpListener| anyhow::Ok(listener.local_addr()?.port());
+    Ok([port(first?)?, port(second?)?, port(third?)?])
+}
+
+/// Listens on every address, of IPv4 alone where there is nothing else.
+fn listen(port: u16) -> std::io::Result<TcpListener> {
+    TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))
+        .or_else(|_| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)))
+}
+
+fn is_taken(ports: &[u16]) -> bool {
+    ports.iter().any(|port| listen(*port).is_err())
 }
 
 /// Replaces the file in one step.
