@@ -12,6 +12,7 @@ mod routing;
 mod shadow;
 mod start;
 mod unread;
+mod waiting;
 
 use std::net::SocketAddr;
 
