@@ -21,6 +21,10 @@ async fn empty(ttl: &str) -> (Epp, Envoy) {
 
 async fn waiting(epp: &Epp, requests: usize) {
     let labels = r#"fairness_id="default-flow",inference_pool="epp",model_name="m",priority="0",target_model_name="m""#;
+    queued(epp, labels, requests).await;
+}
+
+async fn queued(epp: &Epp, labels: &str, requests: usize) {
     let line = format!("llm_d_epp_flow_control_queue_size{{{labels}}} {requests}");
     poll_until_async(&line, DEADLINE, || async {
         let page = http::get(epp.admin, "/metrics").await.ok()?.text();
@@ -49,6 +53,30 @@ async fn they_are_answered_when_the_first_endpoint_comes() {
     }
     waiting(&epp, 0).await;
     assert_eq!(upstream.count(), 3);
+    epp.wait_for_in_flight(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_nobody_reads_waits_with_its_head() {
+    let (mut epp, envoy) = empty("10m").await;
+    let address = envoy.address;
+    let body = "x".repeat(300_000);
+    let sent = body.clone();
+    let asked = tokio::spawn(async move { http::post(address, "/v1/audio/transcriptions", sent, &[]).await });
+    let labels =
+        r#"fairness_id="default-flow",inference_pool="epp",model_name="",priority="0",target_model_name="""#;
+    queued(&epp, labels, 1).await;
+
+    let upstream = Echo::start(short_answer()).await;
+    epp.set_endpoints(&[upstream.address]).await;
+    let answer = asked.await.unwrap().unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let recorded = upstream.take().expect("a request");
+    assert!(
+        recorded.body == body.as_bytes(),
+        "{} bytes arrived",
+        recorded.body.len()
+    );
     epp.wait_for_in_flight(0).await;
 }
 

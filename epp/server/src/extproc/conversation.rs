@@ -196,12 +196,12 @@ impl Conversation {
             // Envoy holds an upgraded connection's data back until the head is answered
             // (envoyproxy/envoy #47161).
             self.phase = RequestPhase::PassThrough;
-            return self.answer_headers(now);
+            return self.route_when_ready(now, false);
         }
         if !is_read {
             // Nothing of the body is needed: it passes by, or is not even sent.
             self.phase = RequestPhase::PassThrough;
-            return self.answer_headers(now);
+            return self.route_when_ready(now, false);
         }
         if !self.gets_request_body {
             let text = "ext_proc processing_mode.request_body_mode is NONE, and the parser of this path reads bodies: \
@@ -225,9 +225,17 @@ impl Conversation {
             }
             RequestPhase::Complete => Ok(()),
             RequestPhase::PassThrough => {
-                answers::body(Direction::Request, [body], end_of_stream, &mut self.answers);
+                match &mut self.turn {
+                    // Envoy wants the head's answer first.
+                    Some(turn) => {
+                        turn.ends_body = end_of_stream;
+                        self.keep(body)?;
+                    }
+                    None => answers::body(Direction::Request, [body], end_of_stream, &mut self.answers),
+                }
                 if end_of_stream {
                     self.phase = RequestPhase::Complete;
+                    self.leave_response(now);
                 }
                 Ok(())
             }
@@ -235,33 +243,36 @@ impl Conversation {
                 if let Some(exchange) = &mut self.exchange {
                     exchange.on_request_chunk(&body)?;
                 }
-                if !self.lease.grow(body.len()) {
-                    return Err(self.out_of_memory());
-                }
-                if !body.is_empty() {
-                    self.body_len += body.len();
-                    self.body.push(body);
-                }
+                self.body_len += body.len();
+                self.keep(body)?;
                 if end_of_stream {
-                    self.complete_request(now, true)?;
+                    self.phase = RequestPhase::Complete;
+                    self.route_when_ready(now, true)?;
                 }
                 Ok(())
             }
         }
     }
 
-    fn on_request_trailers(&mut self, now: Instant) -> Result<(), Rejection> {
-        match self.phase {
-            RequestPhase::Body => {
-                self.complete_request(now, false)?;
-                if let Some(turn) = &mut self.turn {
-                    turn.trailers_follow();
-                    return Ok(());
-                }
-            }
-            RequestPhase::Idle | RequestPhase::PassThrough | RequestPhase::Complete => {}
+    fn keep(&mut self, body: Bytes) -> Result<(), Rejection> {
+        if !self.lease.grow(body.len()) {
+            return Err(self.out_of_memory());
         }
-        self.phase = RequestPhase::Complete;
+        if !body.is_empty() {
+            self.body.push(body);
+        }
+        Ok(())
+    }
+
+    fn on_request_trailers(&mut self, now: Instant) -> Result<(), Rejection> {
+        let was = std::mem::replace(&mut self.phase, RequestPhase::Complete);
+        if was == RequestPhase::Body {
+            self.route_when_ready(now, false)?;
+        }
+        if let Some(turn) = &mut self.turn {
+            turn.trailers_follow();
+            return Ok(());
+        }
         self.answers.push_back(answers::trailers(Direction::Request));
         Ok(())
     }
@@ -272,10 +283,9 @@ impl Conversation {
         Rejection::new(ErrorCode::ResourceExhausted, text).because(RejectReason::Saturated)
     }
 
-    /// Schedules when there is nothing to wait for, then answers head and body. `end`: the last body answer
-    /// ends the body.
-    fn complete_request(&mut self, now: Instant, end: bool) -> Result<(), Rejection> {
-        self.phase = RequestPhase::Complete;
+    /// Schedules when there is nothing to wait for, then answers the head and what there is of the body. `end`: the
+    /// last body answer ends the body.
+    fn route_when_ready(&mut self, now: Instant, end: bool) -> Result<(), Rejection> {
         self.turn = self.wait(now, end)?;
         if self.turn.is_some() {
             return Ok(());
@@ -288,12 +298,18 @@ impl Conversation {
         let body = std::mem::take(&mut self.body);
         answers::body(Direction::Request, body, end, &mut self.answers);
         self.lease.release();
-        if end && self.exchange.as_ref().is_some_and(Exchange::skips_response) {
-            // Envoy goes on alone.
+        if end {
+            self.leave_response(now);
+        }
+        Ok(())
+    }
+
+    /// Lets Envoy go on alone after a routed request whose response nobody reads.
+    fn leave_response(&mut self, now: Instant) {
+        if self.turn.is_none() && self.exchange.as_ref().is_some_and(Exchange::skips_response) {
             self.close(now, Termination::Complete);
             self.end = Some(Ok(()));
         }
-        Ok(())
     }
 
     fn answer_headers(&mut self, now: Instant) -> Result<(), Rejection> {

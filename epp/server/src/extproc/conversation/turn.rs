@@ -1,4 +1,4 @@
-//! A complete request that waits: for its tokens, then for an endpoint, then for others to be put together with. Its body
+//! A request that waits: for its tokens, then for an endpoint, then for others to be put together with. Its body
 //! stays where it is.
 
 use std::future::Future;
@@ -20,7 +20,7 @@ type Waited = (Place, Result<(), Rejection>);
 pub(super) struct Turn {
     stage: Stage,
     /// The last answer ends the body.
-    ends_body: bool,
+    pub(super) ends_body: bool,
     has_trailers: bool,
 }
 
