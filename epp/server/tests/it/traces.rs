@@ -202,6 +202,9 @@ async fn a_sampled_request_is_told_in_upstreams_words_and_the_engine_continues_i
         attributes: Vec::new(),
     };
     let (export, layer) = layer(&settings).expect("an exporter").expect("a layer");
+    // With one subscriber alone, tracing asks that of the thread that is first at a place of the code: another test's
+    // thread, which has none, would switch the place off for all.
+    let _other = tracing::Dispatch::new(Registry::default());
     // The whole test is one thread, and so are the servers it starts.
     let _subscriber = tracing::subscriber::set_default(Registry::default().with(layer));
 
