@@ -1,4 +1,5 @@
-//! The least that an ext-proc server on this stack can do: endpoints in turn, bodies echoed.
+//! The least that an ext-proc server on this stack can do: endpoints in turn, bodies echoed. Its connections have
+//! threads of their own, as ours.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -17,7 +18,8 @@ use llmd_epp::extproc::proto::{
     Answer, AppendAction, BodyMutation, CommonAnswer, CommonResponse, Event, HeaderMutation, HeaderValue,
     HeaderValueOption, HttpBody, ProcessingRequest, ProcessingResponse, TrailersAnswer,
 };
-use tokio::net::TcpListener;
+use llmd_epp::grpc::StreamThreads;
+use tokio::net::{TcpListener, TcpStream};
 use tonic::server::{Grpc, StreamingService};
 use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
@@ -35,6 +37,7 @@ pub(crate) fn run() {
     let endpoints = std::env::args().nth(2).expect("endpoints");
     let endpoints: Arc<[Bytes]> = endpoints.split(',').map(|one| one.to_owned().into()).collect();
     let turn = Arc::new(AtomicUsize::new(0));
+    let threads = StreamThreads::start().expect("threads");
     super::runtime().block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
         println!("{}", listener.local_addr().expect("its address"));
@@ -49,12 +52,18 @@ pub(crate) fn run() {
                     Ok::<_, Infallible>(Grpc::new(codec).streaming(process, request).await)
                 }
             });
-            let connection = http2::Builder::new(TokioExecutor::new())
-                .initial_stream_window_size(STREAM_WINDOW)
-                .initial_connection_window_size(CONNECTION_WINDOW)
-                .max_concurrent_streams(MAX_STREAMS)
-                .serve_connection(TokioIo::new(stream), service);
-            tokio::spawn(connection);
+            let stream = stream.into_std().expect("a socket");
+            threads.next().expect("a thread").spawn(async move {
+                http2::Builder::new(TokioExecutor::new())
+                    .initial_stream_window_size(STREAM_WINDOW)
+                    .initial_connection_window_size(CONNECTION_WINDOW)
+                    .max_concurrent_streams(MAX_STREAMS)
+                    .serve_connection(
+                        TokioIo::new(TcpStream::from_std(stream).expect("a socket")),
+                        service,
+                    )
+                    .await
+            });
         }
     });
 }

@@ -2,6 +2,8 @@
 //!
 //! Connections are served by hyper directly; tonic frames and decodes the messages.
 
+mod threads;
+
 use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::io;
@@ -22,6 +24,8 @@ use tonic::codec::CompressionEncoding;
 use tonic::server::{Grpc, UnaryService};
 use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
+
+pub use threads::StreamThreads;
 
 use crate::extproc::{self, ExtProc};
 use crate::health::{
@@ -68,11 +72,13 @@ pub struct Services {
     pub limits: MessageLimits,
 }
 
-/// Serves `listener` until `stop`, then lets open streams finish for at most `patience`.
+/// Serves `listener` until `stop`, then lets open streams finish for at most `patience`. Connections are served on
+/// `threads`, or on the caller's runtime.
 pub async fn serve(
     listener: TcpListener,
     tls: Option<Arc<ServerConfig>>,
     services: Services,
+    threads: Option<StreamThreads>,
     stop: CancellationToken,
     patience: Duration,
 ) {
@@ -98,7 +104,13 @@ pub async fn serve(
             watcher: graceful.watcher(),
             abort: abort.clone(),
         };
-        tokio::spawn(connection.run(stream, tls.clone()));
+        match threads.as_ref().and_then(StreamThreads::next) {
+            Some(thread) => match stream.into_std() {
+                Ok(stream) => drop(thread.spawn(connection.run_here(stream, tls.clone()))),
+                Err(error) => tracing::warn!(%error, "cannot move a gRPC connection to its thread"),
+            },
+            None => drop(tokio::spawn(connection.run(stream, tls.clone()))),
+        }
     }
     drop(listener);
     if tokio::time::timeout(patience, graceful.shutdown()).await.is_err() {
@@ -114,6 +126,14 @@ struct Connection {
 }
 
 impl Connection {
+    /// Runs a connection that was accepted on another runtime.
+    async fn run_here(self, stream: std::net::TcpStream, tls: Option<TlsAcceptor>) {
+        match TcpStream::from_std(stream) {
+            Ok(stream) => self.run(stream, tls).await,
+            Err(error) => tracing::warn!(%error, "cannot serve a gRPC connection"),
+        }
+    }
+
     async fn run(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
         // Answers are small and wanted at once.
         let _ = stream.set_nodelay(true);

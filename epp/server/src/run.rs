@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::datalayer::{self, DataLayer, ScrapeThreads};
 use crate::discovery::kubernetes;
 use crate::flags::{ConfigSource, EppOptions, OptionError, flag_set};
+use crate::grpc::StreamThreads;
 use crate::health::Health;
 use crate::leader::PoolLeader;
 use crate::metrics_auth::MetricsAuth;
@@ -90,7 +91,8 @@ fn start(options: &EppOptions) -> Result<(), RunError> {
         let (export, layer) = export.unzip();
         logging::init(options.logging, layer);
         let shutdown = signals::shutdown_token()?;
-        let outcome = serve(options, shutdown, |_| ()).await;
+        let threads = StreamThreads::start().map_err(RunError::StreamThreads)?;
+        let outcome = serve(options, Some(threads), shutdown, |_| ()).await;
         drop(export);
         outcome
     })
@@ -112,8 +114,11 @@ pub struct Addresses {
 /// Serves until `shutdown`, then drains. `on_serving` is called once, when every port is served; a port
 /// given as 0 is known then. A file of endpoints has been read by then; a pool in a cluster may still be
 /// unknown, see [`Health::is_ready`].
+///
+/// `threads` serve the connections of `ext_proc`; without, the caller's runtime does.
 pub async fn serve(
     options: &EppOptions,
+    threads: Option<StreamThreads>,
     shutdown: CancellationToken,
     on_serving: impl FnOnce(Addresses),
 ) -> Result<(), RunError> {
@@ -243,6 +248,7 @@ pub async fn serve(
         waiting,
         metrics_auth,
         tls,
+        threads,
         metrics_tls,
         closing: closing.clone(),
         stop: stop.clone(),

@@ -21,6 +21,9 @@ pub enum RunError {
     /// The data layer's threads cannot be started.
     #[error("the threads for scraping cannot be started: {0}")]
     ScrapeThreads(io::Error),
+    /// The threads of ext-proc cannot be started.
+    #[error("the threads for ext-proc cannot be started: {0}")]
+    StreamThreads(io::Error),
     /// The configuration is wrong.
     #[error("configuration: {0}")]
     Config(#[from] ConfigError),

@@ -18,7 +18,7 @@ use crate::datalayer::DataLayer;
 use crate::debug;
 use crate::extproc::{ExtProc, ReceivedBytes, ShadowMetrics, StreamMetrics};
 use crate::flags::EppOptions;
-use crate::grpc::{self, Services};
+use crate::grpc::{self, Services, StreamThreads};
 use crate::health::Health;
 use crate::metrics_auth::{self, MetricsAuth};
 use crate::waiting::WaitingRoom;
@@ -82,6 +82,8 @@ pub(super) struct Servers<'a> {
     /// Who may read metrics and debug pages; `None` lets everybody.
     pub(super) metrics_auth: Option<MetricsAuth>,
     pub(super) tls: Option<Arc<rustls::ServerConfig>>,
+    /// For the connections of `ext_proc`; `None` takes the caller's runtime.
+    pub(super) threads: Option<StreamThreads>,
     /// Of the metrics port; `None` serves plain HTTP.
     pub(super) metrics_tls: Option<Arc<rustls::ServerConfig>>,
     /// The drain has begun: clients shall open no request on the connections they have.
@@ -100,6 +102,7 @@ impl Servers<'_> {
             waiting,
             metrics_auth,
             tls,
+            threads,
             metrics_tls,
             closing,
             stop,
@@ -147,6 +150,7 @@ impl Servers<'_> {
             grpc_listener,
             tls,
             services,
+            threads,
             stop.clone(),
             patience,
         )));
@@ -156,7 +160,14 @@ impl Servers<'_> {
             limits: options.messages,
         };
         // Probes are short: nothing of theirs is worth waiting for.
-        let health_server = grpc::serve(health_listener, None, services, stop.clone(), Duration::ZERO);
+        let health_server = grpc::serve(
+            health_listener,
+            None,
+            services,
+            None,
+            stop.clone(),
+            Duration::ZERO,
+        );
         running.push(tokio::spawn(health_server));
         if let (Some(listener), Some(proxy)) = (proxy, &options.proxy) {
             let ready = health.clone();

@@ -214,7 +214,7 @@ impl Picker {
             limits,
         };
         let stop = CancellationToken::new();
-        let served = tokio::spawn(grpc::serve(listener, tls, services, stop.clone(), drain));
+        let served = tokio::spawn(grpc::serve(listener, tls, services, None, stop.clone(), drain));
         Self {
             address,
             registry,

@@ -70,7 +70,7 @@ impl Role {
         let token = shutdown.clone();
         let running = tokio::spawn(async move {
             let options = parse(&flags);
-            serve(&options, token, |addresses| {
+            serve(&options, None, token, |addresses| {
                 sender.send(addresses).expect("awaited");
             })
             .await
@@ -247,7 +247,7 @@ pub(crate) fn proxy_port() -> u16 {
 
 pub(crate) async fn refused(flags: &str) -> String {
     let options = parse(flags);
-    let outcome = tokio::time::timeout(PATIENCE, serve(&options, CancellationToken::new(), |_| ()));
+    let outcome = tokio::time::timeout(PATIENCE, serve(&options, None, CancellationToken::new(), |_| ()));
     outcome.await.expect("ends in time").expect_err(flags).to_string()
 }
 
