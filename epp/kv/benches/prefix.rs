@@ -56,3 +56,28 @@ fn refresh_860_blocks(bencher: Bencher<'_, '_>) {
     };
     bencher.bench_local(|| index.insert(slot, divan::black_box(&hashes), 31_250));
 }
+
+/// Prompts in turn, so that none is in the processor's caches when it comes again.
+#[divan::bench]
+fn lookup_and_refresh_860_blocks_of_100_prompts_in_turn(bencher: Bencher<'_, '_>) {
+    let prompts: Vec<Vec<u64>> = (0..100)
+        .map(|root| {
+            let mut hashes = Vec::new();
+            hash_prompt(root, &prompt(), 64, usize::MAX, &mut hashes);
+            hashes
+        })
+        .collect();
+    let index = PrefixIndex::default();
+    let mut turns = prompts.iter().zip(0_u32..).cycle();
+    let mut matches = Matches::default();
+    bencher.bench_local(|| {
+        let (hashes, prompt) = turns.next().expect("endless");
+        matches.clear();
+        index.lookup(hashes, &mut matches);
+        let slot = SlotId {
+            index: prompt % 8,
+            generation: 0,
+        };
+        index.insert(slot, hashes, 31_250);
+    });
+}
