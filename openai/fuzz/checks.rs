@@ -206,13 +206,15 @@ fn chat_text(value: &Value) -> (String, usize) {
 
 /// Only the model changes, and all other bytes stay.
 fn splice(facts: &RequestFacts, chunks: &[&[u8]], value: &Value) {
-    let Some(model) = &facts.model else { return };
+    let Some(span) = facts.model.as_ref().and_then(|model| model.span) else {
+        return;
+    };
     let name = "new \"näme\"\n\\";
     let body: Vec<Bytes> = chunks.iter().map(|chunk| Bytes::copy_from_slice(chunk)).collect();
-    let spliced = splice_model(&body, model.span, name).concat();
+    let spliced = splice_model(&body, span, name).concat();
     let whole = body.concat();
-    assert!(spliced.starts_with(&whole[..model.span.start]));
-    assert!(spliced.ends_with(&whole[model.span.end..]));
+    assert!(spliced.starts_with(&whole[..span.start]));
+    assert!(spliced.ends_with(&whole[span.end..]));
     let mut wanted = value.clone();
     wanted["model"] = name.into();
     assert_eq!(serde_json::from_slice::<Value>(&spliced).unwrap(), wanted);

@@ -16,8 +16,8 @@ pub struct Span {
 pub struct ModelField {
     /// Decoded value.
     pub value: String,
-    /// The raw JSON string in the body, quotes included.
-    pub span: Span,
+    /// The raw JSON string in the body, quotes included; `None` where the body cannot have another name.
+    pub span: Option<Span>,
 }
 
 /// One prompt of a request; `completions` may carry several.

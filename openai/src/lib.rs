@@ -16,6 +16,7 @@ pub mod continuation;
 pub mod encoding;
 pub mod error_body;
 pub mod facts;
+pub mod grpc;
 pub mod header;
 pub mod json;
 pub mod media;

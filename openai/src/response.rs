@@ -7,6 +7,7 @@ use memchr::memmem::Finder;
 
 use crate::{
     BodyKind, Rename, Usage,
+    grpc::ResponseMessages,
     json::Lexer,
     sse::{DataLines, is_done},
 };
@@ -40,6 +41,7 @@ enum Body {
     Sse(DataLines),
     /// `None` once the document turned out to be no JSON.
     Json(Option<Box<Document>>),
+    Grpc(ResponseMessages),
 }
 
 #[derive(Debug)]
@@ -61,9 +63,10 @@ impl ResponseReader {
     /// A reader for one response to a request of `kind`; `rename` restores the model name the client asked
     /// for.
     pub fn new(mode: ResponseMode, kind: BodyKind, rename: Option<Rename>) -> Self {
-        let body = match mode {
-            ResponseMode::Sse => Body::Sse(DataLines::default()),
-            ResponseMode::Json => Body::Json(Some(Box::new(Document {
+        let body = match (kind, mode) {
+            (BodyKind::Grpc(service), _) => Body::Grpc(ResponseMessages::new(service)),
+            (_, ResponseMode::Sse) => Body::Sse(DataLines::default()),
+            (_, ResponseMode::Json) => Body::Json(Some(Box::new(Document {
                 lexer: Lexer::new(MAX_DEPTH),
                 usage: UsageMember::default(),
             }))),
@@ -77,6 +80,8 @@ impl ResponseReader {
                 _ => USAGE,
             }),
         };
+        // Another name inside a message would make its lengths wrong.
+        let rename = rename.filter(|_| !matches!(kind, BodyKind::Grpc(_)));
         Self { rename, body, facts }
     }
 
@@ -126,6 +131,7 @@ impl Body {
                     lines.finish(|data| facts.event(data));
                 }
             }
+            Self::Grpc(messages) => facts.events += messages.push(chunk, &mut facts.usage),
             Self::Json(slot) => {
                 let Some(document) = slot else { return };
                 let mut outcome = document.lexer.push(chunk, &mut document.usage);
@@ -138,6 +144,18 @@ impl Body {
                 }
             }
         }
+    }
+}
+
+/// Adds the token counts of a whole document; nothing, where it is none.
+pub(crate) fn usage_of_document(data: &[u8], usage: &mut Usage) {
+    let mut member = UsageMember::default();
+    let mut lexer = Lexer::new(MAX_DEPTH);
+    let read = lexer
+        .push(data, &mut member)
+        .and_then(|()| lexer.finish(&mut member));
+    if read.is_ok() {
+        member.merge_into(usage);
     }
 }
 
@@ -154,14 +172,7 @@ impl Facts {
         if !self.has_usage(data) {
             return;
         }
-        let mut member = UsageMember::default();
-        let mut lexer = Lexer::new(MAX_DEPTH);
-        let read = lexer
-            .push(data, &mut member)
-            .and_then(|()| lexer.finish(&mut member));
-        if read.is_ok() {
-            member.merge_into(&mut self.usage);
-        }
+        usage_of_document(data, &mut self.usage);
     }
 
     /// Whether a `usage` member that is not null may be in the event; engines that report usage at the

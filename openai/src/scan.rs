@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use crate::{
     RequestFacts,
+    grpc::{self, Service},
     json::{LexError, Lexer},
 };
 use extract::Extractor;
@@ -36,6 +37,8 @@ pub enum BodyKind {
     VllmGenerate,
     /// SGLang's `generate`.
     SglangGenerate,
+    /// A gRPC message.
+    Grpc(Service),
 }
 
 impl BodyKind {
@@ -51,12 +54,13 @@ impl BodyKind {
             Self::AnthropicMessages => "invalid messages request: must have at least one message",
             Self::VllmGenerate => "invalid generate request: must have token_ids field",
             Self::SglangGenerate => "invalid generate request: must have input_ids field",
+            Self::Grpc(_) => "invalid gRPC request: must have tokenized or text input",
         }
     }
 
     /// Whether such a body names a model.
     pub const fn names_model(self) -> bool {
-        !matches!(self, Self::SglangGenerate)
+        !matches!(self, Self::SglangGenerate | Self::Grpc(Service::Vllm(_)))
     }
 }
 
@@ -135,6 +139,18 @@ impl ScanError {
 #[derive(Debug)]
 pub struct RequestScanner {
     limits: Limits,
+    format: Format,
+}
+
+#[derive(Debug)]
+enum Format {
+    Json(Box<Json>),
+    /// Read at its end.
+    Grpc(Service, Vec<u8>),
+}
+
+#[derive(Debug)]
+struct Json {
     lexer: Lexer,
     extractor: Extractor,
 }
@@ -142,33 +158,56 @@ pub struct RequestScanner {
 impl RequestScanner {
     /// A scanner for one body of `kind`.
     pub fn new(kind: BodyKind, limits: Limits) -> Self {
-        Self {
-            limits,
-            lexer: Lexer::new(limits.max_depth),
-            extractor: Extractor::new(kind),
-        }
+        let format = match kind {
+            BodyKind::Grpc(service) => Format::Grpc(service, Vec::new()),
+            kind => Format::Json(Box::new(Json {
+                lexer: Lexer::new(limits.max_depth),
+                extractor: Extractor::new(kind),
+            })),
+        };
+        Self { limits, format }
     }
 
     /// Scans the next chunk. After an error the scanner must not be used again.
     pub fn push(&mut self, chunk: &[u8]) -> Result<(), ScanError> {
-        if self.lexer.consumed() + chunk.len() > self.limits.max_bytes {
+        let consumed = match &self.format {
+            Format::Json(json) => json.lexer.consumed(),
+            Format::Grpc(_, body) => body.len(),
+        };
+        if consumed + chunk.len() > self.limits.max_bytes {
             return Err(ScanError::TooLarge {
                 limit: self.limits.max_bytes,
             });
         }
         let limit = self.limits.max_depth;
-        self.lexer
-            .push(chunk, &mut self.extractor)
-            .map_err(|error| refuse(error, limit))
+        match &mut self.format {
+            Format::Json(json) => {
+                let Json { lexer, extractor } = &mut **json;
+                lexer.push(chunk, extractor).map_err(|error| refuse(error, limit))
+            }
+            Format::Grpc(_, body) => {
+                body.extend_from_slice(chunk);
+                Ok(())
+            }
+        }
     }
 
     /// The body ended: checks that it is complete and has what its API needs.
-    pub fn finish(mut self) -> Result<RequestFacts, ScanError> {
+    pub fn finish(self) -> Result<RequestFacts, ScanError> {
         let limit = self.limits.max_depth;
-        self.lexer
-            .finish(&mut self.extractor)
-            .map_err(|error| refuse(error, limit))?;
-        self.extractor.into_facts()
+        match self.format {
+            Format::Json(json) => {
+                let Json {
+                    mut lexer,
+                    mut extractor,
+                } = *json;
+                lexer
+                    .finish(&mut extractor)
+                    .map_err(|error| refuse(error, limit))?;
+                extractor.into_facts()
+            }
+            Format::Grpc(service, body) => grpc::request(service, &body, self.limits),
+        }
     }
 }
 

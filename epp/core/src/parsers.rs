@@ -4,6 +4,8 @@ mod anthropic;
 mod openai;
 mod passthrough;
 mod sglang_http;
+mod vertex_ai;
+mod vllm_grpc;
 mod vllm_http;
 
 use llmd_openai::BodyKind;
@@ -12,14 +14,18 @@ pub use anthropic::ANTHROPIC_PARSER;
 pub use openai::OPENAI_PARSER;
 pub use passthrough::PASSTHROUGH_PARSER;
 pub use sglang_http::SGLANG_HTTP_PARSER;
+pub use vertex_ai::VERTEX_AI_PARSER;
+pub use vllm_grpc::VLLM_GRPC_PARSER;
 pub use vllm_http::VLLM_HTTP_PARSER;
 
 /// All parsers of this build.
-static ALL: [&Parser; 5] = [
+static ALL: [&Parser; 7] = [
     &ANTHROPIC_PARSER,
     &OPENAI_PARSER,
     &PASSTHROUGH_PARSER,
     &SGLANG_HTTP_PARSER,
+    &VERTEX_AI_PARSER,
+    &VLLM_GRPC_PARSER,
     &VLLM_HTTP_PARSER,
 ];
 /// Those of a configuration that names none, in upstream's order.
@@ -58,8 +64,8 @@ pub struct Path {
 }
 
 impl Path {
-    /// Paths that end in `suffix`, with a JSON body.
-    pub const fn json(suffix: &'static str, kind: BodyKind) -> Self {
+    /// Paths that end in `suffix`, with a body of `kind`.
+    pub const fn read(suffix: &'static str, kind: BodyKind) -> Self {
         Self {
             suffix,
             is_exact: false,
@@ -180,6 +186,8 @@ impl Parsers {
 
 #[cfg(test)]
 mod tests {
+    use llmd_openai::grpc::{Method, Service};
+
     use super::*;
 
     #[test]
@@ -214,6 +222,17 @@ mod tests {
         let parsers = Parsers::from_types(["sglanghttp-parser"]).expect("known");
         assert!(parsers.resolve("/generate").is_some());
         assert!(parsers.resolve("/inference/v1/generate").is_none());
+    }
+
+    #[test]
+    fn grpc_parsers_claim_their_methods_alone() {
+        let parsers = Parsers::from_types(["vllmgrpc-parser"]).expect("known");
+        let body = |path: &str| parsers.resolve(path).map(|claim| claim.body);
+        let generate = Some(BodyKind::Grpc(Service::Vllm(Method::Generate)));
+        assert_eq!(body("/vllm.grpc.engine.VllmEngine/Generate"), Some(generate));
+        assert_eq!(body("/vllm.grpc.engine.VllmEngine/Abort"), None);
+        assert_eq!(body("/v1/completions"), None);
+        assert!(parsers.support("kubernetes.io/h2c") && !parsers.support("http"));
     }
 
     #[test]

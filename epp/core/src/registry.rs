@@ -80,6 +80,8 @@ pub const TABLE: &[PluginType] = &[
     parsing::openai_parser::PLUGIN,
     parsing::passthrough_parser::PLUGIN,
     parsing::sglanghttp_parser::PLUGIN,
+    parsing::vertexai_parser::PLUGIN,
+    parsing::vllmgrpc_parser::PLUGIN,
     parsing::vllmhttp_parser::PLUGIN,
     datalayer::core_metrics_extractor::PLUGIN,
     datalayer::file_discovery::PLUGIN,

@@ -200,7 +200,7 @@ impl PrefixIndex {
         loop {
             let mut state = self.lock();
             for _ in 0..BLOCKS_PER_HOLD {
-                let owner = state.recency[index].as_ref().map(|list| list.generation());
+                let owner = state.recency[index].as_ref().map(Recency::generation);
                 if owner != Some(slot.generation) {
                     return;
                 }

@@ -349,10 +349,10 @@ impl Sink for Extractor {
                 if self.field == Field::Model {
                     self.facts.model = Some(ModelField {
                         value,
-                        span: Span {
+                        span: Some(Span {
                             start: self.string_start,
                             end: place.at,
-                        },
+                        }),
                     });
                 } else {
                     self.facts.cache_salt = Some(value);

@@ -51,7 +51,8 @@ impl Extractor {
                 self.prompts.and_then(Prompts::into_prompts).ok_or(invalid)?
             }
             BodyKind::Embeddings => embeddings_prompts(self.document.ok_or(invalid)?),
-            BodyKind::Responses | BodyKind::Conversations => {
+            // The last of them has no extractor.
+            BodyKind::Responses | BodyKind::Conversations | BodyKind::Grpc(_) => {
                 vec![Prompt {
                     input: PromptInput::Text(self.document.ok_or(invalid)?),
                 }]

@@ -28,7 +28,7 @@ fn chat_facts_are_read() {
         facts.model,
         Some(ModelField {
             value: "m1".into(),
-            span: Span { start: 9, end: 18 }
+            span: Some(Span { start: 9, end: 18 })
         })
     );
     assert!(facts.stream && facts.include_usage);

@@ -80,7 +80,7 @@ fn event() -> impl Strategy<Value = String> {
 fn big_integers_key_order_and_escapes_stay() {
     let body = r#"{"z":12345678901234567890123, "model" : "old","a":"\u00e9\/","messages":[{"role":"user"}],"f":1.0e+2}"#;
     let facts = checks::scan(BodyKind::ChatCompletions, &[body.as_bytes()]).unwrap();
-    let spliced = splice_model(&[Bytes::from(body)], facts.model.unwrap().span, "new").concat();
+    let spliced = splice_model(&[Bytes::from(body)], facts.model.unwrap().span.unwrap(), "new").concat();
     assert_eq!(
         String::from_utf8(spliced).unwrap(),
         body.replace("\"old\"", "\"new\"")

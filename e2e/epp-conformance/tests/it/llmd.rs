@@ -11,7 +11,7 @@ use llmd_epp_conformance::stream::PATIENCE;
 use llmd_epp_conformance::suite::cases;
 
 /// What our picker refuses by name. A line goes when the plugin comes.
-const UNSUPPORTED: &[&str] = &["vertexai-parser", "vllmgrpc-parser"];
+const UNSUPPORTED: &[&str] = &[];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_picker_conforms() {

@@ -74,12 +74,12 @@ impl Exchange {
             BodyKind::Completions => COMPLETIONS_RENDER,
             _ => return None,
         };
-        let model = request.facts.model.as_ref()?;
+        let span = request.facts.model.as_ref()?.span?;
         let plain = self.decoded.clone().map(|decoded| vec![decoded]);
         let body = plain.as_deref().unwrap_or(body);
         Some(RenderAsk {
             path,
-            body: splice_model(body, model.span, &backend.model),
+            body: splice_model(body, span, &backend.model),
             prompts: request.facts.prompts.len(),
             has_media: request.facts.media_parts > 0,
             backend,

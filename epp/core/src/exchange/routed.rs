@@ -62,7 +62,7 @@ impl Routed {
             .model
             .as_ref()
             .filter(|model| !request.target_model.is_empty() && model.value != *request.target_model)
-            .map(|model| (model.span, Arc::clone(&request.target_model)));
+            .and_then(|model| Some((model.span?, Arc::clone(&request.target_model))));
         let decoded_body = decoded.filter(|_| model_splice.is_some()).cloned();
         let mut remove_headers: Vec<Box<str>> = remove_headers.map(Into::into).collect();
         if decoded_body.is_some() {

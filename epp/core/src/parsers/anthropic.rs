@@ -8,7 +8,7 @@ use super::{Parser, Path};
 pub static ANTHROPIC_PARSER: Parser = Parser {
     type_name: "anthropic-parser",
     paths: &[
-        Path::json("messages", BodyKind::AnthropicMessages),
+        Path::read("messages", BodyKind::AnthropicMessages),
         Path::unread("messages/count_tokens"),
     ],
     protocols: &["http", "kubernetes.io/h2c"],

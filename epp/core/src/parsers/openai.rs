@@ -9,14 +9,14 @@ use super::{Parser, Path};
 pub static OPENAI_PARSER: Parser = Parser {
     type_name: "openai-parser",
     paths: &[
-        Path::json("chat/completions", BodyKind::ChatCompletions),
-        Path::json("chat/completions/render", BodyKind::ChatCompletions),
-        Path::json("completions", BodyKind::Completions),
-        Path::json("completions/render", BodyKind::Completions),
-        Path::json("embeddings", BodyKind::Embeddings),
-        Path::json("responses", BodyKind::Responses),
-        Path::json("conversations", BodyKind::Conversations),
-        Path::json("images/generations", BodyKind::Images),
+        Path::read("chat/completions", BodyKind::ChatCompletions),
+        Path::read("chat/completions/render", BodyKind::ChatCompletions),
+        Path::read("completions", BodyKind::Completions),
+        Path::read("completions/render", BodyKind::Completions),
+        Path::read("embeddings", BodyKind::Embeddings),
+        Path::read("responses", BodyKind::Responses),
+        Path::read("conversations", BodyKind::Conversations),
+        Path::read("images/generations", BodyKind::Images),
     ],
     protocols: &["http", "kubernetes.io/h2c"],
 };

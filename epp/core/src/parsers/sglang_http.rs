@@ -9,7 +9,7 @@ pub static SGLANG_HTTP_PARSER: Parser = Parser {
     type_name: "sglanghttp-parser",
     paths: &[Path {
         is_exact: true,
-        ..Path::json("generate", BodyKind::SglangGenerate)
+        ..Path::read("generate", BodyKind::SglangGenerate)
     }],
     protocols: &["http", "kubernetes.io/h2c"],
 };

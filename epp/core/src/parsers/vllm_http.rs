@@ -7,6 +7,6 @@ use super::{Parser, Path};
 /// Claims `inference/v1/generate`.
 pub static VLLM_HTTP_PARSER: Parser = Parser {
     type_name: "vllmhttp-parser",
-    paths: &[Path::json("inference/v1/generate", BodyKind::VllmGenerate)],
+    paths: &[Path::read("inference/v1/generate", BodyKind::VllmGenerate)],
     protocols: &["http", "kubernetes.io/h2c"],
 };

@@ -37,7 +37,7 @@ struct Block {
 #[derive(Debug, Default)]
 pub(super) struct Blocks {
     table: HashTable<BlockId>,
-    blocks: Vec<Block>,
+    slab: Vec<Block>,
     free: Vec<BlockId>,
     /// Holders of the blocks that several hold.
     lists: Vec<Vec<Holder>>,
@@ -48,21 +48,21 @@ impl Blocks {
     /// The block with this hash. `previous` is the one before it in its prompt, if there is one.
     pub(super) fn find(&self, hash: u64, previous: Option<BlockId>) -> Option<BlockId> {
         if let Some(previous) = previous {
-            let follower = self.blocks[previous as usize].follower;
-            if let Some(block) = self.blocks.get(follower as usize)
+            let follower = self.slab[previous as usize].follower;
+            if let Some(block) = self.slab.get(follower as usize)
                 && block.hash == hash
                 && block.holder.slot != FREE
             {
                 return Some(follower);
             }
         }
-        let is_it = |block: &BlockId| self.blocks[*block as usize].hash == hash;
+        let is_it = |block: &BlockId| self.slab[*block as usize].hash == hash;
         self.table.find(hash, is_it).copied()
     }
 
     /// Who holds a block.
     pub(super) fn holders(&self, block: BlockId) -> &[Holder] {
-        let holder = &self.blocks[block as usize].holder;
+        let holder = &self.slab[block as usize].holder;
         match holder.slot {
             FREE => &[],
             MANY => &self.lists[holder.node as usize],
@@ -78,46 +78,43 @@ impl Blocks {
 
     /// Adds an unknown block with its first holder; `node` gives its place in that one's list.
     pub(super) fn add(&mut self, hash: u64, slot: u32, node: impl FnOnce(BlockId) -> NodeId) -> BlockId {
-        let at = self.free.pop().unwrap_or(self.blocks.len() as BlockId);
+        let at = self.free.pop().unwrap_or(self.slab.len() as BlockId);
         let block = Block {
             hash,
             holder: Holder { slot, node: node(at) },
             follower: NONE,
         };
-        match self.blocks.get_mut(at as usize) {
+        match self.slab.get_mut(at as usize) {
             Some(place) => *place = block,
-            None => self.blocks.push(block),
+            None => self.slab.push(block),
         }
-        let blocks = &self.blocks;
+        let slab = &self.slab;
         self.table
-            .insert_unique(hash, at, |block| blocks[*block as usize].hash);
+            .insert_unique(hash, at, |block| slab[*block as usize].hash);
         at
     }
 
     /// Adds a holder that does not hold the block yet.
     pub(super) fn add_holder(&mut self, block: BlockId, holder: Holder) {
-        let first = &mut self.blocks[block as usize].holder;
+        let first = &mut self.slab[block as usize].holder;
         if first.slot == MANY {
             self.lists[first.node as usize].push(holder);
             return;
         }
         let list = vec![*first, holder];
-        let at = match self.free_lists.pop() {
-            Some(at) => {
-                self.lists[at as usize] = list;
-                at
-            }
-            None => {
-                self.lists.push(list);
-                self.lists.len() as u32 - 1
-            }
+        let at = if let Some(at) = self.free_lists.pop() {
+            self.lists[at as usize] = list;
+            at
+        } else {
+            self.lists.push(list);
+            self.lists.len() as u32 - 1
         };
         *first = Holder { slot: MANY, node: at };
     }
 
     /// Removes a holder, and the block with its last one.
     pub(super) fn remove_holder(&mut self, block: BlockId, slot: u32) {
-        let holder = &mut self.blocks[block as usize].holder;
+        let holder = &mut self.slab[block as usize].holder;
         if holder.slot == MANY {
             let list = &mut self.lists[holder.node as usize];
             list.retain(|holder| holder.slot != slot);
@@ -128,7 +125,7 @@ impl Blocks {
             }
         } else if holder.slot == slot {
             holder.slot = FREE;
-            let hash = self.blocks[block as usize].hash;
+            let hash = self.slab[block as usize].hash;
             if let Ok(entry) = self.table.find_entry(hash, |known| *known == block) {
                 entry.remove();
             }
@@ -138,7 +135,7 @@ impl Blocks {
 
     /// Notes that `next` comes after `block` in a prompt.
     pub(super) fn follow(&mut self, block: BlockId, next: BlockId) {
-        self.blocks[block as usize].follower = next;
+        self.slab[block as usize].follower = next;
     }
 
     /// How many there are.
