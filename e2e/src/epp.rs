@@ -1,9 +1,10 @@
-//! `llmd epp` as a process, fed by a file of endpoints.
+//! `llmd epp` as a process, or another picker with upstream's flags, fed by a file of endpoints.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Instant;
 
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -11,6 +12,9 @@ use tokio::net::TcpStream;
 use crate::http;
 use crate::poll::{DEADLINE, free_port, poll_until_async};
 use crate::process::{Process, llmd_bin};
+
+/// Gauge of endpoints with fresh metrics.
+const READY: &str = "llm_d_epp_ready_endpoints";
 
 /// How the picker is started.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +25,8 @@ pub struct Options {
     pub flags: Vec<String>,
     /// Start the binary by the name `llmd-epp` instead of `llmd epp`.
     pub by_name: bool,
+    /// Start this picker instead, which takes upstream's flags and has no debug pages.
+    pub program: Option<PathBuf>,
 }
 
 /// A running picker with a file of endpoints of its own.
@@ -34,6 +40,7 @@ pub struct Epp {
     pub admin: SocketAddr,
     command: Vec<String>,
     program: PathBuf,
+    is_ours: bool,
     endpoints: usize,
     directory: tempfile::TempDir,
 }
@@ -58,8 +65,11 @@ impl Epp {
             format!("--metrics-port={}", admin.port()),
         ];
         command.extend(options.flags.iter().cloned());
-        let mut program = llmd_bin();
-        if options.by_name {
+        let mut program = options.program.clone().unwrap_or_else(llmd_bin);
+        let is_ours = options.program.is_none();
+        if !is_ours {
+            // It is no `llmd` with verbs.
+        } else if options.by_name {
             let link = directory.path().join("llmd-epp");
             symlink(&program, &link).expect("a symbolic link");
             program = link;
@@ -72,6 +82,7 @@ impl Epp {
             admin,
             command,
             program,
+            is_ours,
             endpoints: endpoints.len(),
             directory,
         };
@@ -81,8 +92,17 @@ impl Epp {
 
     /// Ends the process as a crash would and starts it again on the same ports.
     pub async fn restart(&mut self) {
-        self.process = spawn(&self.program, &self.command);
+        self.relaunch();
         self.wait_until_serving().await;
+    }
+
+    /// [`Epp::restart`] without the wait; tells when the new process was started.
+    pub fn relaunch(&mut self) -> Instant {
+        // Not left to its guard: it would be there still when the new one wants its ports.
+        self.process.end();
+        let began = Instant::now();
+        self.process = spawn(&self.program, &self.command);
+        began
     }
 
     /// Replaces the endpoints and waits until the picker has them.
@@ -117,7 +137,31 @@ impl Epp {
         Some(page["endpoints"].as_array()?.clone())
     }
 
+    /// The build that the picker names in its metrics (`..._info`, label `commit`).
+    pub async fn commit(&self) -> Option<String> {
+        let page = http::get(self.admin, "/metrics").await.ok()?.text();
+        let line = page.lines().find(|line| line.contains("_info{"))?;
+        let commit = line.split_once("commit=\"")?.1.split('"').next()?;
+        (!commit.is_empty()).then(|| commit.to_owned())
+    }
+
+    /// Endpoints whose metrics are fresh, as the gauge tells it that both pickers have.
+    async fn ready_endpoints(&self) -> Option<usize> {
+        let page = http::get(self.admin, "/metrics").await.ok()?.text();
+        let line = page.lines().find(|line| line.starts_with(READY))?;
+        // Gauges are small whole numbers here.
+        line.rsplit(' ').next()?.parse().ok()
+    }
+
     async fn wait_until_serving(&self) {
+        if !self.is_ours {
+            poll_until_async("a serving picker", DEADLINE, || async {
+                TcpStream::connect(self.ext_proc).await.ok()?;
+                (self.ready_endpoints().await? == self.endpoints).then_some(())
+            })
+            .await;
+            return;
+        }
         poll_until_async("a serving picker", DEADLINE, || async {
             let endpoints = self.debug_endpoints().await?;
             let scraped = endpoints

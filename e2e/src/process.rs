@@ -116,6 +116,12 @@ impl Process {
         poll_until(&what, deadline, || self.child.try_wait().expect("its status"))
     }
 
+    /// Ends it as a crash would, if it is still there, and waits until it is gone.
+    pub fn end(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     /// CPU time used so far, user and system, in seconds (`/proc/PID/stat`, fields 14 and 15).
     ///
     /// # Panics
@@ -146,8 +152,7 @@ pub fn cpu_seconds(pid: u32) -> f64 {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.end();
         if std::thread::panicking() {
             eprintln!("--- {} said:", self.name);
             let lines = self.log();

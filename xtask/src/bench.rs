@@ -1,10 +1,12 @@
 //! Runs the benchmarks in release and keeps their figures, against the budgets, in `docs/benchmarks.md`.
 
+mod beside;
 mod cold;
 mod divan;
 mod report;
 
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
@@ -19,9 +21,15 @@ pub(crate) struct Arguments {
     /// Clone, build and start from nothing instead, and time it to the first token.
     #[arg(long, conflicts_with = "filter")]
     cold: bool,
+    /// Measure our picker and this one side by side instead: a program that takes upstream's flags.
+    #[arg(long, value_name = "PICKER", conflicts_with_all = ["filter", "cold"])]
+    beside: Option<PathBuf>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    if let Some(picker) = &arguments.beside {
+        return report::write(&[], Some(&beside::measure(picker)?));
+    }
     let figures = if arguments.cold {
         vec![cold::clone_to_first_token()?]
     } else {
@@ -30,7 +38,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if figures.is_empty() {
         bail!("no bench program has such a name");
     }
-    report::write(&figures)?;
+    report::write(&figures, None)?;
     let over: Vec<&str> = figures
         .iter()
         .filter(|figure| !figure.holds())
@@ -80,24 +88,33 @@ fn programs() -> anyhow::Result<Vec<(String, String)>> {
 /// Runs a program, shows what it says and takes the figures out: its own `figure:` lines, or the rows of
 /// divan's table.
 fn measure(program: &mut Command, bench: &str) -> anyhow::Result<Vec<Figure>> {
+    let mut table = divan::Table::new(bench);
+    let mut figures = Vec::new();
+    each_line(program, |line| {
+        match Figure::parse(line)? {
+            Some(figure) => figures.push(figure),
+            None => figures.extend(table.line(line)),
+        }
+        Ok(())
+    })?;
+    Ok(figures)
+}
+
+/// Runs a program and shows what it says, line by line.
+fn each_line(program: &mut Command, mut take: impl FnMut(&str) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let mut child = program
         .stdout(Stdio::piped())
         .spawn()
         .context("cannot start cargo bench")?;
     let stdout = child.stdout.take().context("cargo bench has no output")?;
-    let mut table = divan::Table::new(bench);
-    let mut figures = Vec::new();
     for line in BufReader::new(stdout).lines() {
         let line = line?;
         println!("{line}");
-        match Figure::parse(&line)? {
-            Some(figure) => figures.push(figure),
-            None => figures.extend(table.line(&line)),
-        }
+        take(&line)?;
     }
     let status = child.wait()?;
     if !status.success() {
         bail!("it failed with {status}");
     }
-    Ok(figures)
+    Ok(())
 }

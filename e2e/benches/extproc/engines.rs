@@ -1,6 +1,7 @@
 //! Engines that cost nothing: they answer at once, or in paced chunks, and have a metrics page.
 
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,10 +15,12 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
-/// First argument of the process that runs them.
+/// First argument of the process that runs them; the second is how many.
 pub(crate) const ROLE: &str = "engines";
 /// Path that is answered with paced chunks; any other with one short document.
 pub(crate) const STREAM: &str = "/v1/completions";
+/// Path that tells how many metrics pages all of them gave so far.
+pub(crate) const SCRAPES: &str = "/scrapes";
 /// Chunks of a streamed answer.
 pub(crate) const CHUNKS: usize = 100;
 
@@ -26,8 +29,12 @@ const METRICS: &str = include_str!("../../../epp/core/testdata/vllm.prom");
 const ANSWER: &str = r#"{"id":"chatcmpl-1","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"Hello."},"finish_reason":"stop"}],"usage":{"prompt_tokens":200,"completion_tokens":2,"total_tokens":202}}"#;
 const CHUNK: &str = "data: {\"id\":\"cmpl-1\",\"object\":\"text_completion\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"text\":\" word\",\"logprobs\":null,\"finish_reason\":null}]}\n\n";
 
-/// Listens on so many ports, says which, and serves until it is killed.
-pub(crate) fn run(count: usize) {
+static PAGES: AtomicU64 = AtomicU64::new(0);
+
+/// Listens on a port each, says which, and serves until it is killed.
+pub(crate) fn run() {
+    let count = std::env::args().nth(2).and_then(|count| count.parse().ok());
+    let count: usize = count.expect("a number of engines");
     super::runtime().block_on(async {
         let mut addresses = Vec::new();
         for _ in 0..count {
@@ -56,7 +63,14 @@ async fn answer(
         frame?;
     }
     let (kind, body) = match path.as_str() {
-        "/metrics" => ("text/plain", Full::from(METRICS).boxed_unsync()),
+        "/metrics" => {
+            PAGES.fetch_add(1, Ordering::Relaxed);
+            ("text/plain", Full::from(METRICS).boxed_unsync())
+        }
+        SCRAPES => {
+            let pages = PAGES.load(Ordering::Relaxed).to_string();
+            ("text/plain", Full::from(pages).boxed_unsync())
+        }
         STREAM => {
             let chunks = futures_util::stream::iter(0..CHUNKS).then(|_| async {
                 tokio::time::sleep(PAUSE).await;

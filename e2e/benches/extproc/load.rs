@@ -16,7 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::engines;
 
-const CHAT: &str = "/v1/chat/completions";
+pub(crate) const CHAT: &str = "/v1/chat/completions";
 
 type Sender = SendRequest<Full<Bytes>>;
 
@@ -82,6 +82,34 @@ pub(crate) async fn closed(address: SocketAddr, bodies: &[Bytes], connections: u
     while let Some(task) = tasks.join_next().await {
         task.expect("a client ends well");
     }
+}
+
+/// As [`closed`], but for so long; how many were answered, and how long it took until the last one was.
+pub(crate) async fn closed_for(
+    address: SocketAddr,
+    bodies: &[Bytes],
+    connections: usize,
+    length: Duration,
+) -> (usize, Duration) {
+    let began = Instant::now();
+    let mut tasks = JoinSet::new();
+    for first in 0..connections {
+        let bodies = bodies.to_vec();
+        tasks.spawn(async move {
+            let mut sender = connect(address).await;
+            let mut done = 0;
+            for body in bodies.iter().cycle().skip(first * bodies.len() / connections) {
+                if began.elapsed() >= length {
+                    break;
+                }
+                ask(&mut sender, CHAT, body.clone()).await;
+                done += 1;
+            }
+            done
+        });
+    }
+    let done = tasks.join_all().await.into_iter().sum();
+    (done, began.elapsed())
 }
 
 /// Latencies, sorted, of requests that start at a fixed pace whatever the answers do.

@@ -18,6 +18,7 @@
     reason = "a benchmark: figures go to the terminal, and a failed step ends it"
 )]
 
+mod beside;
 mod engines;
 mod floor;
 mod load;
@@ -52,9 +53,12 @@ const PACED_FOR: Duration = Duration::from_secs(5);
 
 fn main() {
     match std::env::args().nth(1).as_deref() {
-        Some(engines::ROLE) => engines::run(ENGINES),
+        Some(engines::ROLE) => engines::run(),
         Some(floor::ROLE) => floor::run(),
-        _ => runtime().block_on(measure()),
+        _ => match std::env::var_os(beside::PICKER) {
+            Some(picker) => runtime().block_on(beside::measure(picker.into())),
+            None => runtime().block_on(measure()),
+        },
     }
 }
 
@@ -130,13 +134,8 @@ struct Work {
 }
 
 async fn measure() {
-    let mut engines = role(engines::ROLE);
-    let addresses: Vec<SocketAddr> = engines.wait_for_line("the engines' addresses", |line| {
-        line.split(' ').map(|address| address.parse().ok()).collect()
-    });
-    let names: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
-    let mut floor = role(&format!("{} {}", floor::ROLE, names.join(",")));
-    let floor_address = floor.wait_for_line("the floor's address", |line| line.parse().ok());
+    let (_engines, addresses) = engines(ENGINES);
+    let (floor, floor_address) = floor(&addresses);
     let options = epp::Options {
         flags: vec!["--tracing=false".to_owned()],
         ..epp::Options::default()
@@ -224,6 +223,23 @@ fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
     sorted[sorted.len() / 2]
+}
+
+/// So many engines in a process of their own, and where they are.
+fn engines(count: usize) -> (Process, Vec<SocketAddr>) {
+    let mut engines = role(&format!("{} {count}", engines::ROLE));
+    let addresses = engines.wait_for_line("the engines' addresses", |line| {
+        line.split(' ').map(|address| address.parse().ok()).collect()
+    });
+    (engines, addresses)
+}
+
+/// The floor in a process of its own, and where it is.
+fn floor(engines: &[SocketAddr]) -> (Process, SocketAddr) {
+    let names: Vec<String> = engines.iter().map(SocketAddr::to_string).collect();
+    let mut floor = role(&format!("{} {}", floor::ROLE, names.join(",")));
+    let address = floor.wait_for_line("the floor's address", |line| line.parse().ok());
+    (floor, address)
 }
 
 /// This program in another role, as a process of its own.

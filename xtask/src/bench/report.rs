@@ -5,12 +5,16 @@ use std::collections::BTreeMap;
 use anyhow::Context;
 use serde::Deserialize;
 
+use super::beside::{self, Beside};
 use crate::cargo::{command, output, root};
 
 const PAGE: &str = "docs/benchmarks.md";
 
 /// Starts a line of JSON that a bench program writes per figure.
 const MARK: &str = "figure: ";
+
+/// Starts the line that says when and where figures were measured last.
+const LAST_RUN: &str = "Written by `cargo xtask bench`; last run: ";
 
 /// One measured number.
 #[derive(Clone, Debug, Deserialize)]
@@ -74,30 +78,39 @@ fn short(value: f64) -> String {
     format!("{value:.digits$}")
 }
 
-/// Writes the page; rows of figures that were not measured now stay.
-pub(super) fn write(figures: &[Figure]) -> anyhow::Result<()> {
+/// Writes the page; rows of figures that were not measured now stay, as does the comparison.
+pub(super) fn write(figures: &[Figure], beside: Option<&Beside>) -> anyhow::Result<()> {
     let path = root().join(PAGE);
-    let mut rows: BTreeMap<String, String> = BTreeMap::new();
-    if let Ok(page) = std::fs::read_to_string(&path) {
-        rows.extend(
-            page.lines()
-                .filter_map(|line| Some((row_name(line)?.to_owned(), line.to_owned()))),
-        );
-    }
+    let before = std::fs::read_to_string(&path).unwrap_or_default();
     println!();
     for figure in figures {
         println!("{}", figure.row());
-        rows.insert(figure.name.clone(), figure.row());
     }
-    let machine = machine()?;
-    let body: Vec<String> = rows.into_values().collect();
-    let page = format!(
-        "# Benchmarks\n\nWritten by `cargo xtask bench`; last run: {machine}.\n\
-         A figure without a budget is for information.\n\n\
-         | Figure | Measured | Budget | | How |\n|---|---|---|---|---|\n{}\n",
-        body.join("\n")
-    );
+    let page = page(&before, figures, beside, &machine()?);
     std::fs::write(&path, page).with_context(|| format!("cannot write {PAGE}"))
+}
+
+/// The page after `before`, with what was measured now on `machine`.
+fn page(before: &str, figures: &[Figure], beside: Option<&Beside>, machine: &str) -> String {
+    let (head, kept) = beside::split(before);
+    let rows = head
+        .lines()
+        .filter_map(|line| Some((row_name(line)?.to_owned(), line.to_owned())));
+    let mut rows: BTreeMap<String, String> = rows.collect();
+    rows.extend(figures.iter().map(|figure| (figure.name.clone(), figure.row())));
+    let last_run = head.lines().find_map(|line| line.strip_prefix(LAST_RUN));
+    let last_run = match last_run {
+        // A comparison says itself where and when it was made.
+        Some(line) if figures.is_empty() => line.to_owned(),
+        _ => format!("{machine}."),
+    };
+    let rows: Vec<String> = rows.into_values().collect();
+    let section = beside.map_or_else(|| kept.to_owned(), |beside| beside.section(machine));
+    format!(
+        "# Benchmarks\n\n{LAST_RUN}{last_run}\nA figure without a budget is for information.\n\n\
+         | Figure | Measured | Budget | | How |\n|---|---|---|---|---|\n{}\n{section}",
+        rows.join("\n")
+    )
 }
 
 fn row_name(line: &str) -> Option<&str> {
@@ -140,5 +153,32 @@ mod tests {
         assert!(Figure::parse("running 1 test").unwrap().is_none());
         assert!(Figure::parse("figure: 3").is_err());
         assert_eq!(row_name("|---|---|"), None);
+    }
+
+    #[test]
+    fn each_run_keeps_what_it_did_not_measure() {
+        let figure = |name: &str, value: f64| Figure {
+            name: name.to_owned(),
+            value,
+            unit: "ms".to_owned(),
+            budget: None,
+            note: String::new(),
+        };
+        let first = page("", &[figure("a", 1.0), figure("b", 2.0)], None, "one");
+        let beside = Beside::sample();
+        let second = page(&first, &[], Some(&beside), "two");
+        assert!(second.contains("last run: one.\n"), "{second}");
+        assert!(second.contains(&beside.section("two")), "{second}");
+        let third = page(&second, &[figure("b", 3.0)], None, "three");
+        assert!(
+            third.contains("last run: three.\n") && third.contains("| a | 1.00 ms |"),
+            "{third}"
+        );
+        assert!(
+            third.contains("| b | 3.00 ms |") && !third.contains("| b | 2.00 ms |"),
+            "{third}"
+        );
+        assert!(third.ends_with(&beside.section("two")), "{third}");
+        assert_eq!(third.matches(&beside.section("two")).count(), 1);
     }
 }
