@@ -137,10 +137,10 @@ impl Epp {
         Some(page["endpoints"].as_array()?.clone())
     }
 
-    /// The build that the picker names in its metrics (`..._info`, label `commit`).
+    /// The build that the picker names in its metrics (`llm_d_epp_info`, label `commit`).
     pub async fn commit(&self) -> Option<String> {
         let page = http::get(self.admin, "/metrics").await.ok()?.text();
-        let line = page.lines().find(|line| line.contains("_info{"))?;
+        let line = page.lines().find(|line| line.starts_with("llm_d_epp_info{"))?;
         let commit = line.split_once("commit=\"")?.1.split('"').next()?;
         (!commit.is_empty()).then(|| commit.to_owned())
     }

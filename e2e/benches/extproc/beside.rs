@@ -39,10 +39,11 @@ pub(super) async fn measure(picker: PathBuf) {
     println!("beside: {page}");
 }
 
-/// Flags as upstream's charts have them; what is left out is the default of both.
+/// Flags as upstream's charts have them; what is left out is the default of both. Upstream wants the name of
+/// a pool, though the endpoints come from a file.
 fn options(program: Option<PathBuf>) -> epp::Options {
     epp::Options {
-        flags: ["--tracing=false", "--zap-encoder=json"]
+        flags: ["--tracing=false", "--zap-encoder=json", "--pool-name=beside"]
             .map(str::to_owned)
             .into(),
         program,
