@@ -92,10 +92,11 @@ async fn eight(pickers: &[epp::Options; 2]) -> (Option<String>, Vec<Value>) {
         .iter()
         .enumerate()
         .map(|(index, (name, unit, scale))| {
+            let how = format!("{}; median of {ROUNDS}", subject::LOAD[index]);
             let values = subjects
                 .each_ref()
                 .map(|subject| median(&subject.cpu[index]) * scale);
-            row(name, unit, &values, &format!("median of {ROUNDS}"))
+            row(name, unit, &values, &how)
         })
         .collect();
     for (index, name) in ["added P50", "added P99"].into_iter().enumerate() {
@@ -136,14 +137,16 @@ async fn hundred_rows(pickers: &[epp::Options; 2]) -> Vec<Value> {
             "MiB",
             &each(|hundred| hundred.rss_after),
             &format!(
-                "VmRSS; before: llmd {:.1} MiB, upstream {:.1} MiB",
-                rss[0], rss[1]
+                "VmRSS {} s after the last one; before: llmd {:.1} MiB, upstream {:.1} MiB",
+                hundred::SETTLE.as_secs(),
+                rss[0],
+                rss[1]
             ),
         ),
         row(
             "start to the first good answer, 100 endpoints",
-            "s",
-            &each(|hundred| median(&hundred.starts)),
+            "ms",
+            &each(|hundred| median(&hundred.starts) * 1e3),
             &format!("through an Envoy that runs; median of {}", hundred::STARTS),
         ),
     ]
@@ -161,16 +164,20 @@ fn row(name: &str, unit: &str, values: &[f64], how: &str) -> Value {
     let [.., ours, theirs] = values else {
         unreachable!("two pickers at least")
     };
-    line(name, cells.collect(), theirs / ours, how)
+    line(name, cells.collect(), &times(theirs / ours), how)
 }
 
 /// A row of cells that are written already; the first is the floor's, where there are three.
-fn line(name: &str, mut cells: Vec<String>, ratio: f64, how: &str) -> Value {
+fn line(name: &str, mut cells: Vec<String>, ratio: &str, how: &str) -> Value {
     let [theirs, ours] = [cells.pop(), cells.pop()];
     json!({
         "name": name, "floor": cells.pop(), "ours": ours, "theirs": theirs,
-        "ratio": format!("{} ×", short(ratio)), "how": how,
+        "ratio": ratio, "how": how,
     })
+}
+
+fn times(ratio: f64) -> String {
+    format!("{} ×", short(ratio))
 }
 
 /// Three digits that count.

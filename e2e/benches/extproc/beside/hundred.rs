@@ -14,7 +14,7 @@ use super::super::{KB, engines, load};
 pub(super) const ENGINES: usize = 100;
 pub(super) const STARTS: usize = 5;
 const PROMPTS: usize = 10_000;
-const SETTLE: Duration = Duration::from_secs(2);
+pub(super) const SETTLE: Duration = Duration::from_secs(2);
 const IDLE_FOR: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(2);
 

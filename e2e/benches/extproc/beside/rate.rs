@@ -33,10 +33,10 @@ pub(super) async fn row(none: &Subject, subjects: &mut [Subject], work: &Work) -
         );
     }
     let top = without.last().map_or(0, |(rate, _)| *rate);
-    let cells = highest.iter().map(|rate| {
-        let bound = if *rate == top { "≥ " } else { "" };
-        format!("{bound}{rate} requests/s")
-    });
+    let bound = |rate: u32| if rate == top { "≥ " } else { "" };
+    let cells = highest
+        .iter()
+        .map(|rate| format!("{}{rate} requests/s", bound(*rate)));
     let [.., ours, theirs] = highest[..] else {
         unreachable!("two pickers at least")
     };
@@ -45,8 +45,12 @@ pub(super) async fn row(none: &Subject, subjects: &mut [Subject], work: &Work) -
          holds {top}",
         HELD_FOR.as_secs()
     );
-    let ratio = f64::from(ours) / f64::from(theirs);
-    super::line("sustained rate of 220 KB requests", cells.collect(), ratio, &how)
+    let ratio = format!(
+        "{}{}",
+        bound(ours),
+        super::times(f64::from(ours) / f64::from(theirs))
+    );
+    super::line("sustained rate of 220 KB requests", cells.collect(), &ratio, &how)
 }
 
 /// The last rate before the first that is not sustained; 0 when none is.

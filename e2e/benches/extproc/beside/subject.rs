@@ -19,6 +19,13 @@ const WARM_UP: Duration = Duration::from_millis(500);
 const LOADED_FOR: Duration = Duration::from_secs(3);
 const CONNECTIONS: [usize; 3] = [32, 8, 8];
 const STREAMS: usize = 200;
+/// The same in words.
+pub(super) const LOAD: [&str; 4] = [
+    "32 connections without a pause for 3 s",
+    "8 connections without a pause for 3 s",
+    "8 connections without a pause for 3 s",
+    "200 streams of 100 chunks, one every 20 ms",
+];
 
 /// Bodies by size: 1, 220 and 450 KB.
 pub(super) struct Work {
