@@ -8,14 +8,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response, StatusCode, Version, request};
+use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming};
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use crate::activity::OpenRequest;
+use crate::answer::Answer;
 use crate::body::{StreamedBodyError, TargetBody};
-use crate::headers::{prepare_request, strip_hop_by_hop};
+use crate::connection::Client;
+use crate::headers::{check_request, prepare_request, strip_hop_by_hop};
 use crate::limits::Limits;
 use crate::pool::{Connection, Pool};
 use crate::relay::{Relay, Started};
@@ -30,27 +33,23 @@ pub(crate) struct Shared<R: Route> {
     pub(crate) permits: Arc<tokio::sync::Semaphore>,
     /// Answers close their connections.
     pub(crate) closing: CancellationToken,
+    /// Of clients' connections.
+    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    /// Whether `Forwarded` and `X-Forwarded-*` of clients are passed on.
+    pub(crate) trusts_forwarded: bool,
 }
 
 /// Serves one request from its head to the first chunk of the answer.
 pub(crate) async fn serve<R: Route>(
     shared: Arc<Shared<R>>,
     request: Request<Incoming>,
-    peer: SocketAddr,
-) -> Response<Relay<R>> {
-    let Ok(permit) = Arc::clone(&shared.permits).try_acquire_owned() else {
-        let message = format!(
-            "{} requests are in flight already; try again",
-            shared.limits.concurrent_requests
-        );
-        return LocalReply::error(StatusCode::SERVICE_UNAVAILABLE, &message)
-            .retry_after(1)
-            .into_response();
-    };
+    client: Client,
+    open: OpenRequest,
+) -> Response<Answer<R>> {
     let closing = shared.closing.clone();
     // HTTP/2 has no such header; its connections end with GOAWAY.
     let has_header = request.version() <= Version::HTTP_11;
-    let mut response = match forward(shared, request, peer, permit).await {
+    let mut response = match forward(shared, request, client).await {
         Ok(response) => response,
         Err(reply) => reply.into_response(),
     };
@@ -58,23 +57,40 @@ pub(crate) async fn serve<R: Route>(
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(CONNECTION, close);
     }
-    response
+    response.map(|body| Answer::new(body, open))
 }
 
 async fn forward<R: Route>(
     shared: Arc<Shared<R>>,
     request: Request<Incoming>,
-    peer: SocketAddr,
-    permit: OwnedSemaphorePermit,
+    client: Client,
 ) -> Result<Response<Relay<R>>, LocalReply> {
+    let Ok(permit) = Arc::clone(&shared.permits).try_acquire_owned() else {
+        let message = format!(
+            "{} requests are in flight already; try again",
+            shared.limits.concurrent_requests
+        );
+        return Err(LocalReply::error(StatusCode::SERVICE_UNAVAILABLE, &message).retry_after(1));
+    };
     let (mut head, body) = request.into_parts();
-    let mut tracked = Tracked::new(shared.route.begin(&head, peer)?);
-    match start(&shared, &mut tracked, &mut head, body, peer).await {
-        Ok(started) => Ok(Relay::respond(started, head, tracked, shared, permit)),
+    check_request(&head)?;
+    let until = shared.limits.total.map(|total| Instant::now() + total);
+    let mut tracked = Tracked::new(shared.route.begin(&head, client.peer)?);
+    let started = within(until, start(&shared, &mut tracked, &mut head, body, client)).await;
+    match started.unwrap_or_else(|| Err(total_deadline(&shared.limits))) {
+        Ok(started) => Ok(Relay::respond(started, head, tracked, shared, permit, until)),
         Err(reply) => {
             tracked.end(Outcome::Rejected);
             Err(reply)
         }
+    }
+}
+
+/// Waits no longer than `until`; `None` when that was not enough.
+pub(crate) async fn within<T>(until: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
+    match until {
+        Some(until) => timeout_at(until, work).await.ok(),
+        None => Some(work.await),
     }
 }
 
@@ -83,17 +99,20 @@ async fn start<R: Route>(
     tracked: &mut Tracked<R::Flight>,
     head: &mut request::Parts,
     body: Incoming,
-    peer: SocketAddr,
+    client: Client,
 ) -> Result<Started, LocalReply> {
+    if body.size_hint().lower() > shared.limits.request_body_bytes as u64 {
+        return Err(too_large(&shared.limits));
+    }
     match tracked.flight().body_mode() {
         BodyMode::Buffer => {
             let held = read_body(body, &shared.limits, tracked.flight()).await?;
-            prepare_request(head, peer);
+            prepare_request(head, client, shared.trusts_forwarded);
             let Plan { target, body } = tracked.flight().plan(head, held).await?;
             send_held(shared, tracked, head, target, body).await
         }
         BodyMode::Stream => {
-            prepare_request(head, peer);
+            prepare_request(head, client, shared.trusts_forwarded);
             let Plan { target, body: _ } = tracked.flight().plan(head, Vec::new()).await?;
             send_streamed(shared, tracked, head, target, body).await
         }
@@ -342,6 +361,14 @@ fn bad_gateway(target: SocketAddr, cause: &str) -> LocalReply {
         StatusCode::BAD_GATEWAY,
         &format!("no target answered; the last one, {target}, failed: {cause}"),
     )
+}
+
+fn total_deadline(limits: &Limits) -> LocalReply {
+    let message = format!(
+        "the request took longer than {:?} in all",
+        limits.total.unwrap_or_default()
+    );
+    LocalReply::error(StatusCode::GATEWAY_TIMEOUT, &message)
 }
 
 fn head_deadline(target: SocketAddr, deadline: Duration) -> LocalReply {

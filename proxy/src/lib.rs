@@ -1,6 +1,6 @@
 //! The one streaming HTTP forwarder.
 //!
-//! Takes in: client connections (HTTP/1.1 and HTTP/2 without TLS) and a [`Route`] that decides.
+//! Takes in: client connections (HTTP/1.1 and HTTP/2, with or without TLS) and a [`Route`] that decides.
 //! Holds: a bounded pool of kept-alive connections per target, a permit per request in flight.
 //! Gives out: the target's answer, chunk by chunk, or one error that names its cause.
 //!
@@ -14,8 +14,11 @@
 //! reached the client: the head of an answer is sent together with its first body chunk. After that an
 //! event stream moves when the flight knows a request for the rest ([`Flight::resume`]).
 
+mod activity;
+mod answer;
 mod body;
 mod connect;
+mod connection;
 mod events;
 mod exchange;
 mod headers;
@@ -25,6 +28,8 @@ mod relay;
 mod reply;
 mod route;
 mod server;
+mod stall;
+mod transport;
 
 pub use limits::Limits;
 pub use reply::LocalReply;

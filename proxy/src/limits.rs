@@ -11,6 +11,14 @@ pub struct Limits {
     pub concurrent_requests: usize,
     /// Open client connections; further ones wait in the listener's backlog.
     pub connections: usize,
+    /// From the first byte of a request head to its last, and for a TLS handshake; then the connection ends.
+    pub request_head: Duration,
+    /// How long a client's connection may be open without a request.
+    pub client_idle: Duration,
+    /// How long a client may take no byte of its answer; then the answer is dropped.
+    pub client_stall: Duration,
+    /// From the request head to the last byte of the answer; then 504, or an error event, or a cut. `None`: no bound.
+    pub total: Option<Duration>,
     /// Idle connections kept per target.
     pub idle_connections_per_target: usize,
     /// How long an idle connection to a target may be reused.
@@ -35,6 +43,10 @@ impl Default for Limits {
             request_body_bytes: 64 * 1024 * 1024,
             concurrent_requests: 40_000,
             connections: 40_000,
+            request_head: Duration::from_secs(30),
+            client_idle: Duration::from_secs(300),
+            client_stall: Duration::from_secs(300),
+            total: None,
             idle_connections_per_target: 256,
             idle_connection: Duration::from_secs(60),
             connect: Duration::from_secs(5),

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
@@ -14,11 +13,11 @@ use http_body::{Body, Frame};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use crate::body::{TargetBody, WholeBody};
 use crate::events::WholeEvents;
-use crate::exchange::{Resumed, Shared, resume};
+use crate::exchange::{Resumed, Shared, resume, within};
 use crate::reply::error_json;
 use crate::route::{Flight, Outcome, Route, Tracked};
 
@@ -49,6 +48,8 @@ pub(crate) enum RelayError {
     Target(#[from] hyper::Error),
     #[error("the target paused its answer for too long")]
     Idle,
+    #[error("the request took too long in all")]
+    Total,
 }
 
 /// Body of a response: one of our own, or a target's.
@@ -69,6 +70,8 @@ pub(crate) struct FromTarget<R: Route> {
     events: Option<WholeEvents>,
     idle: Pin<Box<Sleep>>,
     last_chunk: Instant,
+    /// When the answer must be over.
+    until: Option<Instant>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -104,6 +107,7 @@ impl<R: Route> Relay<R> {
         mut tracked: Tracked<R::Flight>,
         shared: Arc<Shared<R>>,
         permit: OwnedSemaphorePermit,
+        until: Option<Instant>,
     ) -> Response<Self> {
         tracked.flight().on_response_head(&mut started.head);
         let event_stream = started.is_event_stream();
@@ -111,7 +115,11 @@ impl<R: Route> Relay<R> {
             // An error event may have to be added, so the length must stay open.
             started.head.headers.remove(CONTENT_LENGTH);
         }
-        let idle = Box::pin(tokio::time::sleep(shared.limits.response_idle));
+        let last_chunk = Instant::now();
+        let idle = last_chunk + shared.limits.response_idle;
+        let idle = Box::pin(tokio::time::sleep_until(
+            until.map_or(idle, |until| until.min(idle)),
+        ));
         let mut relay = FromTarget {
             source: Source::Ended,
             request: Some(request).filter(|_| event_stream),
@@ -120,7 +128,8 @@ impl<R: Route> Relay<R> {
             scratch: Vec::new(),
             events: event_stream.then(WholeEvents::default),
             idle,
-            last_chunk: Instant::now(),
+            last_chunk,
+            until,
             _permit: permit,
         };
         let head = relay.read(started, tracked);
@@ -199,9 +208,15 @@ impl<R: Route> FromTarget<R> {
             return Err(error);
         };
         events.discard();
-        let shared = Arc::clone(&self.shared);
+        if matches!(error, RelayError::Total) {
+            tracked.end(Outcome::TargetFailed);
+            self.end_with_error(StatusCode::GATEWAY_TIMEOUT, &error.to_string());
+            return Ok(());
+        }
+        let (shared, until) = (Arc::clone(&self.shared), self.until);
         self.source = Source::Resuming(Box::pin(async move {
-            let resumed = resume(&shared, &mut tracked, &mut request, target).await;
+            let resuming = resume(&shared, &mut tracked, &mut request, target);
+            let resumed = within(until, resuming).await.unwrap_or(Resumed::Lost);
             (tracked, request, resumed)
         }));
         Ok(())
@@ -220,21 +235,32 @@ impl<R: Route> FromTarget<R> {
             Resumed::Lost => {
                 tracked.end(Outcome::TargetFailed);
                 let message = "the answer broke off: its target failed and no other one could continue it";
-                let error = error_json(StatusCode::BAD_GATEWAY, message);
-                self.ready
-                    .push_back([b"data: ", &error[..], b"\n\n"].concat().into());
+                self.end_with_error(StatusCode::BAD_GATEWAY, message);
             }
         }
     }
 
-    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// The last event of a stream that did not end well.
+    fn end_with_error(&mut self, status: StatusCode, message: &str) {
+        let error = error_json(status, message);
+        self.ready
+            .push_back([b"data: ", &error[..], b"\n\n"].concat().into());
+    }
+
+    /// Waits for the deadline that comes first.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<RelayError> {
         // The timer is moved only when it fires: moving it for each chunk would cost a lock.
         while self.idle.as_mut().poll(cx).is_ready() {
-            let until = self.last_chunk + self.shared.limits.response_idle;
-            if Instant::now() >= until {
-                return Poll::Ready(());
+            let now = Instant::now();
+            if self.until.is_some_and(|until| now >= until) {
+                return Poll::Ready(RelayError::Total);
             }
-            self.idle.as_mut().reset(until.into());
+            let idle = self.last_chunk + self.shared.limits.response_idle;
+            if now >= idle {
+                return Poll::Ready(RelayError::Idle);
+            }
+            let next = self.until.map_or(idle, |until| until.min(idle));
+            self.idle.as_mut().reset(next);
         }
         Poll::Pending
     }
@@ -271,12 +297,12 @@ impl<R: Route> FromTarget<R> {
                     continue;
                 }
                 Poll::Ready(Some(Err(error))) => RelayError::Target(error),
-                Poll::Pending => match self.poll_idle(cx) {
+                Poll::Pending => match self.poll_deadline(cx) {
                     Poll::Pending => {
                         self.source = Source::Target(reading);
                         return Poll::Pending;
                     }
-                    Poll::Ready(()) => RelayError::Idle,
+                    Poll::Ready(error) => error,
                 },
             };
             if let Err(error) = self.fail(*reading, failed) {

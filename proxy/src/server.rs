@@ -1,24 +1,19 @@
 //! Client side: accepts connections, bounds them, and drains at shutdown.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::exchange::{Shared, serve};
+use crate::connection::{Endings, http, run};
+use crate::exchange::Shared;
 use crate::limits::Limits;
 use crate::pool::Pool;
 use crate::route::Route;
 
-/// How long a client may take to send a request head.
-const HEAD_DEADLINE: Duration = Duration::from_secs(30);
 /// How often idle connections to targets are looked through.
 const SWEEP: Duration = Duration::from_secs(10);
 /// Pause after a failed accept, which means that file descriptors have run out.
@@ -48,11 +43,27 @@ impl<R: Route> Server<R> {
             limits,
             permits,
             closing: CancellationToken::new(),
+            tls: None,
+            trusts_forwarded: false,
         })
     }
 
-    /// Once `closing` is cancelled, each HTTP/1 answer closes its connection, so that clients come back on another
-    /// one, which may lead elsewhere. Requests are taken as before.
+    /// Speaks TLS with clients; HTTP/2 where `tls` offers `h2` by ALPN.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Arc<rustls::ServerConfig>) -> Self {
+        self.0.tls = Some(tls);
+        self
+    }
+
+    /// Believes what clients say in `Forwarded` and `X-Forwarded-*`, and adds to it. Otherwise they are dropped.
+    #[must_use]
+    pub fn trusting_forwarded_headers(mut self, trusts: bool) -> Self {
+        self.0.trusts_forwarded = trusts;
+        self
+    }
+
+    /// Once `closing` is cancelled, each HTTP/1 answer closes its connection and HTTP/2 connections get a GOAWAY,
+    /// so that clients come back on another one, which may lead elsewhere. Requests are taken as before.
     #[must_use]
     pub fn closing_connections_on(mut self, closing: CancellationToken) -> Self {
         self.0.closing = closing;
@@ -67,12 +78,16 @@ impl<R: Route> Server<R> {
         let shared = Arc::new(self.0);
         let address = listener.local_addr().map_err(ServeError::Listener)?;
         let connections = Arc::new(Semaphore::new(shared.limits.connections));
-        let graceful = GracefulShutdown::new();
-        let mut http = auto::Builder::new(TokioExecutor::new());
-        http.http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_DEADLINE);
-        http.http2().timer(TokioTimer::new()).max_concurrent_streams(1024);
+        let running = TaskTracker::new();
+        let cut = CancellationToken::new();
+        // Whoever drops the server ends its connections.
+        let _cut = cut.clone().drop_guard();
+        let endings = Endings {
+            closing: shared.closing.clone(),
+            shutdown: shutdown.clone(),
+            cut,
+        };
+        let http = http(&shared.limits);
         let mut sweep = tokio::time::interval(SWEEP);
 
         loop {
@@ -99,37 +114,20 @@ impl<R: Route> Server<R> {
                     }
                 },
             };
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%peer, %error, "cannot switch off Nagle's algorithm");
-            }
-            let mine = Arc::clone(&shared);
-            let service = service_fn(move |request| {
-                let shared = Arc::clone(&mine);
-                async move { Ok::<_, Infallible>(serve(shared, request, peer).await) }
-            });
-            let connection =
-                graceful.watch(http.serve_connection(TokioIo::new(stream), service).into_owned());
-            tokio::spawn(async move {
-                if let Err(error) = connection.await {
-                    tracing::debug!(%peer, %error, "client connection ended");
-                }
+            let connection = run(Arc::clone(&shared), stream, peer, http.clone(), endings.clone());
+            running.spawn(async move {
+                connection.await;
                 drop(permit);
             });
         }
         drop(listener);
-        drain(&shared, graceful).await
+        running.close();
+        let limits = &shared.limits;
+        if tokio::time::timeout(limits.drain, running.wait()).await.is_ok() {
+            return Ok(());
+        }
+        Err(ServeError::DrainDeadline(
+            limits.concurrent_requests - shared.permits.available_permits(),
+        ))
     }
-}
-
-async fn drain<R: Route>(shared: &Shared<R>, graceful: GracefulShutdown) -> Result<(), ServeError> {
-    let limits = &shared.limits;
-    if tokio::time::timeout(limits.drain, graceful.shutdown())
-        .await
-        .is_ok()
-    {
-        return Ok(());
-    }
-    Err(ServeError::DrainDeadline(
-        limits.concurrent_requests - shared.permits.available_permits(),
-    ))
 }

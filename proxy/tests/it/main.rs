@@ -7,7 +7,11 @@
     reason = "test support: a failed step is a failed test, and nothing is exported"
 )]
 
+mod deadlines;
 mod failure;
 mod forward;
+mod http2;
+mod hygiene;
 mod limits;
 mod support;
+mod tls;

@@ -6,13 +6,19 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{request, response};
+use http::{Response, request, response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use llmd_proxy::{BodyMode, Flight, Limits, LocalReply, Outcome, Plan, Resumption, Route, Server};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 pub const DEADLINE: Duration = Duration::from_secs(20);
+/// Bytes that an HTTP/2 client here takes without being asked.
+pub const WINDOW: u32 = 65_535;
 
 /// Sends every request to the first target, then to the next ones.
 #[derive(Clone)]
@@ -22,7 +28,7 @@ pub struct TestRoute {
     /// Whether broken streams go on at the next target; after the last one with an end of its own.
     pub resumes: bool,
     pub outcomes: Arc<Mutex<Vec<Outcome>>>,
-    /// Response chunks that the forwarder pulled from targets.
+    /// Response bytes that the forwarder pulled from targets.
     pub pulled: Arc<AtomicUsize>,
 }
 
@@ -117,7 +123,7 @@ impl Flight for TestFlight {
     }
 
     fn on_response_chunk(&mut self, chunk: Bytes, _: bool, out: &mut Vec<Bytes>) {
-        self.route.pulled.fetch_add(1, Ordering::Relaxed);
+        self.route.pulled.fetch_add(chunk.len(), Ordering::Relaxed);
         out.push(chunk);
     }
 
@@ -141,10 +147,19 @@ impl Drop for Proxy {
 }
 
 pub async fn proxy(route: &TestRoute, limits: Limits) -> Proxy {
+    proxy_with(route, limits, |server| server).await
+}
+
+/// With more than bounds to set.
+pub async fn proxy_with(
+    route: &TestRoute,
+    limits: Limits,
+    set: impl FnOnce(Server<TestRoute>) -> Server<TestRoute>,
+) -> Proxy {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (closing, shutdown) = (CancellationToken::new(), CancellationToken::new());
-    let server = Server::new(route.clone(), limits).closing_connections_on(closing.clone());
+    let server = set(Server::new(route.clone(), limits).closing_connections_on(closing.clone()));
     let task = tokio::spawn(server.serve(listener, shutdown.clone()));
     Proxy {
         address,
@@ -227,6 +242,33 @@ pub async fn client(address: SocketAddr) -> TcpStream {
     TcpStream::connect(address).await.unwrap()
 }
 
+/// An HTTP/2 client on `stream`, which speaks it from its first byte.
+pub async fn http2(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> http2::SendRequest<Full<Bytes>> {
+    let handshake = http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(WINDOW)
+        .handshake(TokioIo::new(stream));
+    let (sender, connection) = handshake.await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+/// A request with a body for `sender`, whose answer's head is here when it returns.
+pub async fn send(sender: &http2::SendRequest<Full<Bytes>>, body: &'static str) -> Response<Incoming> {
+    let request = http::Request::post("http://llm.example/x?y=1").body(Full::from(body));
+    let answer = sender.clone().send_request(request.unwrap());
+    tokio::time::timeout(DEADLINE, answer)
+        .await
+        .expect("an answer in time")
+        .unwrap()
+}
+
+pub async fn text(answer: Response<Incoming>) -> String {
+    let body = answer.into_body().collect().await.expect("a whole body");
+    String::from_utf8(body.to_bytes().to_vec()).unwrap()
+}
+
 /// Sends raw bytes on a new connection and reads the answer until the server closes.
 pub async fn raw(address: SocketAddr, request: impl AsRef<[u8]>) -> String {
     let mut stream = client(address).await;
@@ -289,4 +331,14 @@ pub async fn poll_until<T>(mut probe: impl FnMut() -> Option<T>) -> T {
         assert!(Instant::now() < end, "the condition did not come true in time");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// Waits until the forwarder closes a client's connection.
+pub async fn closed(stream: &mut TcpStream) {
+    let mut rest = [0; 1024];
+    tokio::time::timeout(DEADLINE, async {
+        while !matches!(stream.read(&mut rest).await, Ok(0) | Err(_)) {}
+    })
+    .await
+    .expect("the connection to the client is closed");
 }

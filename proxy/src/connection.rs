@@ -1,0 +1,140 @@
+//! One client connection from its handshake to its end.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::net::TcpStream;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_rustls::{TlsAcceptor, TlsStream};
+use tokio_util::sync::CancellationToken;
+
+use crate::activity::{Activity, Overdue, Watched};
+use crate::exchange::{Shared, serve};
+use crate::limits::Limits;
+use crate::route::Route;
+use crate::stall::StreamExecutor;
+use crate::transport::Transport;
+
+/// Streams that a client may have open on one HTTP/2 connection.
+const STREAMS: u32 = 1024;
+/// Largest head of an HTTP/2 request, in bytes; what HTTP/1.1 allows is about as much.
+const HEAD_BYTES: u32 = 64 * 1024;
+/// Pause between two pings of an HTTP/2 client while it has streams open, and the longest wait for its answer.
+const PING: Duration = Duration::from_secs(30);
+
+/// When connections end.
+#[derive(Clone)]
+pub(crate) struct Endings {
+    /// Clients shall come back on another connection.
+    pub(crate) closing: CancellationToken,
+    /// No further request.
+    pub(crate) shutdown: CancellationToken,
+    /// At once.
+    pub(crate) cut: CancellationToken,
+}
+
+/// Who sent a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Client {
+    pub(crate) peer: SocketAddr,
+    /// Whether the request came over TLS.
+    pub(crate) is_secure: bool,
+}
+
+/// Serves all requests of a connection.
+pub(crate) async fn run<R: Route>(
+    shared: Arc<Shared<R>>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    http: auto::Builder<StreamExecutor>,
+    endings: Endings,
+) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%peer, %error, "cannot switch off Nagle's algorithm");
+    }
+    let limits = shared.limits.clone();
+    let client = Client {
+        peer,
+        is_secure: shared.tls.is_some(),
+    };
+    let stream = match &shared.tls {
+        None => Transport::Plain(stream),
+        Some(tls) => {
+            let handshake = TlsAcceptor::from(Arc::clone(tls)).accept(stream);
+            let accepted = tokio::select! {
+                () = endings.cut.cancelled() => return,
+                accepted = timeout(limits.request_head, handshake) => accepted,
+            };
+            match accepted {
+                Ok(Ok(stream)) => Transport::Tls(Box::new(TlsStream::Server(stream))),
+                Ok(Err(error)) => return tracing::debug!(%peer, %error, "TLS handshake failed"),
+                Err(_) => return tracing::debug!(%peer, "TLS handshake took too long"),
+            }
+        }
+    };
+    let activity = Activity::new(stream.has_agreed_on_http2());
+    let watched = Watched::new(stream, Arc::clone(&activity), limits.client_stall);
+    let requests = Arc::clone(&activity);
+    let service = service_fn(move |request| {
+        let shared = Arc::clone(&shared);
+        let open = requests.request();
+        async move { Ok::<_, Infallible>(serve(shared, request, client, open).await) }
+    });
+    let mut connection = pin!(http.serve_connection_with_upgrades(TokioIo::new(watched), service));
+
+    let mut looks = interval((limits.request_head.min(limits.client_idle) / 2).max(Duration::from_millis(1)));
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut is_closing, mut is_ending) = (false, false);
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%peer, %error, "client connection ended");
+                }
+                return;
+            }
+            () = endings.shutdown.cancelled(), if !is_ending => {
+                is_ending = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = endings.closing.cancelled(), if !is_closing => is_closing = true,
+            _ = looks.tick() => {}
+            () = endings.cut.cancelled() => return,
+        }
+        match activity.overdue(&limits) {
+            Some(Overdue::Head) => return tracing::debug!(%peer, "no whole request head in time"),
+            Some(Overdue::Idle) if !is_ending => {
+                is_ending = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            _ => {}
+        }
+        // HTTP/1 connections end with an answer that says so, HTTP/2 ones here.
+        if is_closing && !is_ending && activity.can_go_away() {
+            is_ending = true;
+            connection.as_mut().graceful_shutdown();
+        }
+    }
+}
+
+/// How clients are spoken with.
+pub(crate) fn http(limits: &Limits) -> auto::Builder<StreamExecutor> {
+    let mut http = auto::Builder::new(StreamExecutor {
+        stall: limits.client_stall,
+    });
+    // `Activity` has the deadline for heads.
+    http.http1().timer(TokioTimer::new()).header_read_timeout(None);
+    http.http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEAD_BYTES)
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PING);
+    http
+}
