@@ -49,7 +49,7 @@ pub enum TlsError {
 }
 
 /// What a listener offers.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerTls {
     /// Directory with `tls.crt` and `tls.key`; `None` makes a self-signed certificate.
     pub directory: Option<PathBuf>,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Bounds of one [`crate::Server`]. All of them are enforced; none may be zero.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Largest request body in bytes; more is answered with 413.
     pub request_body_bytes: usize,

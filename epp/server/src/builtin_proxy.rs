@@ -45,6 +45,10 @@ pub struct Options {
     pub waiting: Option<Arc<WaitingRoom>>,
     /// Bounds and deadlines.
     pub limits: Limits,
+    /// TLS towards clients; `None` serves plain HTTP.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Passes on what clients say in `Forwarded` and `X-Forwarded-*`.
+    pub trusts_forwarded: bool,
     /// `--tracing`: each request is a span, and engines are told its context.
     pub tracing: bool,
     /// Whether `/health` answers 200.
@@ -66,6 +70,8 @@ pub async fn serve(
         continuations,
         waiting,
         limits,
+        tls,
+        trusts_forwarded,
         tracing,
         is_ready,
         closing,
@@ -83,10 +89,13 @@ pub async fn serve(
         waiting,
         is_ready,
     }));
-    Server::new(route, limits)
-        .closing_connections_on(closing)
-        .serve(listener, shutdown)
-        .await
+    let mut server = Server::new(route, limits)
+        .trusting_forwarded_headers(trusts_forwarded)
+        .closing_connections_on(closing);
+    if let Some(tls) = tls {
+        server = server.with_tls(tls);
+    }
+    server.serve(listener, shutdown).await
 }
 
 struct Shared {

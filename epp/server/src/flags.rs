@@ -5,6 +5,7 @@
 
 mod declared;
 mod pool;
+mod proxy;
 mod refused;
 
 use std::ffi::OsString;
@@ -25,6 +26,7 @@ use crate::grpc::MessageLimits;
 use crate::waiting;
 pub use declared::flag_set;
 pub use pool::{Membership, PoolOptions};
+pub use proxy::ProxyOptions;
 use refused::{notes, refuse_removed};
 
 /// Why a command line cannot be obeyed.
@@ -62,19 +64,6 @@ pub enum ConfigSource {
     File(PathBuf),
     /// `--config-text`.
     Text(String),
-}
-
-/// The built-in HTTP proxy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProxyOptions {
-    /// `--proxy-bind-address`.
-    pub address: IpAddr,
-    /// `--proxy-port`.
-    pub port: u16,
-    /// `--proxy-api-key-file`.
-    pub api_key_file: Option<PathBuf>,
-    /// `--proxy-stream-continuation`.
-    pub stream_continuation: bool,
 }
 
 /// A command line that makes sense.
@@ -182,15 +171,7 @@ impl EppOptions {
             ));
         }
         let defaults = MessageLimits::default();
-        let proxy = match port(&flags, "proxy-port")? {
-            0 => None,
-            port => Some(ProxyOptions {
-                address: address("proxy-bind-address")?.unwrap_or(IpAddr::from([0, 0, 0, 0])),
-                port,
-                api_key_file: path(&flags, "proxy-api-key-file"),
-                stream_continuation: flags.bool("proxy-stream-continuation"),
-            }),
-        };
+        let proxy = proxy::parse(&flags, address("proxy-bind-address")?)?;
         if proxy.is_some() && flags.bool("shadow") {
             return Err(OptionError::Exclusive("shadow", "proxy-port"));
         }

@@ -156,6 +156,13 @@ pub async fn serve(
         .map(|tls| server_tls(tls, true, &stop))
         .transpose()
         .map_err(RunError::MetricsTls)?;
+    let proxy_tls = options
+        .proxy
+        .as_ref()
+        .and_then(|proxy| proxy.tls.as_ref())
+        .map(|tls| server_tls(tls, true, &stop))
+        .transpose()
+        .map_err(RunError::ProxyTls)?;
 
     let current = CurrentScheduler::new(Arc::clone(&scheduler));
     let scrape_threads = ScrapeThreads::start().map_err(RunError::ScrapeThreads)?;
@@ -250,6 +257,7 @@ pub async fn serve(
         tls,
         threads,
         metrics_tls,
+        proxy_tls,
         closing: closing.clone(),
         stop: stop.clone(),
     };

@@ -2,9 +2,11 @@
 
 use llmd_process::pflag::FlagSet;
 
+use super::proxy;
+
 /// Every flag with upstream's default.
 pub fn flag_set() -> FlagSet {
-    FlagSet::new()
+    let flags = FlagSet::new()
         .int("grpc-port", 9002, "port of the ext_proc service")
         .int("grpc-health-port", 9003, "port of the gRPC health service")
         .int("metrics-port", 9090, "port of metrics and debug pages")
@@ -198,28 +200,9 @@ pub fn flag_set() -> FlagSet {
             "also expose metrics under their deprecated names",
         )
         .int(
-            "proxy-port",
-            0,
-            "port of the built-in HTTP proxy; 0 switches it off",
-        )
-        .string(
-            "proxy-bind-address",
-            "0.0.0.0",
-            "address of the built-in HTTP proxy",
-        )
-        .string(
-            "proxy-api-key-file",
-            "",
-            "file with the API keys that clients of the proxy must send",
-        )
-        .int(
             "drain-envoy-admin-port",
             0,
             "admin port of the Envoy in this pod, which closes its client connections when the drain begins; 0: none",
-        )
-        .bool(
-            "proxy-stream-continuation",
-            true,
-            "continue a stream whose engine died on another engine",
-        )
+        );
+    proxy::declare(flags)
 }

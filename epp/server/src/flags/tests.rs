@@ -64,6 +64,9 @@ fn sizes_take_quantities_with_and_without_b() {
 fn what_cannot_be_obeyed_is_refused_by_name() {
     for (line, name) in [
         ("--metrics-client-ca-file=/x", "metrics-cert-dir"),
+        ("--proxy-client-ca-file=/x", "proxy-cert-dir"),
+        ("--proxy-max-requests=0", "proxy-max-requests"),
+        ("--proxy-client-stall-timeout=0s", "proxy-client-stall-timeout"),
         ("--total-queued-requests-metric=vllm:x", "engineConfigs"),
         ("--cache-info-metric=", "cache-info-metric"),
         ("--config-file=a --config-text=b", "config-text"),
@@ -181,6 +184,24 @@ const OWN: &[Row] = &[
     ("proxy-bind-address", "0.0.0.0", "127.0.0.1", "--proxy-port=1"),
     ("proxy-api-key-file", "", "/k", "--proxy-port=1"),
     ("proxy-stream-continuation", "true", "false", "--proxy-port=1"),
+    ("proxy-cert-dir", "", "/c", "--proxy-port=1"),
+    (
+        "proxy-client-ca-file",
+        "",
+        "/ca",
+        "--proxy-port=1 --proxy-cert-dir=/c",
+    ),
+    ("proxy-trust-forwarded-headers", "false", "true", "--proxy-port=1"),
+    ("proxy-request-head-timeout", "30s", "1s", "--proxy-port=1"),
+    ("proxy-request-idle-timeout", "1m", "1s", "--proxy-port=1"),
+    ("proxy-client-idle-timeout", "5m", "1s", "--proxy-port=1"),
+    ("proxy-client-stall-timeout", "5m", "1s", "--proxy-port=1"),
+    ("proxy-connect-timeout", "5s", "1s", "--proxy-port=1"),
+    ("proxy-response-start-timeout", "1h", "1s", "--proxy-port=1"),
+    ("proxy-response-idle-timeout", "10m", "1s", "--proxy-port=1"),
+    ("proxy-request-timeout", "0s", "1s", "--proxy-port=1"),
+    ("proxy-max-connections", "40000", "1", "--proxy-port=1"),
+    ("proxy-max-requests", "40000", "1", "--proxy-port=1"),
     ("drain-envoy-admin-port", "0", "1", ""),
 ];
 

@@ -63,6 +63,9 @@ pub enum RunError {
     /// The certificate of the metrics port, or the CA of its clients, is wrong.
     #[error("--metrics-cert-dir, --metrics-client-ca-file: {0}")]
     MetricsTls(#[source] tls::TlsError),
+    /// The certificate of the built-in proxy, or the CA of its clients, is wrong.
+    #[error("--proxy-cert-dir, --proxy-client-ca-file: {0}")]
+    ProxyTls(#[source] tls::TlsError),
     /// The tracing environment is wrong.
     #[error(transparent)]
     Traces(#[from] traces::SettingsError),

@@ -86,6 +86,8 @@ pub(super) struct Servers<'a> {
     pub(super) threads: Option<StreamThreads>,
     /// Of the metrics port; `None` serves plain HTTP.
     pub(super) metrics_tls: Option<Arc<rustls::ServerConfig>>,
+    /// Of the built-in proxy; `None` serves plain HTTP.
+    pub(super) proxy_tls: Option<Arc<rustls::ServerConfig>>,
     /// The drain has begun: clients shall open no request on the connections they have.
     pub(super) closing: CancellationToken,
     pub(super) stop: CancellationToken,
@@ -104,6 +106,7 @@ impl Servers<'_> {
             tls,
             threads,
             metrics_tls,
+            proxy_tls,
             closing,
             stop,
         } = self;
@@ -181,8 +184,10 @@ impl Servers<'_> {
                 limits: llmd_proxy::Limits {
                     request_body_bytes: options.max_request_body,
                     drain: patience,
-                    ..llmd_proxy::Limits::default()
+                    ..proxy.limits.clone()
                 },
+                tls: proxy_tls,
+                trusts_forwarded: proxy.trusts_forwarded,
                 tracing: options.tracing,
                 is_ready: Arc::new(move || ready.is_ready()),
                 closing,

@@ -1,5 +1,6 @@
 //! `--metrics-cert-dir` and `--metrics-client-ca-file`: TLS on the metrics port.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,13 +15,13 @@ use crate::picker::PATIENCE;
 use crate::role::{PORTS, Role, refused, until_async, write_config};
 
 /// An authority and what it signs.
-struct Authority {
+pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: Certificate,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -36,8 +37,13 @@ impl Authority {
         (signed, key)
     }
 
-    /// Writes what the metrics port shows.
-    fn write_pair(&self, directory: &Path) {
+    /// Its own certificate.
+    pub(crate) fn pem(&self) -> String {
+        self.certificate.pem()
+    }
+
+    /// Writes what a port shows.
+    pub(crate) fn write_pair(&self, directory: &Path) {
         let (certificate, key) = self.sign();
         std::fs::write(directory.join("tls.crt"), certificate.pem()).expect("written");
         std::fs::write(directory.join("tls.key"), key.serialize_pem()).expect("written");
@@ -46,6 +52,16 @@ impl Authority {
 
 /// A page over TLS, or why there is none.
 async fn get(role: &Role, trusted: &Authority, own: Option<&Authority>) -> Result<String, String> {
+    get_from(role.addresses.metrics, "/metrics", trusted, own).await
+}
+
+/// A page of `address` over TLS, or why there is none.
+pub(crate) async fn get_from(
+    address: SocketAddr,
+    path: &str,
+    trusted: &Authority,
+    own: Option<&Authority>,
+) -> Result<String, String> {
     let mut roots = RootCertStore::empty();
     roots.add(trusted.certificate.der().clone()).expect("a root");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -63,13 +79,14 @@ async fn get(role: &Role, trusted: &Authority, own: Option<&Authority>) -> Resul
                 .expect("a pair")
         }
     };
-    let port = role.addresses.metrics.port();
-    let stream = TcpStream::connect(("127.0.0.1", port)).await.expect("connects");
+    let stream = TcpStream::connect(("127.0.0.1", address.port()))
+        .await
+        .expect("connects");
     let name = ServerName::try_from("localhost").expect("a name");
     let talk = async {
         let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
-        let request = b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
-        stream.write_all(request).await?;
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
         let mut page = Vec::new();
         // Without a close notification the page is whole nevertheless: its head has its length.
         match stream.read_to_end(&mut page).await {

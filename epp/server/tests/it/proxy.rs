@@ -6,6 +6,7 @@ mod gathering;
 mod headers;
 mod outliers;
 pub(crate) mod rig;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;

@@ -132,6 +132,8 @@ pub(crate) async fn serve(
         continuations: Some(builtin_proxy::Continuations::register(registry).expect("registers")),
         waiting: None,
         limits: Limits::default(),
+        tls: None,
+        trusts_forwarded: false,
         tracing: false,
         is_ready: Arc::new(move || is_ready.load(Ordering::Relaxed)),
         closing: CancellationToken::new(),

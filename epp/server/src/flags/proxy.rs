@@ -1,0 +1,174 @@
+//! The flags of the built-in proxy; none of them is upstream's.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use llmd_process::pflag::{FlagSet, Flags};
+use llmd_process::tls::ServerTls;
+use llmd_proxy::Limits;
+
+use super::{OptionError, path, port, positive, tls, value};
+
+/// The built-in HTTP proxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProxyOptions {
+    /// `--proxy-bind-address`.
+    pub address: IpAddr,
+    /// `--proxy-port`.
+    pub port: u16,
+    /// `--proxy-api-key-file`.
+    pub api_key_file: Option<PathBuf>,
+    /// `--proxy-stream-continuation`.
+    pub stream_continuation: bool,
+    /// TLS towards clients: `--proxy-cert-dir`, `--proxy-client-ca-file`; the certificate is followed.
+    pub tls: Option<ServerTls>,
+    /// `--proxy-trust-forwarded-headers`.
+    pub trusts_forwarded: bool,
+    /// Deadlines and bounds. `--max-request-body-size` and the drain are set where the proxy starts.
+    pub limits: Limits,
+}
+
+/// Adds the flags with their defaults, which are those of [`Limits`].
+pub(super) fn declare(flags: FlagSet) -> FlagSet {
+    flags
+        .int(
+            "proxy-port",
+            0,
+            "port of the built-in HTTP proxy; 0 switches it off",
+        )
+        .string(
+            "proxy-bind-address",
+            "0.0.0.0",
+            "address of the built-in HTTP proxy",
+        )
+        .string(
+            "proxy-api-key-file",
+            "",
+            "file with the API keys that clients of the proxy must send",
+        )
+        .bool(
+            "proxy-stream-continuation",
+            true,
+            "continue a stream whose engine died on another engine",
+        )
+        .string(
+            "proxy-cert-dir",
+            "",
+            "directory with tls.crt and tls.key of the proxy, followed; empty serves plain HTTP",
+        )
+        .string(
+            "proxy-client-ca-file",
+            "",
+            "file with the CA of the proxy's clients, which need a certificate then; needs proxy-cert-dir",
+        )
+        .bool(
+            "proxy-trust-forwarded-headers",
+            false,
+            "pass on what clients say in Forwarded and X-Forwarded-*; only behind a proxy that sets them",
+        )
+        .duration(
+            "proxy-request-head-timeout",
+            "30s",
+            "longest time from the first byte of a request head to its last, and of a TLS handshake",
+        )
+        .duration(
+            "proxy-request-idle-timeout",
+            "1m",
+            "longest pause inside a request body; then 408",
+        )
+        .duration(
+            "proxy-client-idle-timeout",
+            "5m",
+            "how long a client's connection may be open without a request",
+        )
+        .duration(
+            "proxy-client-stall-timeout",
+            "5m",
+            "how long a client may take no byte of its answer",
+        )
+        .duration(
+            "proxy-connect-timeout",
+            "5s",
+            "longest wait for a connection to an engine",
+        )
+        .duration(
+            "proxy-response-start-timeout",
+            "1h",
+            "longest wait for the first byte of an answer; then 504",
+        )
+        .duration(
+            "proxy-response-idle-timeout",
+            "10m",
+            "longest pause inside an answer",
+        )
+        .duration(
+            "proxy-request-timeout",
+            "0s",
+            "longest time from a request head to the last byte of its answer; 0: no bound",
+        )
+        .int(
+            "proxy-max-connections",
+            40_000,
+            "most connections of clients; further ones wait",
+        )
+        .int(
+            "proxy-max-requests",
+            40_000,
+            "most requests in flight; beyond it 503",
+        )
+}
+
+/// `None` without a port; the other flags are checked all the same.
+pub(super) fn parse(flags: &Flags, address: Option<IpAddr>) -> Result<Option<ProxyOptions>, OptionError> {
+    let options = ProxyOptions {
+        address: address.unwrap_or(IpAddr::from([0, 0, 0, 0])),
+        port: port(flags, "proxy-port")?,
+        api_key_file: path(flags, "proxy-api-key-file"),
+        stream_continuation: flags.bool("proxy-stream-continuation"),
+        tls: client_tls(flags)?,
+        trusts_forwarded: flags.bool("proxy-trust-forwarded-headers"),
+        limits: limits(flags)?,
+    };
+    Ok((options.port != 0).then_some(options))
+}
+
+fn client_tls(flags: &Flags) -> Result<Option<ServerTls>, OptionError> {
+    let directory = path(flags, "proxy-cert-dir");
+    let client_ca = path(flags, "proxy-client-ca-file");
+    if let (None, Some(file)) = (&directory, &client_ca) {
+        let fix = "give --proxy-cert-dir too: certificates of clients need TLS";
+        return Err(value("proxy-client-ca-file", &file.display().to_string(), fix));
+    }
+    Ok(directory.map(|directory| ServerTls {
+        directory: Some(directory),
+        alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        client_ca,
+        ..tls(flags)
+    }))
+}
+
+fn limits(flags: &Flags) -> Result<Limits, OptionError> {
+    let total = flags.duration("proxy-request-timeout");
+    Ok(Limits {
+        concurrent_requests: count(flags, "proxy-max-requests")?,
+        connections: count(flags, "proxy-max-connections")?,
+        request_head: positive(flags, "proxy-request-head-timeout")?,
+        request_idle: positive(flags, "proxy-request-idle-timeout")?,
+        client_idle: positive(flags, "proxy-client-idle-timeout")?,
+        client_stall: positive(flags, "proxy-client-stall-timeout")?,
+        connect: positive(flags, "proxy-connect-timeout")?,
+        response_head: positive(flags, "proxy-response-start-timeout")?,
+        response_idle: positive(flags, "proxy-response-idle-timeout")?,
+        total: (!total.is_zero()).then_some(total),
+        ..Limits::default()
+    })
+}
+
+/// From 1 to what a semaphore holds.
+fn count(flags: &Flags, name: &'static str) -> Result<usize, OptionError> {
+    let given = flags.int(name);
+    let counted = u32::try_from(given).ok().filter(|count| *count > 0);
+    counted
+        .map(|count| count as usize)
+        .ok_or_else(|| value(name, &given.to_string(), "give a number from 1 to 4294967295"))
+}
