@@ -48,6 +48,19 @@ pub struct EndpointSpec {
     pub rank: u32,
     /// Pod labels, read by filters and by the metrics extractor.
     pub labels: BTreeMap<String, String>,
+    /// What else is known of where it is.
+    pub reach: Reach,
+}
+
+/// Other addresses of an endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// Host name that stands in [`Endpoint::target`] in the place of the address.
+    pub host: Option<Arc<str>>,
+    /// Where its metrics are, if not at its own address.
+    pub metrics: Option<SocketAddr>,
+    /// Address of its node.
+    pub node: Option<IpAddr>,
 }
 
 /// One routable engine port. Immutable; a changed spec makes a new `Endpoint` on the same slot.
@@ -61,7 +74,10 @@ pub struct Endpoint {
 impl Endpoint {
     /// Binds a spec to its slot.
     pub fn new(spec: EndpointSpec, slot: Slot) -> Self {
-        let target = SocketAddr::new(spec.address, spec.port).to_string().into();
+        let target = match &spec.reach.host {
+            Some(host) => format!("{host}:{}", spec.port).into(),
+            None => SocketAddr::new(spec.address, spec.port).to_string().into(),
+        };
         Self { spec, target, slot }
     }
 
@@ -75,7 +91,7 @@ impl Endpoint {
         &self.spec.name
     }
 
-    /// `ip:port`, IPv6 as `[addr]:port`: the value of `x-gateway-destination-endpoint`
+    /// `ip:port`, IPv6 as `[addr]:port`, or `host:port`: the value of `x-gateway-destination-endpoint`
     /// (Endpoint Picker Protocol 1.0.0).
     pub fn target(&self) -> &Arc<str> {
         &self.target

@@ -29,10 +29,10 @@ pub use attribute::{
     PeerEndpoint, Prediction, PrefixMatch, SessionId, TokenizedPrompt, Topology, UncachedTokens,
 };
 pub use clock::Clock;
-pub use endpoint::{Endpoint, EndpointName, EndpointSpec};
+pub use endpoint::{Endpoint, EndpointName, EndpointSpec, Reach};
 pub use error::{ErrorCode, RejectReason, Rejection};
 pub use llmd_openai::{MediaPart, Modality, PromptInput};
-pub use metrics::MetricsRecord;
+pub use metrics::{ListedModel, MetricsRecord};
 pub use plugin::{Cycle, Random, RequestChanges, TypedName};
 pub use registry::{BuildContext, BuildError, MetricsScope, Need, Plugin, PluginType, Stability, Timing};
 pub use render::RenderBackend;

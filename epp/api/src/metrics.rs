@@ -30,6 +30,34 @@ pub struct MetricsRecord {
     pub prefix_hit_rate: Option<f64>,
     /// Scalars of `engineConfigs[].customMetrics` by attribute key.
     pub custom: Vec<(Arc<str>, f64)>,
+    /// What the endpoint lists as its models, where `models-data-extractor` reads it.
+    pub models: Arc<[ListedModel]>,
     /// Last time at least one value was read; `None` before the first scrape.
     pub update_time: Option<Instant>,
+}
+
+impl MetricsRecord {
+    /// Sets the scalar of an attribute key.
+    pub fn set_custom(&mut self, key: &Arc<str>, value: f64) {
+        match self.custom.iter_mut().find(|(known, _)| known == key) {
+            Some((_, stored)) => *stored = value,
+            None => self.custom.push((Arc::clone(key), value)),
+        }
+    }
+}
+
+/// An entry of `/v1/models`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(default)]
+pub struct ListedModel {
+    /// Name that requests use.
+    pub id: String,
+    /// `model`.
+    pub object: String,
+    /// Unix time in seconds.
+    pub created: i64,
+    /// Who made it.
+    pub owned_by: String,
+    /// The model that an adapter belongs to; empty for others.
+    pub parent: String,
 }

@@ -138,6 +138,7 @@ mod tests {
             address: "127.0.0.1".parse().unwrap(),
             port: 1,
             rank: 0,
+            reach: crate::Reach::default(),
             labels: BTreeMap::new(),
         };
         let record = MetricsRecord {

@@ -40,6 +40,7 @@ fn pool(size: u32, load: impl Fn(u32) -> u32) -> Snapshot {
             address: [10, 0, (index / 256) as u8, (index % 256) as u8].into(),
             port: 8000,
             rank: 0,
+            reach: llmd_epp_api::Reach::default(),
             labels: std::collections::BTreeMap::default(),
         };
         let record = MetricsRecord {

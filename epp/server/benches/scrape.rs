@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 use llmd_epp::datalayer::{DataLayer, Options, Source};
 use llmd_epp_api::{EndpointName, EndpointSpec, SlotTable};
 use llmd_epp_core::plugins::datalayer::core_metrics_extractor::{CoreMetricsExtractor, Parameters};
-use llmd_epp_core::plugins::datalayer::metrics_data_source::MetricsDataSource;
+use llmd_epp_core::plugins::datalayer::metrics_data_source::SOURCE;
+use llmd_epp_core::plugins::datalayer::polled::PolledSource;
+use llmd_epp_core::plugins::datalayer::reader::PageReader;
 
 const PAGE: &str = include_str!("../../core/testdata/vllm.prom");
 const ENDPOINTS: usize = 100;
@@ -51,9 +53,9 @@ fn main() -> std::io::Result<()> {
 
 async fn measure(ports: &[u16]) {
     let extractor = CoreMetricsExtractor::new(&Parameters::default()).expect("built-in engines");
-    let source = MetricsDataSource::new(&serde_yaml::from_str("{}").expect("defaults")).expect("defaults");
+    let source = PolledSource::new(SOURCE, &serde_yaml::from_str("{}").expect("defaults")).expect("defaults");
     let options = Options {
-        sources: vec![Source::new(source, vec![Arc::new(extractor)]).expect("no TLS")],
+        sources: vec![Source::new(source, vec![Arc::new(PageReader::Metrics(extractor))]).expect("no TLS")],
         refresh_interval: TICK,
         fresh_for: None,
         slots: Arc::new(SlotTable::default()),
@@ -107,6 +109,7 @@ fn spec(index: usize, port: u16) -> EndpointSpec {
         address: IpAddr::V4(Ipv4Addr::LOCALHOST),
         port,
         rank: 0,
+        reach: llmd_epp_api::Reach::default(),
         labels: std::collections::BTreeMap::new(),
     }
 }

@@ -27,8 +27,8 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use llmd_epp_api::{EndpointName, EndpointSpec, SlotTable, Snapshot};
 use llmd_epp_core::config::{DataLayerPlan, SourcePlan};
-use llmd_epp_core::plugins::datalayer::core_metrics_extractor::CoreMetricsExtractor;
-use llmd_epp_core::plugins::datalayer::metrics_data_source::MetricsDataSource;
+use llmd_epp_core::plugins::datalayer::polled::PolledSource;
+use llmd_epp_core::plugins::datalayer::reader::PageReader;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -52,17 +52,14 @@ pub type OnEndpoints = Box<dyn Fn(&Snapshot) + Send + Sync>;
 /// A polled source and what is read from its pages.
 #[derive(Clone, Debug)]
 pub struct Source {
-    pub(crate) origin: MetricsDataSource,
-    pub(crate) extractors: Vec<Arc<CoreMetricsExtractor>>,
+    pub(crate) origin: PolledSource,
+    pub(crate) extractors: Vec<Arc<PageReader>>,
     pub(crate) tls: Option<Arc<rustls::ClientConfig>>,
 }
 
 impl Source {
     /// Reads the source's TLS files.
-    pub fn new(
-        origin: MetricsDataSource,
-        extractors: Vec<Arc<CoreMetricsExtractor>>,
-    ) -> Result<Self, TlsError> {
+    pub fn new(origin: PolledSource, extractors: Vec<Arc<PageReader>>) -> Result<Self, TlsError> {
         let tls = origin.tls.as_ref().map(tls::client_config).transpose()?;
         Ok(Self {
             origin,
@@ -71,14 +68,10 @@ impl Source {
         })
     }
 
-    /// Where the source asks for an endpoint's page.
-    fn address(&self, endpoint: SocketAddr) -> SocketAddr {
-        SocketAddr::new(endpoint.ip(), self.origin.port.unwrap_or(endpoint.port()))
-    }
-
     /// Whether a poll of this source tells that the endpoint itself accepts connections.
-    fn probes(&self, endpoint: SocketAddr) -> bool {
-        self.address(endpoint) == endpoint
+    fn probes(&self, endpoint: &EndpointSpec) -> bool {
+        let own = SocketAddr::new(endpoint.address, endpoint.port);
+        self.origin.address(endpoint) == Some(own)
     }
 }
 

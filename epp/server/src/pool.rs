@@ -204,6 +204,7 @@ mod tests {
             address: "127.0.0.1".parse().expect("address"),
             port: 1,
             rank: 0,
+            reach: llmd_epp_api::Reach::default(),
             labels: std::collections::BTreeMap::new(),
         };
         let record = MetricsRecord {

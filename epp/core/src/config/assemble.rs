@@ -16,9 +16,9 @@ use llmd_epp_api::{AttributeKey, Clock, MetricsScope, Plugin, PrefixMatch, Timin
 
 use super::explain::Explanation;
 use super::{ConfigError, EndpointPickerConfig, Heritage, graph};
-use crate::plugins::datalayer::core_metrics_extractor::CoreMetricsExtractor;
 use crate::plugins::datalayer::file_discovery::FileDiscovery;
-use crate::plugins::datalayer::metrics_data_source::MetricsDataSource;
+use crate::plugins::datalayer::polled::PolledSource;
+use crate::plugins::datalayer::reader::PageReader;
 use crate::registry;
 use crate::scheduler::{Parts, Profile, Scheduler};
 use instances::Instance;
@@ -119,9 +119,9 @@ pub struct SourcePlan {
     /// Type and instance name.
     pub name: TypedName,
     /// How to fetch.
-    pub source: Arc<MetricsDataSource>,
+    pub source: Arc<PolledSource>,
     /// What reads the page, in order.
-    pub extractors: Vec<(TypedName, Arc<CoreMetricsExtractor>)>,
+    pub extractors: Vec<(TypedName, Arc<PageReader>)>,
 }
 
 /// Decodes and builds `text` without keeping anything: what `validate` and rendering need.

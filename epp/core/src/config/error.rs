@@ -142,6 +142,12 @@ pub enum ConfigError {
         /// What was wanted, with its article.
         wanted: &'static str,
     },
+    /// Two sources that tell of the same.
+    #[error("dataLayer.sources[{index}]: another source tells of the same objects already; remove one")]
+    NotifiedTwice {
+        /// Position of the second one.
+        index: usize,
+    },
     /// The same extractor type twice on one source.
     #[error("dataLayer.sources[{index}] has the extractor type '{plugin_type}' twice")]
     DuplicateExtractor {

@@ -1,5 +1,7 @@
 //! Decoding, defaults and every refusal.
 
+mod notifications;
+
 use proptest::prelude::*;
 
 use super::*;

@@ -90,6 +90,7 @@ fn world_with(endpoints: u8, options: Options, parsers: Parsers) -> World {
             address: IpAddr::V4(Ipv4Addr::new(10, 0, 0, index)),
             port: 8000,
             rank: 0,
+            reach: llmd_epp_api::Reach::default(),
             labels: std::collections::BTreeMap::default(),
         };
         let endpoint = Endpoint::new(spec, Slot::detached(u32::from(index)));

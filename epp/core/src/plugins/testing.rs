@@ -63,6 +63,7 @@ impl Pool {
                 address: [10, 0, (index / 256) as u8, (index % 256) as u8].into(),
                 port: 8000,
                 rank: 0,
+                reach: llmd_epp_api::Reach::default(),
                 labels: BTreeMap::default(),
             };
             let record = MetricsRecord {

@@ -45,6 +45,7 @@ mod tests {
                 address: [127, 0, 0, 1].into(),
                 port: 8000,
                 rank: 0,
+                reach: llmd_epp_api::Reach::default(),
                 labels: models
                     .map(|models| (LABEL.to_owned(), models.to_owned()))
                     .into_iter()

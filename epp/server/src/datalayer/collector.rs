@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use llmd_epp_api::MetricsRecord;
-use llmd_epp_core::plugins::datalayer::core_metrics_extractor::{self, EngineId};
-use llmd_epp_core::plugins::datalayer::metrics_data_source;
+use llmd_epp_core::plugins::datalayer::reader::Aspect;
 use tokio::time::MissedTickBehavior;
 
 use super::buffers::Workspace;
@@ -63,8 +62,10 @@ struct Collector {
 
 /// One source of this endpoint.
 struct Poll {
+    /// Of its source in the plan.
+    position: usize,
     connection: Connection,
-    engines: Vec<EngineId>,
+    aspects: Vec<Aspect>,
     every_ticks: u32,
     ticks_left: u32,
     failures: u32,
@@ -72,21 +73,28 @@ struct Poll {
 }
 
 impl Poll {
-    fn new(source: &Source, member: &Member, tick: Duration) -> Self {
-        let endpoint = member.endpoint.socket_addr();
-        let labels = &member.endpoint.spec().labels;
-        Self {
-            connection: Connection::new(source.address(endpoint), &source.origin.path, source.tls.clone()),
-            engines: source
+    /// `None` where nobody says where the endpoint's page is.
+    fn new(position: usize, source: &Source, member: &Member, tick: Duration) -> Option<Self> {
+        let endpoint = member.endpoint.spec();
+        let address = source.origin.address(endpoint)?;
+        Some(Self {
+            position,
+            connection: Connection::new(
+                address,
+                source.origin.host(endpoint),
+                &source.origin.path,
+                source.tls.clone(),
+            ),
+            aspects: source
                 .extractors
                 .iter()
-                .map(|extractor| extractor.engine_of(labels))
+                .map(|extractor| extractor.aspect_of(endpoint))
                 .collect(),
             every_ticks: source.origin.interval.map_or(1, |wanted| ticks(wanted, tick)),
             ticks_left: 0,
             failures: 0,
             probes: source.probes(endpoint),
-        }
+        })
     }
 
     /// Whether the source is asked on this tick.
@@ -116,7 +124,8 @@ impl Collector {
         let polls = plan
             .sources
             .iter()
-            .map(|source| Poll::new(source, &member, plan.tick))
+            .enumerate()
+            .filter_map(|(position, source)| Poll::new(position, source, &member, plan.tick))
             .collect();
         Self {
             shared,
@@ -183,7 +192,8 @@ impl Collector {
             Ok(page) => self.extract(position, page, &mut workspace),
             Err(error) => {
                 self.polls[position].failures += 1;
-                self.shared.errors.poll_failed(metrics_data_source::TYPE);
+                let source = &self.plan.sources[self.polls[position].position];
+                self.shared.errors.poll_failed(source.origin.source_type.name);
                 self.member.note_error(&error);
             }
         }
@@ -218,14 +228,16 @@ impl Collector {
         record.clone_from(&current);
         drop(current);
         let mut updated = false;
-        let source = &self.plan.sources[position];
-        for (extractor, engine) in source.extractors.iter().zip(&self.polls[position].engines) {
-            let extracted = extractor.extract(*engine, page, now, scratch, record);
+        let poll = &self.polls[position];
+        let source = &self.plan.sources[poll.position];
+        let endpoint = self.member.endpoint.spec();
+        for (extractor, aspect) in source.extractors.iter().zip(&poll.aspects) {
+            let extracted = extractor.extract((endpoint, *aspect), page, now, scratch, record);
             updated |= extracted.updated;
             if let Some(failure) = extracted.first_failure {
                 self.shared
                     .errors
-                    .extract_failed(metrics_data_source::TYPE, core_metrics_extractor::TYPE);
+                    .extract_failed(source.origin.source_type.name, extractor.type_name());
                 self.member.note_error(&failure);
             }
         }

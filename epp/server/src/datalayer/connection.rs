@@ -53,18 +53,33 @@ enum Stream {
 /// The connection, opened on first use and again after it was closed.
 pub(super) struct Connection {
     address: SocketAddr,
+    /// What its certificate must be for.
+    name: ServerName<'static>,
     tls: Option<Arc<ClientConfig>>,
     request: Box<[u8]>,
     stream: Option<Stream>,
 }
 
 impl Connection {
-    pub(super) fn new(address: SocketAddr, path: &str, tls: Option<Arc<ClientConfig>>) -> Self {
+    /// `host` is the name that the other side has, where it is known by one.
+    pub(super) fn new(
+        address: SocketAddr,
+        host: Option<&str>,
+        path: &str,
+        tls: Option<Arc<ClientConfig>>,
+    ) -> Self {
+        let authority = host.map_or_else(
+            || address.to_string(),
+            |host| format!("{host}:{}", address.port()),
+        );
         let request = format!(
-            "GET {path} HTTP/1.1\r\nhost: {address}\r\naccept: text/plain;version=0.0.4\r\nuser-agent: llmd-epp\r\n\r\n"
+            "GET {path} HTTP/1.1\r\nhost: {authority}\r\naccept: text/plain;version=0.0.4\r\nuser-agent: llmd-epp\r\n\r\n"
         );
         Self {
             address,
+            name: host
+                .and_then(|host| ServerName::try_from(host.to_owned()).ok())
+                .unwrap_or_else(|| ServerName::IpAddress(address.ip().into())),
             tls,
             request: request.into_bytes().into(),
             stream: None,
@@ -100,8 +115,8 @@ impl Connection {
         let Some(config) = &self.tls else {
             return Ok(Stream::Plain(tcp));
         };
-        let name = ServerName::IpAddress(self.address.ip().into());
-        let connected = TlsConnector::from(Arc::clone(config)).connect(name, tcp).await;
+        let connector = TlsConnector::from(Arc::clone(config));
+        let connected = connector.connect(self.name.clone(), tcp).await;
         Ok(Stream::Tls(Box::new(connected.map_err(PollError::Broken)?)))
     }
 

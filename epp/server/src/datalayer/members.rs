@@ -35,18 +35,18 @@ impl Member {
         sources: &[Source],
         stop: CancellationToken,
     ) -> Self {
-        let address = endpoint.socket_addr();
+        let probes = sources.iter().any(|source| source.probes(endpoint.spec()));
         let engine_type = sources
             .iter()
-            .find_map(|source| source.extractors.first())
-            .map(|extractor| Arc::clone(extractor.engine_name(extractor.engine_of(&endpoint.spec().labels))));
+            .flat_map(|source| &source.extractors)
+            .find_map(|extractor| extractor.engine_name(endpoint.spec()));
         Self {
             engine_type: engine_type.unwrap_or_default(),
             endpoint,
             stop,
             state: Mutex::new(State {
                 record,
-                health: Health::new(sources.iter().any(|source| source.probes(address))),
+                health: Health::new(probes),
                 errors: 0,
                 last_error: None,
             }),
@@ -56,9 +56,7 @@ impl Member {
     /// The same endpoint with what is known about it, for other sources.
     fn polled_by(&self, sources: &[Source], stop: CancellationToken) -> Self {
         let fresh = Self::new(Arc::clone(&self.endpoint), self.record(), sources, stop);
-        let probed = sources
-            .iter()
-            .any(|source| source.probes(self.endpoint.socket_addr()));
+        let probed = sources.iter().any(|source| source.probes(self.endpoint.spec()));
         let health = self.state().health.probed(probed);
         fresh.state().health = health;
         fresh

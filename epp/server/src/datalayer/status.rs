@@ -1,9 +1,10 @@
 //! What people and tools may see of an endpoint; never prompts, headers or credentials.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
-use llmd_epp_api::{Endpoint, MetricsRecord};
+use llmd_epp_api::{Endpoint, ListedModel, MetricsRecord};
 use serde::Serialize;
 
 use super::health::Ejection;
@@ -34,6 +35,12 @@ pub struct EndpointStatus {
     pub prefix_hit_rate: Option<f64>,
     /// Milliseconds since metrics were read; null before the first time.
     pub metrics_age_ms: Option<u64>,
+    /// Scalars of data-layer plugins, by attribute key.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub attributes: BTreeMap<String, f64>,
+    /// What it lists as its models, where that is read.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub models: Arc<[ListedModel]>,
     /// Left out for a while.
     pub ejected: bool,
     /// Why: `unreachable`, `stalled` or `failing`; null while it is not left out.
@@ -67,6 +74,12 @@ impl EndpointStatus {
             in_flight_tokens: endpoint.slot().tokens(),
             prefix_hit_rate: record.prefix_hit_rate,
             metrics_age_ms: age.map(|age| age.as_millis() as u64),
+            attributes: record
+                .custom
+                .iter()
+                .map(|(key, value)| (key.to_string(), *value))
+                .collect(),
+            models: Arc::clone(&record.models),
             ejected: live.ejection.is_some(),
             ejection: live.ejection.map(Ejection::as_str),
             errors: live.errors,

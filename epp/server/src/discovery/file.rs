@@ -1,10 +1,14 @@
 //! Endpoints from a file, read at start and, when asked, followed while it changes.
 
+mod names;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use llmd_epp_core::plugins::datalayer::file_discovery::{self, FileDiscovery, FileError, Listing, MAX_BYTES};
+use llmd_epp_core::plugins::datalayer::file_discovery::{
+    self, FileDiscovery, FileError, Listing, MAX_BYTES, Members,
+};
 use tokio::io::AsyncReadExt;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -47,17 +51,18 @@ pub struct Discovery {
 /// Loads the file into `layer` and follows it when the configuration says so. After this the pool is
 /// known: an empty list is a valid one.
 pub async fn start(discovery: &FileDiscovery, layer: &DataLayer) -> Result<Discovery, DiscoveryError> {
-    let FileDiscovery { path, watch } = discovery;
+    let FileDiscovery { members, path, watch } = discovery;
     // The watch comes first: a change between reading and watching would be lost.
     let watching = if *watch {
         Some(FileWatch::start(path)?)
     } else {
         None
     };
-    let (text, listing) = load(path).await?;
+    let (text, listing) = load(path, *members).await?;
     apply(path, listing, layer);
     let following = watching.map(|watch| {
         let follower = Follower {
+            members: *members,
             path: path.clone(),
             layer: layer.clone(),
             applied: text,
@@ -72,6 +77,7 @@ pub async fn start(discovery: &FileDiscovery, layer: &DataLayer) -> Result<Disco
 }
 
 struct Follower {
+    members: Members,
     path: PathBuf,
     layer: DataLayer,
     applied: Vec<u8>,
@@ -84,7 +90,7 @@ impl Follower {
         while self.watch.changed().await {
             tokio::time::sleep(DEBOUNCE).await;
             self.watch.forget();
-            match load(&self.path).await {
+            match load(&self.path, self.members).await {
                 Ok((text, listing)) => {
                     self.failing = false;
                     if text != self.applied {
@@ -110,12 +116,13 @@ fn apply(path: &Path, listing: Listing, layer: &DataLayer) {
     layer.set_endpoints(listing.endpoints);
 }
 
-async fn load(path: &Path) -> Result<(Vec<u8>, Listing), DiscoveryError> {
+async fn load(path: &Path, members: Members) -> Result<(Vec<u8>, Listing), DiscoveryError> {
     let text = read(path).await.map_err(|source| DiscoveryError::Read {
         path: path.to_owned(),
         source,
     })?;
-    match file_discovery::parse(&text) {
+    match file_discovery::parse(&text, members) {
+        Ok(listing) if members == Members::Clusters => Ok((text, names::look_up(listing).await)),
         Ok(listing) => Ok((text, listing)),
         Err(source) => Err(DiscoveryError::Content {
             path: path.to_owned(),

@@ -26,6 +26,7 @@ pub fn endpoints(addresses: &[SocketAddr]) -> Vec<EndpointSpec> {
                 address: address.ip(),
                 port: address.port(),
                 rank,
+                reach: llmd_epp_api::Reach::default(),
                 labels: BTreeMap::new(),
             }
         })

@@ -1,5 +1,6 @@
 //! The data layer against real metrics servers.
 
+mod others;
 mod tls;
 
 use std::net::Ipv4Addr;
@@ -9,7 +10,9 @@ use std::time::{Duration, Instant};
 use llmd_epp::datalayer::{COALESCE, DataLayer, Options, Source};
 use llmd_epp_api::{EndpointName, SlotTable, Snapshot};
 use llmd_epp_core::plugins::datalayer::core_metrics_extractor::{CoreMetricsExtractor, ENGINE_LABEL};
-use llmd_epp_core::plugins::datalayer::metrics_data_source::MetricsDataSource;
+use llmd_epp_core::plugins::datalayer::metrics_data_source::SOURCE;
+use llmd_epp_core::plugins::datalayer::polled::PolledSource;
+use llmd_epp_core::plugins::datalayer::reader::PageReader;
 use prometheus::Registry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -22,8 +25,8 @@ fn source(yaml: &str) -> Source {
     let extractor =
         CoreMetricsExtractor::new(&serde_yaml::from_str("{}").expect("defaults")).expect("built-in");
     Source::new(
-        MetricsDataSource::new(&parameters).expect("valid"),
-        vec![Arc::new(extractor)],
+        PolledSource::new(SOURCE, &parameters).expect("valid"),
+        vec![Arc::new(PageReader::Metrics(extractor))],
     )
     .expect("TLS files")
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use llmd_epp::datalayer::{DataLayer, Options};
 use llmd_epp::discovery::file::{self, DiscoveryError};
 use llmd_epp_api::SlotTable;
-use llmd_epp_core::plugins::datalayer::file_discovery::FileDiscovery;
+use llmd_epp_core::plugins::datalayer::file_discovery::{FileDiscovery, Members};
 
 use crate::datalayer::names;
 use crate::wait::until_true;
@@ -41,6 +41,7 @@ fn replace(path: &Path, text: &str) {
 
 fn watched(path: &Path) -> FileDiscovery {
     FileDiscovery {
+        members: Members::Engines,
         path: path.to_owned(),
         watch: true,
     }

@@ -125,6 +125,7 @@ pub(crate) fn spec(name: &str, port: u16) -> EndpointSpec {
         address: IpAddr::V4(Ipv4Addr::LOCALHOST),
         port,
         rank: 0,
+        reach: llmd_epp_api::Reach::default(),
         labels: std::collections::BTreeMap::new(),
     }
 }

@@ -167,6 +167,7 @@ impl Picker {
                 address: IpAddr::V4(Ipv4Addr::new(192, 168, 1, index)),
                 port: 8000,
                 rank: 0,
+                reach: llmd_epp_api::Reach::default(),
                 labels: labels.collect(),
             };
             (

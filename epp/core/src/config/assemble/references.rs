@@ -8,9 +8,11 @@ use llmd_epp_api::{Plugin, TypedName};
 use super::{Builder, DataLayerPlan, ParserPlan, SourcePlan};
 use crate::config::{ConfigError, EndpointPickerConfig, PluginRef, Source};
 use crate::parsers::DEFAULT_TYPES;
-use crate::plugins::datalayer::core_metrics_extractor::CoreMetricsExtractor;
 use crate::plugins::datalayer::file_discovery::FileDiscovery;
-use crate::plugins::datalayer::metrics_data_source::MetricsDataSource;
+use crate::plugins::datalayer::notification::Notification;
+use crate::plugins::datalayer::polled::PolledSource;
+use crate::plugins::datalayer::reader::PageReader;
+use crate::plugins::datalayer::topology_extractor;
 
 const DEFAULT_DETECTOR: &str = "utilization-detector";
 const DEFAULT_SOURCE: &str = "metrics-data-source";
@@ -92,8 +94,13 @@ impl Builder {
             });
         }
         let mut plan = DataLayerPlan::default();
+        let mut told = Vec::new();
         for (index, source) in sources.iter().enumerate() {
-            plan.sources.push(self.source(index, source)?);
+            match self.notification(index, source)? {
+                Some(kind) if told.contains(&kind) => return Err(ConfigError::NotifiedTwice { index }),
+                Some(kind) => told.push(kind),
+                None => plan.sources.push(self.source(index, source)?),
+            }
         }
         if let Some(discovery) = &data_layer.discovery {
             let field = "dataLayer.discovery.pluginRef";
@@ -109,26 +116,64 @@ impl Builder {
         Ok(plan)
     }
 
+    /// Checks a source that tells of changes; `None` for one that is polled.
+    fn notification(&mut self, index: usize, source: &Source) -> Result<Option<Notification>, ConfigError> {
+        let field = format!("dataLayer.sources[{index}].pluginRef");
+        let instance = self.resolve(&field, &source.plugin_ref)?;
+        let kind = match &self.instances[instance].plugin.component {
+            Some(Component::DataSource(any)) => any.clone().downcast::<Notification>().ok(),
+            _ => None,
+        };
+        let Some(kind) = kind else {
+            return Ok(None);
+        };
+        for (position, extractor) in source.extractors.iter().enumerate() {
+            let field = format!("dataLayer.sources[{index}].extractors[{position}].pluginRef");
+            let instance = self.resolve(&field, &extractor.plugin_ref)?;
+            let name = &self.instances[instance].name;
+            if *kind != Notification::Endpoints || name.plugin_type != topology_extractor::TYPE {
+                return Err(ConfigError::WrongKind {
+                    field,
+                    name: name.name.to_string(),
+                    wanted: "an extractor that reads what its source tells",
+                });
+            }
+        }
+        if let Notification::Objects { kind, .. } = &*kind {
+            self.warnings.push(format!(
+                "dataLayer.sources[{index}]: no extractor reads objects, {kind} is not watched"
+            ));
+        }
+        Ok(Some(Notification::clone(&kind)))
+    }
+
     fn source(&self, index: usize, source: &Source) -> Result<SourcePlan, ConfigError> {
         let field = format!("dataLayer.sources[{index}].pluginRef");
         let instance = self.resolve(&field, &source.plugin_ref)?;
         let found = self.expect(&field, instance, "a data source", |plugin| {
             match &plugin.component {
-                Some(Component::DataSource(any)) => any.clone().downcast::<MetricsDataSource>().ok(),
+                Some(Component::DataSource(any)) => any.clone().downcast::<PolledSource>().ok(),
                 _ => None,
             }
         })?;
-        let mut extractors: Vec<(TypedName, Arc<CoreMetricsExtractor>)> = Vec::new();
+        let mut extractors: Vec<(TypedName, Arc<PageReader>)> = Vec::new();
         for (position, extractor) in source.extractors.iter().enumerate() {
             let field = format!("dataLayer.sources[{index}].extractors[{position}].pluginRef");
             let instance = self.resolve(&field, &extractor.plugin_ref)?;
             let reader = self.expect(&field, instance, "an extractor", |plugin| {
                 match &plugin.component {
-                    Some(Component::Extractor(any)) => any.clone().downcast::<CoreMetricsExtractor>().ok(),
+                    Some(Component::Extractor(any)) => any.clone().downcast::<PageReader>().ok(),
                     _ => None,
                 }
             })?;
             let name = self.instances[instance].name.clone();
+            if reader.format() != found.source_type.format {
+                return Err(ConfigError::WrongKind {
+                    field,
+                    name: name.name.to_string(),
+                    wanted: "an extractor that reads what its source fetches",
+                });
+            }
             if extractors
                 .iter()
                 .any(|(known, _)| known.plugin_type == name.plugin_type)

@@ -23,9 +23,10 @@ use llmd_epp_api::registry::Component;
 use llmd_epp_api::{BuildError, MetricsRecord, Plugin, PluginType, Stability};
 use serde::Deserialize;
 
+use super::reader::PageReader;
 use engine::Engine;
-pub use engine::{EngineConfig, SpecFailure};
-pub use page::Scratch;
+pub use engine::{CustomMetric, EngineConfig, SpecFailure};
+pub use page::{Scratch, series};
 pub use spec::SpecError;
 
 /// Type name in configurations.
@@ -39,7 +40,8 @@ pub const PLUGIN: PluginType = PluginType {
     build: |context| {
         let built = CoreMetricsExtractor::new(&context.parameters()?)
             .map_err(|error| BuildError::Shape(error.to_string()))?;
-        Ok(Plugin::component(Component::Extractor(Arc::new(built))))
+        let reader = PageReader::Metrics(built);
+        Ok(Plugin::component(Component::Extractor(Arc::new(reader))))
     },
 };
 /// Pod label that names the engine.
@@ -122,9 +124,38 @@ pub struct Extracted<'a> {
     pub first_failure: Option<SpecFailure<'a>>,
 }
 
+impl<'a> Extracted<'a> {
+    /// Neither a value nor a failure.
+    pub(super) fn nothing() -> Self {
+        Self {
+            updated: false,
+            failures: 0,
+            first_failure: None,
+        }
+    }
+
+    /// Everything was read.
+    pub(super) fn read() -> Self {
+        Self {
+            updated: true,
+            ..Self::nothing()
+        }
+    }
+
+    /// Nothing was read.
+    pub(super) fn failed(failure: SpecFailure<'a>) -> Self {
+        Self {
+            failures: 1,
+            first_failure: Some(failure),
+            ..Self::nothing()
+        }
+    }
+}
+
 /// The extractor: compiled specs per engine.
 #[derive(Debug)]
 pub struct CoreMetricsExtractor {
+    type_name: &'static str,
     label: Option<String>,
     engines: Vec<Engine>,
     default_engine: usize,
@@ -161,10 +192,21 @@ impl CoreMetricsExtractor {
             });
         };
         Ok(Self {
+            type_name: TYPE,
             label: parameters.engine_label_key.clone().filter(|key| !key.is_empty()),
             engines,
             default_engine,
         })
+    }
+
+    /// The same under the name of another type.
+    pub(super) fn named(self, type_name: &'static str) -> Self {
+        Self { type_name, ..self }
+    }
+
+    /// The type it was configured as.
+    pub fn type_name(&self) -> &'static str {
+        self.type_name
     }
 
     /// The engine of an endpoint with these labels.

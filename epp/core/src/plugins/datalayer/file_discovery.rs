@@ -14,16 +14,19 @@
 //!   labels: {llm-d.ai/engine-type: vllm}
 //! ```
 //!
+//! `multicluster-file-discovery` is the same for endpoints that are clusters: the address may be a host name, and the
+//! labels `metricsAddress` and `metricsPort` say where the metrics of the cluster are.
+//!
 //! A bad entry is skipped and named in a warning, the others count. This file holds the parameters
 //! and the format; the server crate reads and watches.
 
 use std::collections::{BTreeMap, HashSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use llmd_epp_api::registry::Component;
-use llmd_epp_api::{BuildError, EndpointName, EndpointSpec, Plugin, PluginType, Stability};
+use llmd_epp_api::{BuildError, EndpointName, EndpointSpec, Plugin, PluginType, Reach, Stability};
 use serde::Deserialize;
 use serde_yaml::Value;
 
@@ -36,11 +39,24 @@ pub const PLUGIN: PluginType = PluginType {
     stability: Stability::Beta,
     default_producer_of: &[],
     build: |context| {
-        let built = FileDiscovery::new(&context.parameters()?)
+        let built = FileDiscovery::new(&context.parameters()?, Members::Engines)
             .map_err(|error| BuildError::Shape(error.to_string()))?;
         Ok(Plugin::component(Component::Discovery(Arc::new(built))))
     },
 };
+
+/// The registry line of the type for endpoints that are clusters.
+pub const MULTICLUSTER: PluginType = PluginType {
+    name: "multicluster-file-discovery",
+    stability: Stability::Alpha,
+    default_producer_of: &[],
+    build: |context| {
+        let built = FileDiscovery::new(&context.parameters()?, Members::Clusters)
+            .map_err(|error| BuildError::Shape(error.to_string()))?;
+        Ok(Plugin::component(Component::Discovery(Arc::new(built))))
+    },
+};
+
 /// Largest file that is read, in bytes.
 pub const MAX_BYTES: u64 = 1 << 20;
 
@@ -64,9 +80,20 @@ pub enum ParameterError {
     PathMissing,
 }
 
+/// What the endpoints of a file are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Members {
+    /// Engines at IP addresses.
+    Engines,
+    /// Other clusters, at addresses or host names.
+    Clusters,
+}
+
 /// A validated source of endpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileDiscovery {
+    /// What the endpoints are.
+    pub members: Members,
     /// The file.
     pub path: PathBuf,
     /// Apply later changes of the file.
@@ -75,12 +102,13 @@ pub struct FileDiscovery {
 
 impl FileDiscovery {
     /// Validates the parameters.
-    pub fn new(parameters: &Parameters) -> Result<Self, ParameterError> {
+    pub fn new(parameters: &Parameters, members: Members) -> Result<Self, ParameterError> {
         let Parameters { path, watch_file } = parameters;
         if path.as_os_str().is_empty() {
             return Err(ParameterError::PathMissing);
         }
         Ok(Self {
+            members,
             path: path.clone(),
             watch: *watch_file,
         })
@@ -137,7 +165,9 @@ enum Port {
 }
 
 /// Reads the text of an endpoints file.
-pub fn parse(text: &[u8]) -> Result<Listing, FileError> {
+///
+/// Host names are not looked up: the endpoint's address is unspecified then, and [`Reach::host`] has the name.
+pub fn parse(text: &[u8], members: Members) -> Result<Listing, FileError> {
     if text.len() as u64 > MAX_BYTES {
         return Err(FileError::TooLarge(text.len() as u64));
     }
@@ -145,7 +175,7 @@ pub fn parse(text: &[u8]) -> Result<Listing, FileError> {
     let mut listing = Listing::default();
     let mut names = HashSet::new();
     for (position, value) in file.endpoints.unwrap_or_default().into_iter().enumerate() {
-        match entry(position, value, &mut listing.warnings) {
+        match entry(position, value, members, &mut listing.warnings) {
             Ok(spec) if names.insert(spec.name.clone()) => listing.endpoints.push(spec),
             Ok(spec) => listing.warnings.push(format!(
                 "endpoints[{position}] skipped: the name '{}' is used twice",
@@ -159,7 +189,12 @@ pub fn parse(text: &[u8]) -> Result<Listing, FileError> {
     Ok(listing)
 }
 
-fn entry(position: usize, value: Value, warnings: &mut Vec<String>) -> Result<EndpointSpec, String> {
+fn entry(
+    position: usize,
+    value: Value,
+    members: Members,
+    warnings: &mut Vec<String>,
+) -> Result<EndpointSpec, String> {
     let Entry {
         name,
         namespace,
@@ -171,9 +206,20 @@ fn entry(position: usize, value: Value, warnings: &mut Vec<String>) -> Result<En
     if name.is_empty() {
         return Err("name is required".to_owned());
     }
-    let address: IpAddr = address
-        .parse()
-        .map_err(|_| format!("address '{address}' of '{name}' is not an IP address"))?;
+    let (address, host) = match (address.parse::<IpAddr>(), members) {
+        (Ok(address), _) => (address, None),
+        (Err(_), Members::Clusters) if is_host_name(&address) => {
+            (Ipv4Addr::UNSPECIFIED.into(), Some(address.into()))
+        }
+        (Err(_), Members::Clusters) => {
+            return Err(format!(
+                "address '{address}' of '{name}' is neither an IP address nor a host name"
+            ));
+        }
+        (Err(_), Members::Engines) => {
+            return Err(format!("address '{address}' of '{name}' is not an IP address"));
+        }
+    };
     let (number, written) = match port {
         Port::Text(text) => (text.parse::<u16>().ok(), text),
         Port::Number(number) => (u16::try_from(number).ok(), number.to_string()),
@@ -197,8 +243,24 @@ fn entry(position: usize, value: Value, warnings: &mut Vec<String>) -> Result<En
         address,
         port,
         rank: 0,
+        reach: Reach {
+            host,
+            ..Reach::default()
+        },
         labels: labels.unwrap_or_default(),
     })
+}
+
+/// RFC 1123: labels of letters, digits and inner hyphens.
+fn is_host_name(text: &str) -> bool {
+    let is_label = |label: &str| {
+        let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        (1..=63).contains(&label.len())
+            && label.bytes().all(is_inner)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    text.len() <= 253 && text.split('.').all(is_label)
 }
 
 #[cfg(test)]
@@ -208,7 +270,7 @@ mod tests {
     #[test]
     fn a_path_is_required() {
         assert_eq!(
-            FileDiscovery::new(&Parameters::default()),
+            FileDiscovery::new(&Parameters::default(), Members::Engines),
             Err(ParameterError::PathMissing)
         );
     }
@@ -219,8 +281,8 @@ mod tests {
                      - {name: b, namespace: prod, address: '::1', port: 9000}\n";
         let json = br#"{"endpoints":[{"name":"a","address":"10.0.0.1","port":"8000","labels":{"app":"x"}},
                      {"name":"b","namespace":"prod","address":"::1","port":9000}]}"#;
-        let listing = parse(yaml).expect("valid YAML");
-        assert_eq!(listing, parse(json).expect("valid JSON"));
+        let listing = parse(yaml, Members::Engines).expect("valid YAML");
+        assert_eq!(listing, parse(json, Members::Engines).expect("valid JSON"));
         assert_eq!(listing.warnings, Vec::<String>::new());
         let [a, b] = &listing.endpoints[..] else {
             unreachable!("two endpoints")
@@ -242,6 +304,7 @@ mod tests {
               - {name: host, address: example.org, port: '1'}\n- {name: zero, address: 10.0.0.1, port: '0'}\n\
               - {name: good, address: 10.0.0.2, port: '1'}\n- 7\n- {name: noport, address: 10.0.0.1}\n\
               - {name: extra, address: 10.0.0.3, port: '1', weight: 3}\n",
+            Members::Engines,
         )
         .expect("readable");
         let names: Vec<_> = listing.endpoints.iter().map(|spec| &*spec.name.name).collect();
@@ -262,7 +325,10 @@ mod tests {
 
     #[test]
     fn an_empty_list_is_a_list_and_anything_else_an_error() {
-        assert_eq!(parse(b"endpoints: []").expect("empty"), Listing::default());
+        assert_eq!(
+            parse(b"endpoints: []", Members::Engines).expect("empty"),
+            Listing::default()
+        );
         for text in [
             &b"endpoints: 3"[..],
             b"- a",
@@ -271,11 +337,32 @@ mod tests {
             b"\xff",
         ] {
             assert!(
-                matches!(parse(text), Err(FileError::Syntax(_))),
+                matches!(parse(text, Members::Engines), Err(FileError::Syntax(_))),
                 "{text:?} was accepted"
             );
         }
         let large = vec![b' '; MAX_BYTES as usize + 1];
-        assert!(matches!(parse(&large), Err(FileError::TooLarge(_))));
+        assert!(matches!(
+            parse(&large, Members::Engines),
+            Err(FileError::TooLarge(_))
+        ));
+    }
+
+    #[test]
+    fn clusters_may_have_names() {
+        let text = b"endpoints:\n- {name: east, address: east.example.org, port: '80'}\n- {name: west, address: 10.0.0.1, port: '80'}\n\
+                     - {name: odd, address: -x, port: '80'}\n";
+        let listing = parse(text, Members::Clusters).expect("readable");
+        let hosts: Vec<_> = listing
+            .endpoints
+            .iter()
+            .map(|spec| spec.reach.host.as_deref())
+            .collect();
+        assert_eq!(hosts, [Some("east.example.org"), None]);
+        assert!(
+            listing.warnings[0].contains("neither an IP address nor a host name"),
+            "{:?}",
+            listing.warnings
+        );
     }
 }

@@ -12,7 +12,8 @@ use crate::plugins::endpoint_attribute::EndpointAttribute;
 pub const TYPE: &str = "multicluster-kv-cache-utilization-scorer";
 
 /// Mean KV-cache use of a cluster's engines, 0..=1.
-const ATTRIBUTE: &str = "llm-d.ai/multicluster-kv-cache-utilization";
+/// Key of the attribute it reads.
+pub const ATTRIBUTE: &str = "llm-d.ai/multicluster-kv-cache-utilization";
 
 /// The registry line.
 pub const PLUGIN: PluginType = PluginType {

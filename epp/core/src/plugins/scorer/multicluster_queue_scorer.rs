@@ -12,7 +12,8 @@ use crate::plugins::endpoint_attribute::EndpointAttribute;
 pub const TYPE: &str = "multicluster-queue-scorer";
 
 /// Mean queue of a cluster's engines.
-const ATTRIBUTE: &str = "llm-d.ai/multicluster-queue-size";
+/// Key of the attribute it reads.
+pub const ATTRIBUTE: &str = "llm-d.ai/multicluster-queue-size";
 
 /// The registry line.
 pub const PLUGIN: PluginType = PluginType {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::Object;
-use llmd_epp_api::{EndpointName, EndpointSpec};
+use llmd_epp_api::{EndpointName, EndpointSpec, Reach};
 use serde::{Deserialize, Serialize};
 
 use super::pool::PoolSpec;
@@ -27,6 +27,8 @@ pub struct Unread {}
 /// The part of a pod's status that is read.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct PodStatus {
+    #[serde(default, rename = "hostIP")]
+    host_ip: Option<String>,
     #[serde(default, rename = "podIP")]
     pod_ip: Option<String>,
     #[serde(default)]
@@ -50,6 +52,8 @@ pub struct PodFacts {
     /// Where it answers; `None` while it must get no requests: no address, not Ready, or on its way
     /// out (a pod with a deletion time stamp leaves at once and drains).
     pub address: Option<IpAddr>,
+    /// Address of its node.
+    pub node: Option<IpAddr>,
     /// The ports that answer, where the pod says so.
     pub active_ports: Option<Vec<u16>>,
 }
@@ -77,6 +81,7 @@ impl PodFacts {
             name: name.unwrap_or_default().into(),
             labels: labels.unwrap_or_default(),
             address: address.filter(|_| is_ready && deletion_timestamp.is_none()),
+            node: status.host_ip.and_then(|address| address.parse().ok()),
             active_ports: active.map(|list| {
                 list.split(',')
                     .filter_map(|port| port.trim().parse().ok())
@@ -110,6 +115,10 @@ pub fn endpoints<'a>(
             address,
             port: *port,
             rank: rank as u32,
+            reach: Reach {
+                node: pod.node,
+                ..Reach::default()
+            },
             labels: pod.labels.clone(),
         })
     })

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use llmd_epp::datalayer::Source;
-use llmd_epp_core::plugins::datalayer::metrics_data_source::MetricsDataSource;
+use llmd_epp_core::plugins::datalayer::metrics_data_source::SOURCE;
+use llmd_epp_core::plugins::datalayer::polled::PolledSource;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -84,10 +85,10 @@ async fn https_pages_are_read_with_and_without_verification() {
 fn missing_tls_files_are_named() {
     let parameters =
         serde_yaml::from_str("{scheme: https, caCertPath: /does/not/exist.pem}").expect("parameters");
-    let source = MetricsDataSource::new(&parameters).expect("valid");
+    let source = PolledSource::new(SOURCE, &parameters).expect("valid");
     let strict =
         serde_yaml::from_str("{scheme: https, insecureSkipVerify: false, caCertPath: /does/not/exist.pem}");
-    let strict = MetricsDataSource::new(&strict.expect("parameters")).expect("valid");
+    let strict = PolledSource::new(SOURCE, &strict.expect("parameters")).expect("valid");
     assert!(
         Source::new(source, Vec::new()).is_err(),
         "a file that is named must be readable"

@@ -18,7 +18,9 @@ use llmd_epp_core::Epp;
 use llmd_epp_core::exchange::{Held, Select, Selection};
 use llmd_epp_core::parsers::Parsers;
 use llmd_epp_core::plugins::datalayer::core_metrics_extractor::CoreMetricsExtractor;
-use llmd_epp_core::plugins::datalayer::metrics_data_source::MetricsDataSource;
+use llmd_epp_core::plugins::datalayer::metrics_data_source::SOURCE;
+use llmd_epp_core::plugins::datalayer::polled::PolledSource;
+use llmd_epp_core::plugins::datalayer::reader::PageReader;
 use llmd_epp_core::request_metrics::RequestMetrics;
 
 use llmd_proxy::Limits;
@@ -87,8 +89,8 @@ pub(crate) async fn rig(engines: &[&Engine]) -> Rig {
 pub(crate) fn scraping() -> Vec<Source> {
     let extractor =
         CoreMetricsExtractor::new(&serde_yaml::from_str("{}").expect("defaults")).expect("built-in");
-    let source = MetricsDataSource::new(&serde_yaml::from_str("{}").expect("defaults")).expect("defaults");
-    vec![Source::new(source, vec![Arc::new(extractor)]).expect("no TLS")]
+    let source = PolledSource::new(SOURCE, &serde_yaml::from_str("{}").expect("defaults")).expect("defaults");
+    vec![Source::new(source, vec![Arc::new(PageReader::Metrics(extractor))]).expect("no TLS")]
 }
 
 pub(crate) async fn start(engines: &[&Engine], api_keys: Option<ApiKeys>, sources: Vec<Source>) -> Rig {

@@ -300,11 +300,7 @@ impl Engine {
         record: &mut MetricsRecord,
     ) -> Extracted<'_> {
         scan(page, &self.index, &self.families, &self.series, scratch);
-        let mut extracted = Extracted {
-            updated: false,
-            failures: 0,
-            first_failure: None,
-        };
+        let mut extracted = Extracted::nothing();
         let mut layout = Layout::default();
         let mut prefix = PrefixCounters::default();
         for (spec, found) in self.wanted.iter().zip(&scratch.found) {
@@ -354,11 +350,7 @@ impl Engine {
             Role::BlockSize => layout.block_size = Some(finite()? as u32),
             Role::NumBlocks => layout.num_blocks = Some(finite()? as u32),
             Role::Custom(position) => {
-                let (key, value) = (&self.custom_keys[position], finite()?);
-                match record.custom.iter_mut().find(|(known, _)| known == key) {
-                    Some((_, stored)) => *stored = value,
-                    None => record.custom.push((Arc::clone(key), value)),
-                }
+                record.set_custom(&self.custom_keys[position], finite()?);
             }
             Role::CacheInfo => {
                 let labels = sample.labels(page);

@@ -253,6 +253,19 @@ impl Reader<'_> {
     }
 }
 
+/// Labels and values of all samples of one family.
+pub fn series<'p>(page: &'p [u8], family: &'p [u8]) -> impl Iterator<Item = (Labels<'p>, f64)> {
+    let mut start = 0;
+    let lines = memchr_iter(b'\n', page).chain(std::iter::once(page.len()));
+    lines.filter_map(move |end| {
+        let from = std::mem::replace(&mut start, end + 1);
+        let rest = page.get(from..end)?.strip_prefix(family)?;
+        let is_family = rest.first().is_some_and(|byte| *byte == b'{' || is_blank(*byte));
+        let ((open, close), value, _) = read_sample(page, from + family.len(), end).filter(|_| is_family)?;
+        Some((Labels(&page[open..close]), value))
+    })
+}
+
 fn is_blank(byte: u8) -> bool {
     byte == b' ' || byte == b'\t'
 }
@@ -318,11 +331,11 @@ fn closing_quote(text: &[u8]) -> Option<usize> {
 
 /// Labels of one sample: names and still escaped values.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Labels<'p>(&'p [u8]);
+pub struct Labels<'p>(&'p [u8]);
 
 impl<'p> Labels<'p> {
     /// The escaped value of `name`.
-    pub(super) fn get(mut self, name: &[u8]) -> Option<&'p [u8]> {
+    pub fn get(mut self, name: &[u8]) -> Option<&'p [u8]> {
         while let Next::Label(key, value) = self.pop() {
             if key == name {
                 return Some(value);
