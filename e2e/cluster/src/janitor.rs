@@ -12,6 +12,7 @@ use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
@@ -23,6 +24,9 @@ const ENDING: &str = "ending";
 const LOCK: &str = "lock";
 /// Variable that marks processes of a run folder. A number alone may belong to another process one day.
 const MARK: &str = "LLMD_E2E_RUN_FOLDER";
+
+/// Longest that a process which is about to become a program is waited for.
+const EXEC: Duration = Duration::from_millis(100);
 
 /// `$1` is the run folder. Lines of `cgroups` are folders that pods have left.
 /// Processes get 5 s to end; cgroups get a minute, because pods of a busy machine take long to die with their namespace.
@@ -133,10 +137,22 @@ pub(crate) fn left(dir: &Path) -> Vec<u32> {
     records
         .filter_map(|record| record.file_name().to_str()?.parse().ok())
         .filter(|pid: &u32| {
-            let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            let environment = environment(*pid);
             environment.split(|byte| *byte == 0).any(|entry| entry == mark)
         })
         .collect()
+}
+
+/// What a process was started with. In the middle of its `exec` a process shows nothing for a moment.
+fn environment(pid: u32) -> Vec<u8> {
+    let deadline = Instant::now() + EXEC;
+    loop {
+        match std::fs::read(format!("/proc/{pid}/environ")) {
+            Ok(empty) if empty.is_empty() && Instant::now() < deadline => std::thread::yield_now(),
+            Ok(environment) => return environment,
+            Err(_) => return Vec::new(),
+        }
+    }
 }
 
 impl Drop for Janitor {
