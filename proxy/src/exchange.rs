@@ -14,6 +14,7 @@ use hyper::body::{Frame, Incoming};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use crate::access_log::{AccessLog, Entry};
 use crate::activity::OpenRequest;
 use crate::answer::Answer;
 use crate::body::{StreamedBodyError, TargetBody};
@@ -35,6 +36,8 @@ pub(crate) struct Shared<R: Route> {
     pub(crate) closing: CancellationToken,
     /// Of clients' connections.
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    /// Who is told about each request.
+    pub(crate) access_log: Option<AccessLog>,
     /// Whether `Forwarded` and `X-Forwarded-*` of clients are passed on.
     pub(crate) trusts_forwarded: bool,
 }
@@ -49,7 +52,9 @@ pub(crate) async fn serve<R: Route>(
     let closing = shared.closing.clone();
     // HTTP/2 has no such header; its connections end with GOAWAY.
     let has_header = request.version() <= Version::HTTP_11;
-    let mut response = match forward(shared, request, client).await {
+    let entry = shared.access_log.as_ref();
+    let mut entry = entry.map(|log| Box::new(Entry::new(log, &request, client)));
+    let mut response = match forward(shared, request, client, entry.as_deref_mut()).await {
         Ok(response) => response,
         Err(reply) => reply.into_response(),
     };
@@ -57,13 +62,17 @@ pub(crate) async fn serve<R: Route>(
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(CONNECTION, close);
     }
-    response.map(|body| Answer::new(body, open))
+    if let Some(entry) = &mut entry {
+        entry.answered(response.status());
+    }
+    response.map(|body| Answer::new(body, open, entry))
 }
 
 async fn forward<R: Route>(
     shared: Arc<Shared<R>>,
     request: Request<Incoming>,
     client: Client,
+    entry: Option<&mut Entry>,
 ) -> Result<Response<Relay<R>>, LocalReply> {
     let Ok(permit) = Arc::clone(&shared.permits).try_acquire_owned() else {
         let message = format!(
@@ -78,7 +87,12 @@ async fn forward<R: Route>(
     let mut tracked = Tracked::new(shared.route.begin(&head, client.peer)?);
     let started = within(until, start(&shared, &mut tracked, &mut head, body, client)).await;
     match started.unwrap_or_else(|| Err(total_deadline(&shared.limits))) {
-        Ok(started) => Ok(Relay::respond(started, head, tracked, shared, permit, until)),
+        Ok(started) => {
+            if let Some(entry) = entry {
+                entry.forwarded(started.target, &head.headers);
+            }
+            Ok(Relay::respond(started, head, tracked, shared, permit, until))
+        }
         Err(reply) => {
             tracked.end(Outcome::Rejected);
             Err(reply)

@@ -14,6 +14,7 @@
 //! reached the client: the head of an answer is sent together with its first body chunk. After that an
 //! event stream moves when the flight knows a request for the rest ([`Flight::resume`]).
 
+mod access_log;
 mod activity;
 mod answer;
 mod body;
@@ -31,6 +32,7 @@ mod server;
 mod stall;
 mod transport;
 
+pub use access_log::{AccessLog, Ended, Record};
 pub use limits::Limits;
 pub use reply::LocalReply;
 pub use route::{BodyMode, Flight, Outcome, Plan, Resumption, Route};

@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::access_log::AccessLog;
 use crate::connection::{Endings, http, run};
 use crate::exchange::Shared;
 use crate::limits::Limits;
@@ -44,6 +45,7 @@ impl<R: Route> Server<R> {
             permits,
             closing: CancellationToken::new(),
             tls: None,
+            access_log: None,
             trusts_forwarded: false,
         })
     }
@@ -59,6 +61,13 @@ impl<R: Route> Server<R> {
     #[must_use]
     pub fn trusting_forwarded_headers(mut self, trusts: bool) -> Self {
         self.0.trusts_forwarded = trusts;
+        self
+    }
+
+    /// Tells `log` about each request when it is over.
+    #[must_use]
+    pub fn logging_to(mut self, log: AccessLog) -> Self {
+        self.0.access_log = Some(log);
         self
     }
 

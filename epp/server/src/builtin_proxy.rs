@@ -6,6 +6,7 @@
 //! byte of its answer, is replaced by another one and left out until it is seen alive. A stream whose
 //! engine dies later is continued by another one where its text is all there is to continue.
 
+pub mod access_log;
 mod api_key;
 mod continuation;
 mod flight;
@@ -20,7 +21,7 @@ use http::{HeaderMap, Method, StatusCode, request};
 use llmd_epp_api::Headers;
 use llmd_epp_core::Epp;
 use llmd_openai::header;
-use llmd_proxy::{Limits, LocalReply, Route, ServeError, Server};
+use llmd_proxy::{AccessLog, Limits, LocalReply, Route, ServeError, Server};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -49,6 +50,8 @@ pub struct Options {
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Passes on what clients say in `Forwarded` and `X-Forwarded-*`.
     pub trusts_forwarded: bool,
+    /// Who is told about each request.
+    pub access_log: Option<AccessLog>,
     /// `--tracing`: each request is a span, and engines are told its context.
     pub tracing: bool,
     /// Whether `/health` answers 200.
@@ -72,6 +75,7 @@ pub async fn serve(
         limits,
         tls,
         trusts_forwarded,
+        access_log,
         tracing,
         is_ready,
         closing,
@@ -94,6 +98,9 @@ pub async fn serve(
         .closing_connections_on(closing);
     if let Some(tls) = tls {
         server = server.with_tls(tls);
+    }
+    if let Some(log) = access_log {
+        server = server.logging_to(log);
     }
     server.serve(listener, shutdown).await
 }

@@ -7,6 +7,7 @@
     reason = "test support: a failed step is a failed test, and nothing is exported"
 )]
 
+mod access_log;
 mod deadlines;
 mod failure;
 mod forward;

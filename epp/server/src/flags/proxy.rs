@@ -7,6 +7,8 @@ use llmd_process::pflag::{FlagSet, Flags};
 use llmd_process::tls::ServerTls;
 use llmd_proxy::Limits;
 
+use crate::builtin_proxy::access_log::AccessLogFormat;
+
 use super::{OptionError, path, port, positive, tls, value};
 
 /// The built-in HTTP proxy.
@@ -24,8 +26,19 @@ pub struct ProxyOptions {
     pub tls: Option<ServerTls>,
     /// `--proxy-trust-forwarded-headers`.
     pub trusts_forwarded: bool,
+    /// What is written about each request.
+    pub access_log: Option<AccessLogOptions>,
     /// Deadlines and bounds. `--max-request-body-size` and the drain are set where the proxy starts.
     pub limits: Limits,
+}
+
+/// The log of the proxy's requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessLogOptions {
+    /// `--proxy-access-log`.
+    pub format: AccessLogFormat,
+    /// `--proxy-access-log-file`; `None` is stdout.
+    pub file: Option<PathBuf>,
 }
 
 /// Adds the flags with their defaults, which are those of [`Limits`].
@@ -65,6 +78,16 @@ pub(super) fn declare(flags: FlagSet) -> FlagSet {
             "proxy-trust-forwarded-headers",
             false,
             "pass on what clients say in Forwarded and X-Forwarded-*; only behind a proxy that sets them",
+        )
+        .string(
+            "proxy-access-log",
+            "",
+            "writes a line about each request of the proxy: json or text; empty writes none",
+        )
+        .string(
+            "proxy-access-log-file",
+            "",
+            "file to which these lines are added; empty is stdout",
         )
         .duration(
             "proxy-request-head-timeout",
@@ -127,6 +150,7 @@ pub(super) fn parse(flags: &Flags, address: Option<IpAddr>) -> Result<Option<Pro
         stream_continuation: flags.bool("proxy-stream-continuation"),
         tls: client_tls(flags)?,
         trusts_forwarded: flags.bool("proxy-trust-forwarded-headers"),
+        access_log: access_log(flags)?,
         limits: limits(flags)?,
     };
     Ok((options.port != 0).then_some(options))
@@ -145,6 +169,22 @@ fn client_tls(flags: &Flags) -> Result<Option<ServerTls>, OptionError> {
         client_ca,
         ..tls(flags)
     }))
+}
+
+fn access_log(flags: &Flags) -> Result<Option<AccessLogOptions>, OptionError> {
+    let file = path(flags, "proxy-access-log-file");
+    let given = flags.string("proxy-access-log");
+    let format = match (given.as_str(), &file) {
+        ("json", _) => AccessLogFormat::Json,
+        ("text", _) => AccessLogFormat::Text,
+        ("", None) => return Ok(None),
+        ("", Some(file)) => {
+            let fix = "give --proxy-access-log=json or text too";
+            return Err(value("proxy-access-log-file", &file.display().to_string(), fix));
+        }
+        _ => return Err(value("proxy-access-log", &given, "use json or text")),
+    };
+    Ok(Some(AccessLogOptions { format, file }))
 }
 
 fn limits(flags: &Flags) -> Result<Limits, OptionError> {

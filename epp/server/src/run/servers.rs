@@ -7,17 +7,20 @@ use std::time::Duration;
 
 use llmd_epp_core::Epp;
 use llmd_process::admin;
+use llmd_proxy::AccessLog;
 use prometheus::Registry;
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{Addresses, RunError};
 use crate::body_budget::BodyBudget;
+use crate::builtin_proxy::access_log::{self, Written};
 use crate::builtin_proxy::{self, ApiKeys, Continuations};
 use crate::datalayer::DataLayer;
 use crate::debug;
 use crate::extproc::{ExtProc, ReceivedBytes, ShadowMetrics, StreamMetrics};
-use crate::flags::EppOptions;
+use crate::flags::{EppOptions, ProxyOptions};
 use crate::grpc::{self, Services, StreamThreads};
 use crate::health::Health;
 use crate::metrics_auth::{self, MetricsAuth};
@@ -26,6 +29,9 @@ use crate::waiting::WaitingRoom;
 /// After `--drain-timeout` open streams may take this many times as long again. With upstream's 30 s
 /// that is 120 s, below the chart's grace period of 130 s.
 const STREAM_PATIENCE: u32 = 3;
+
+/// How long the access log's writer may take for what is in its queue at the end.
+const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// Bound, but not served yet: a taken port is reported before anything else happens.
 pub(super) struct Listeners {
@@ -58,6 +64,17 @@ impl Listeners {
             proxy: self.proxy.as_ref().map(TcpListener::local_addr).transpose()?,
         })
     }
+}
+
+/// Starts the writer of the access log, if there is one.
+fn access_log(proxy: &ProxyOptions, registry: &Registry) -> Result<Option<(AccessLog, Written)>, RunError> {
+    let dropped = access_log::register_dropped(registry)?;
+    let Some(log) = &proxy.access_log else {
+        return Ok(None);
+    };
+    let started = access_log::destination(log.file.as_deref())
+        .and_then(|output| access_log::start(log.format, output, dropped));
+    started.map(Some).map_err(RunError::AccessLog)
 }
 
 async fn open(flag: &'static str, address: Option<IpAddr>, port: u16) -> Result<TcpListener, RunError> {
@@ -174,6 +191,7 @@ impl Servers<'_> {
         running.push(tokio::spawn(health_server));
         if let (Some(listener), Some(proxy)) = (proxy, &options.proxy) {
             let ready = health.clone();
+            let (log, written) = access_log(proxy, &registry)?.unzip();
             let proxy_options = builtin_proxy::Options {
                 api_keys: proxy.api_key_file.as_deref().map(ApiKeys::read).transpose()?,
                 continuations: proxy
@@ -188,6 +206,7 @@ impl Servers<'_> {
                 },
                 tls: proxy_tls,
                 trusts_forwarded: proxy.trusts_forwarded,
+                access_log: log,
                 tracing: options.tracing,
                 is_ready: Arc::new(move || ready.is_ready()),
                 closing,
@@ -202,6 +221,11 @@ impl Servers<'_> {
             running.push(tokio::spawn(async move {
                 if let Err(error) = server.await {
                     tracing::warn!(%error, "the built-in proxy ended");
+                }
+                if let Some(written) = written
+                    && timeout(LAST_LINES, written).await.is_err()
+                {
+                    tracing::warn!("the last lines of the access log are lost");
                 }
             }));
         }

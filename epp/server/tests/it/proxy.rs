@@ -1,5 +1,6 @@
 //! The built-in proxy from client to engine, with engines that die.
 
+mod access_log;
 mod continuation;
 mod encodings;
 mod gathering;
