@@ -4,7 +4,6 @@
 //! Only one picker runs at a time; the others are stopped (`SIGSTOP`), for scraping never rests. What it
 //! costs has a row of its own and is taken out of the rows per request.
 
-mod hundred;
 mod rate;
 mod subject;
 
@@ -14,8 +13,8 @@ use std::time::Duration;
 use llmd_e2e::epp::{self, Epp};
 use serde_json::{Value, json};
 
+use super::hundred::{self, Hundred};
 use super::{KB, LATENCY_ROUNDS, PACE, PACED_FOR, ROUNDS, added, engines, floor, load, median};
-use hundred::Hundred;
 use subject::{Subject, Work};
 
 /// Environment variable with the path of the other picker.
@@ -115,18 +114,20 @@ async fn eight(pickers: &[epp::Options; 2]) -> (Option<String>, Vec<Value>) {
 /// Rows of the pool of a hundred: what it costs to have it.
 async fn hundred_rows(pickers: &[epp::Options; 2]) -> Vec<Value> {
     let (_engines, addresses) = engines(hundred::ENGINES);
-    let mut measured = Vec::new();
+    let (mut idle, mut memory, mut starts) = (Vec::new(), Vec::new(), Vec::new());
     for picker in pickers {
-        measured.push(Hundred::measure(&addresses, picker).await);
+        let hundred = Hundred::start(&addresses, picker).await;
+        idle.push(hundred.idle().await);
+        memory.push(hundred.memory().await);
+        starts.push(median(&hundred.starts().await) * 1e3);
     }
-    let each = |value: fn(&Hundred) -> f64| [value(&measured[0]), value(&measured[1])];
-    let scrapes = each(|hundred| hundred.scrapes);
-    let rss = each(|hundred| hundred.rss_before);
+    let column = |pairs: &[[f64; 2]], index: usize| [pairs[0][index], pairs[1][index]];
+    let (scrapes, rss) = (column(&idle, 1), column(&memory, 0));
     vec![
         row(
             "CPU of scraping 100 idle endpoints",
             "cores",
-            &each(|hundred| hundred.cores),
+            &column(&idle, 0),
             &format!(
                 "pages of 32 KB every 50 ms, which is 2000 scrapes/s; done: llmd {:.0}/s, upstream {:.0}/s",
                 scrapes[0], scrapes[1]
@@ -135,7 +136,7 @@ async fn hundred_rows(pickers: &[epp::Options; 2]) -> Vec<Value> {
         row(
             "memory after 10,000 distinct prompts of 16 KB",
             "MiB",
-            &each(|hundred| hundred.rss_after),
+            &column(&memory, 1),
             &format!(
                 "VmRSS {} s after the last one; before: llmd {:.1} MiB, upstream {:.1} MiB",
                 hundred::SETTLE.as_secs(),
@@ -146,7 +147,7 @@ async fn hundred_rows(pickers: &[epp::Options; 2]) -> Vec<Value> {
         row(
             "start to the first good answer, 100 endpoints",
             "ms",
-            &each(|hundred| median(&hundred.starts) * 1e3),
+            &starts,
             &format!("through an Envoy that runs; median of {}", hundred::STARTS),
         ),
     ]

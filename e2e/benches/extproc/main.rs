@@ -21,6 +21,7 @@
 mod beside;
 mod engines;
 mod floor;
+mod hundred;
 mod load;
 
 use std::net::SocketAddr;
@@ -28,6 +29,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use bytes::Bytes;
+use hundred::Hundred;
 use llmd_e2e::Process;
 use llmd_e2e::envoy::{self, Envoy};
 use llmd_e2e::epp::{self, Epp};
@@ -46,6 +48,10 @@ const KB: usize = 1000;
 const CPU_BUDGET: f64 = 1.6;
 /// Most added latency, as a multiple of the floor's.
 const LATENCY_BUDGET: f64 = 1.5;
+
+/// Most growth of resident memory in MiB, and most milliseconds to the first answer, with a hundred endpoints.
+const MEMORY_BUDGET: f64 = 40.0;
+const START_BUDGET: f64 = 300.0;
 
 /// Offered requests per second for the latency figures, and for how long.
 const PACE: u32 = 500;
@@ -75,6 +81,7 @@ struct Subject {
     pid: u32,
     small: Vec<f64>,
     large: Vec<f64>,
+    huge: Vec<f64>,
     chunk: Vec<f64>,
     p50: Vec<f64>,
     p99: Vec<f64>,
@@ -87,6 +94,7 @@ impl Subject {
             pid,
             small: Vec::new(),
             large: Vec::new(),
+            huge: Vec::new(),
             chunk: Vec::new(),
             p50: Vec::new(),
             p99: Vec::new(),
@@ -114,6 +122,11 @@ impl Subject {
             .cpu_per(count, load::closed(address, &work.large, connections, count))
             .await;
         self.large.push(large * 1e6);
+        let (count, connections) = (1_000, 8);
+        let huge = self
+            .cpu_per(count, load::closed(address, &work.huge, connections, count))
+            .await;
+        self.huge.push(huge * 1e6);
         let streams = 200;
         let chunks = streams * engines::CHUNKS;
         let chunk = self.cpu_per(chunks, load::streams(address, streams)).await;
@@ -131,6 +144,7 @@ impl Subject {
 struct Work {
     small: Vec<Bytes>,
     large: Vec<Bytes>,
+    huge: Vec<Bytes>,
 }
 
 async fn measure() {
@@ -154,6 +168,7 @@ async fn measure() {
     let work = Work {
         small: load::prompts(512, KB),
         large: load::prompts(64, 220 * KB),
+        huge: load::prompts(32, 450 * KB),
     };
     for _ in 0..ROUNDS {
         floor.round(&work).await;
@@ -166,6 +181,30 @@ async fn measure() {
     }
     epp.wait_for_in_flight(0).await;
     report(&none, &floor, &ours);
+    drop((floor, ours, epp));
+    large_pool(&options).await;
+}
+
+/// What a pool of a hundred needs, whatever the floor.
+async fn large_pool(picker: &epp::Options) {
+    let (_engines, addresses) = engines(hundred::ENGINES);
+    let hundred = Hundred::start(&addresses, picker).await;
+    let [before, after] = hundred.memory().await;
+    figure(
+        "ext-proc: memory that 10,000 distinct prompts of 16 KB take, 100 endpoints",
+        after - before,
+        "MiB",
+        Some(MEMORY_BUDGET),
+        &format!("VmRSS {before:.1} MiB before, {after:.1} MiB after"),
+    );
+    let starts = hundred.starts().await;
+    figure(
+        "ext-proc: start to the first good answer, 100 endpoints",
+        median(&starts) * 1e3,
+        "ms",
+        Some(START_BUDGET),
+        &format!("through an Envoy that runs; median of {}", hundred::STARTS),
+    );
 }
 
 fn report(none: &Subject, floor: &Subject, ours: &Subject) {
@@ -178,6 +217,7 @@ fn report(none: &Subject, floor: &Subject, ours: &Subject) {
             &ours.large,
             Some(CPU_BUDGET),
         ),
+        ("450 KB request", "µs", &floor.huge, &ours.huge, Some(CPU_BUDGET)),
         ("100k paced response chunks", "s", &floor.chunk, &ours.chunk, None),
     ];
     for (name, unit, floor, ours, budget) in cpu {

@@ -9,62 +9,62 @@ use llmd_e2e::http;
 use llmd_e2e::poll::DEADLINE;
 use tokio::time::Instant;
 
-use super::super::{KB, engines, load};
+use super::{KB, engines, load};
 
-pub(super) const ENGINES: usize = 100;
-pub(super) const STARTS: usize = 5;
+pub(crate) const ENGINES: usize = 100;
+pub(crate) const STARTS: usize = 5;
 const PROMPTS: usize = 10_000;
-pub(super) const SETTLE: Duration = Duration::from_secs(2);
+pub(crate) const SETTLE: Duration = Duration::from_secs(2);
 const IDLE_FOR: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// What one picker needed.
-pub(super) struct Hundred {
-    /// Cores while only metrics are scraped.
-    pub(super) cores: f64,
-    /// Scrapes done in a second.
-    pub(super) scrapes: f64,
-    /// Resident memory in MiB before and after the prompts.
-    pub(super) rss_before: f64,
-    pub(super) rss_after: f64,
-    /// Seconds from the start of the process to the first answer of an engine.
-    pub(super) starts: Vec<f64>,
+/// One picker with its endpoints and its Envoy.
+pub(crate) struct Hundred {
+    epp: Epp,
+    envoy: Envoy,
+    engine: SocketAddr,
 }
 
 impl Hundred {
-    pub(super) async fn measure(addresses: &[SocketAddr], picker: &epp::Options) -> Self {
-        let mut epp = Epp::start(addresses, picker).await;
+    pub(crate) async fn start(addresses: &[SocketAddr], picker: &epp::Options) -> Self {
+        let epp = Epp::start(addresses, picker).await;
         let envoy = Envoy::start(epp.ext_proc, &envoy::Options::default()).await;
-        super::pass(SETTLE).await;
-        let before = (
-            pages(addresses[0]).await,
-            epp.process.cpu_seconds(),
-            Instant::now(),
-        );
-        super::pass(IDLE_FOR).await;
-        let wall = before.2.elapsed().as_secs_f64();
-        let cores = (epp.process.cpu_seconds() - before.1) / wall;
-        let scrapes = (pages(addresses[0]).await - before.0) / wall;
+        tokio::time::sleep(SETTLE).await;
+        Self {
+            epp,
+            envoy,
+            engine: addresses[0],
+        }
+    }
 
-        let rss_before = resident_mib(epp.process.pid());
+    /// Cores while only metrics are scraped, and scrapes done in a second.
+    pub(crate) async fn idle(&self) -> [f64; 2] {
+        let (pages_before, cpu_before) = (pages(self.engine).await, self.epp.process.cpu_seconds());
+        let began = Instant::now();
+        tokio::time::sleep(IDLE_FOR).await;
+        let wall = began.elapsed().as_secs_f64();
+        let cpu = self.epp.process.cpu_seconds() - cpu_before;
+        [cpu / wall, (pages(self.engine).await - pages_before) / wall]
+    }
+
+    /// Resident memory in MiB before and after so many different prompts.
+    pub(crate) async fn memory(&self) -> [f64; 2] {
+        let before = resident_mib(self.epp.process.pid());
         let prompts = load::prompts(PROMPTS, 16 * KB);
-        load::closed(envoy.address, &prompts, 16, PROMPTS).await;
-        super::pass(SETTLE).await;
-        let rss_after = resident_mib(epp.process.pid());
+        load::closed(self.envoy.address, &prompts, 16, PROMPTS).await;
+        tokio::time::sleep(SETTLE).await;
+        [before, resident_mib(self.epp.process.pid())]
+    }
 
+    /// Seconds from a start of the process to the first answer of an engine.
+    pub(crate) async fn starts(mut self) -> Vec<f64> {
         let mut starts = Vec::new();
         for _ in 0..STARTS {
-            let began = epp.relaunch();
-            wait_for_answer(envoy.address).await;
+            let began = self.epp.relaunch();
+            wait_for_answer(self.envoy.address).await;
             starts.push(began.elapsed().as_secs_f64());
         }
-        Self {
-            cores,
-            scrapes,
-            rss_before,
-            rss_after,
-            starts,
-        }
+        starts
     }
 }
 
@@ -86,7 +86,7 @@ async fn wait_for_answer(envoy: SocketAddr) {
             return;
         }
         assert!(Instant::now() < end, "no answer within {DEADLINE:?}");
-        super::pass(PAUSE).await;
+        tokio::time::sleep(PAUSE).await;
     }
 }
 
