@@ -31,7 +31,7 @@ pub(crate) async fn connect(
     stream.set_nodelay(true)?;
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(async move {
-        if let Err(error) = connection.await {
+        if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%target, %error, "connection to a target ended");
         }
     });

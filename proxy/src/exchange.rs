@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, HeaderValue};
+use http::header::{CONNECTION, HeaderValue, UPGRADE};
 use http::{Request, Response, StatusCode, Version, request};
 use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::access_log::{AccessLog, Entry};
 use crate::activity::OpenRequest;
@@ -25,6 +26,7 @@ use crate::pool::{Connection, Pool};
 use crate::relay::{Relay, Started};
 use crate::reply::LocalReply;
 use crate::route::{BodyMode, Flight, Outcome, Plan, Resumption, Route, Tracked};
+use crate::upgrade::{self, Tunnel};
 
 /// What all requests of a server share.
 pub(crate) struct Shared<R: Route> {
@@ -36,6 +38,10 @@ pub(crate) struct Shared<R: Route> {
     pub(crate) closing: CancellationToken,
     /// Of clients' connections.
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    /// Connections and tunnels.
+    pub(crate) running: TaskTracker,
+    /// Ends both at once.
+    pub(crate) cut: CancellationToken,
     /// Who is told about each request.
     pub(crate) access_log: Option<AccessLog>,
     /// Whether `Forwarded` and `X-Forwarded-*` of clients are passed on.
@@ -54,11 +60,11 @@ pub(crate) async fn serve<R: Route>(
     let has_header = request.version() <= Version::HTTP_11;
     let entry = shared.access_log.as_ref();
     let mut entry = entry.map(|log| Box::new(Entry::new(log, &request, client)));
-    let mut response = match forward(shared, request, client, entry.as_deref_mut()).await {
+    let mut response = match forward(shared, request, client, &mut entry).await {
         Ok(response) => response,
         Err(reply) => reply.into_response(),
     };
-    if has_header && closing.is_cancelled() {
+    if has_header && closing.is_cancelled() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(CONNECTION, close);
     }
@@ -70,9 +76,9 @@ pub(crate) async fn serve<R: Route>(
 
 async fn forward<R: Route>(
     shared: Arc<Shared<R>>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
     client: Client,
-    entry: Option<&mut Entry>,
+    entry: &mut Option<Box<Entry>>,
 ) -> Result<Response<Relay<R>>, LocalReply> {
     let Ok(permit) = Arc::clone(&shared.permits).try_acquire_owned() else {
         let message = format!(
@@ -81,23 +87,44 @@ async fn forward<R: Route>(
         );
         return Err(LocalReply::error(StatusCode::SERVICE_UNAVAILABLE, &message).retry_after(1));
     };
+    let leaving = hyper::upgrade::on(&mut request);
     let (mut head, body) = request.into_parts();
     check_request(&head)?;
+    let leaving = upgrade::is_asked_for(&head).then_some(leaving);
     let until = shared.limits.total.map(|total| Instant::now() + total);
     let mut tracked = Tracked::new(shared.route.begin(&head, client.peer)?);
-    let started = within(until, start(&shared, &mut tracked, &mut head, body, client)).await;
-    match started.unwrap_or_else(|| Err(total_deadline(&shared.limits))) {
-        Ok(started) => {
-            if let Some(entry) = entry {
-                entry.forwarded(started.target, &head.headers);
-            }
-            Ok(Relay::respond(started, head, tracked, shared, permit, until))
-        }
+    let starting = start(&shared, &mut tracked, &mut head, body, client, leaving.is_some());
+    let started = within(until, starting).await;
+    let mut started = match started.unwrap_or_else(|| Err(total_deadline(&shared.limits))) {
+        Ok(started) => started,
         Err(reply) => {
             tracked.end(Outcome::Rejected);
-            Err(reply)
+            return Err(reply);
         }
+    };
+    if let Some(entry) = entry {
+        entry.forwarded(started.target, &head.headers);
     }
+    let Some((client, target)) = leaving.zip(started.upgrade.take()) else {
+        return Ok(Relay::respond(started, head, tracked, shared, permit, until));
+    };
+    tracked.flight().on_response_head(&mut started.head);
+    upgrade::mark(&mut started.head.headers);
+    let mut entry = entry.take();
+    if let Some(entry) = &mut entry {
+        entry.answered(StatusCode::SWITCHING_PROTOCOLS);
+    }
+    let tunnel = Tunnel {
+        client,
+        target,
+        tracked,
+        entry,
+        until,
+        permit,
+    };
+    let running = tunnel.run(shared.limits.clone(), shared.cut.clone());
+    shared.running.spawn(running);
+    Ok(Response::from_parts(started.head, Relay::from(Bytes::new())))
 }
 
 /// Waits no longer than `until`; `None` when that was not enough.
@@ -114,23 +141,24 @@ async fn start<R: Route>(
     head: &mut request::Parts,
     body: Incoming,
     client: Client,
+    leaves_http: bool,
 ) -> Result<Started, LocalReply> {
     if body.size_hint().lower() > shared.limits.request_body_bytes as u64 {
         return Err(too_large(&shared.limits));
     }
-    match tracked.flight().body_mode() {
-        BodyMode::Buffer => {
-            let held = read_body(body, &shared.limits, tracked.flight()).await?;
-            prepare_request(head, client, shared.trusts_forwarded);
-            let Plan { target, body } = tracked.flight().plan(head, held).await?;
-            send_held(shared, tracked, head, target, body).await
-        }
-        BodyMode::Stream => {
-            prepare_request(head, client, shared.trusts_forwarded);
-            let Plan { target, body: _ } = tracked.flight().plan(head, Vec::new()).await?;
-            send_streamed(shared, tracked, head, target, body).await
-        }
+    // A request that leaves HTTP has no body to stream.
+    if tracked.flight().body_mode() == BodyMode::Stream && !leaves_http {
+        prepare_request(head, client, shared.trusts_forwarded);
+        let Plan { target, body: _ } = tracked.flight().plan(head, Vec::new()).await?;
+        return send_streamed(shared, tracked, head, target, body).await;
     }
+    let held = read_body(body, &shared.limits, tracked.flight()).await?;
+    prepare_request(head, client, shared.trusts_forwarded);
+    let Plan { target, body } = tracked.flight().plan(head, held).await?;
+    if leaves_http {
+        upgrade::mark(&mut head.headers);
+    }
+    send_held(shared, tracked, head, target, body).await
 }
 
 /// Reads a body to its end, showing each chunk to the flight. A trailer section ends it.
@@ -347,24 +375,30 @@ async fn try_target(
     *request.uri_mut() = head.uri.clone();
     *request.headers_mut() = head.headers.clone();
     let answer = async {
-        let response = connection.sender.send_request(request).await?;
+        let mut response = connection.sender.send_request(request).await?;
+        let upgrade = hyper::upgrade::on(&mut response);
         let (mut parts, mut body) = response.into_parts();
         strip_hop_by_hop(&mut parts.headers);
+        let upgrade = (parts.status == StatusCode::SWITCHING_PROTOCOLS).then_some(upgrade);
+        if upgrade.is_some() && !head.headers.contains_key(UPGRADE) {
+            return Err(Failed::Broken("it left HTTP without being asked".to_owned()));
+        }
         // Hold the head until the first chunk: an engine that dies between both can still be replaced.
         let first = match body.frame().await {
             None => None,
             Some(Ok(frame)) => frame.into_data().ok(),
             Some(Err(error)) => return Err(Failed::from(error)),
         };
-        Ok((parts, first, body))
+        Ok((parts, first, body, upgrade))
     };
-    let (parts, first, body) = timeout(limits.response_head, answer)
+    let (parts, first, body, upgrade) = timeout(limits.response_head, answer)
         .await
         .map_err(|_| Failed::Deadline)??;
     Ok(Started {
         head: parts,
         first: first.map(Frame::data),
         body,
+        upgrade,
         sender: connection.sender,
         target,
     })

@@ -31,6 +31,7 @@ mod route;
 mod server;
 mod stall;
 mod transport;
+mod upgrade;
 
 pub use access_log::{AccessLog, Ended, Record};
 pub use limits::Limits;

@@ -12,6 +12,7 @@ use http::{Response, StatusCode, request, response};
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
+use hyper::upgrade::OnUpgrade;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
@@ -26,6 +27,8 @@ pub(crate) struct Started {
     pub(crate) head: response::Parts,
     pub(crate) first: Option<Frame<Bytes>>,
     pub(crate) body: Incoming,
+    /// The connection itself, where the target left HTTP.
+    pub(crate) upgrade: Option<OnUpgrade>,
     pub(crate) sender: SendRequest<TargetBody>,
     pub(crate) target: SocketAddr,
 }
@@ -146,6 +149,7 @@ impl<R: Route> FromTarget<R> {
             body,
             sender,
             target,
+            upgrade: _,
         } = started;
         let reading = Box::new(Reading {
             body,

@@ -45,6 +45,8 @@ impl<R: Route> Server<R> {
             permits,
             closing: CancellationToken::new(),
             tls: None,
+            running: TaskTracker::new(),
+            cut: CancellationToken::new(),
             access_log: None,
             trusts_forwarded: false,
         })
@@ -87,14 +89,12 @@ impl<R: Route> Server<R> {
         let shared = Arc::new(self.0);
         let address = listener.local_addr().map_err(ServeError::Listener)?;
         let connections = Arc::new(Semaphore::new(shared.limits.connections));
-        let running = TaskTracker::new();
-        let cut = CancellationToken::new();
         // Whoever drops the server ends its connections.
-        let _cut = cut.clone().drop_guard();
+        let _cut = shared.cut.clone().drop_guard();
         let endings = Endings {
             closing: shared.closing.clone(),
             shutdown: shutdown.clone(),
-            cut,
+            cut: shared.cut.clone(),
         };
         let http = http(&shared.limits);
         let mut sweep = tokio::time::interval(SWEEP);
@@ -124,15 +124,18 @@ impl<R: Route> Server<R> {
                 },
             };
             let connection = run(Arc::clone(&shared), stream, peer, http.clone(), endings.clone());
-            running.spawn(async move {
+            shared.running.spawn(async move {
                 connection.await;
                 drop(permit);
             });
         }
         drop(listener);
-        running.close();
+        shared.running.close();
         let limits = &shared.limits;
-        if tokio::time::timeout(limits.drain, running.wait()).await.is_ok() {
+        if tokio::time::timeout(limits.drain, shared.running.wait())
+            .await
+            .is_ok()
+        {
             return Ok(());
         }
         Err(ServeError::DrainDeadline(

@@ -16,3 +16,4 @@ mod hygiene;
 mod limits;
 mod support;
 mod tls;
+mod upgrade;

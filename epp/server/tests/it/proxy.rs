@@ -8,6 +8,7 @@ mod headers;
 mod outliers;
 pub(crate) mod rig;
 mod tls;
+mod websocket;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
