@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, HeaderValue, UPGRADE};
+use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response, StatusCode, Version, request};
 use http_body::Body;
 use http_body_util::BodyExt;
-use hyper::body::{Frame, Incoming};
+use hyper::body::Incoming;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,11 +18,12 @@ use tokio_util::task::TaskTracker;
 use crate::access_log::{AccessLog, Entry};
 use crate::activity::OpenRequest;
 use crate::answer::Answer;
-use crate::body::{StreamedBodyError, TargetBody};
+use crate::attempt::{Failed, attempt};
+use crate::body::TargetBody;
 use crate::connection::Client;
-use crate::headers::{check_request, prepare_request, strip_hop_by_hop};
+use crate::headers::{check_request, prepare_request};
 use crate::limits::Limits;
-use crate::pool::{Connection, Pool};
+use crate::pool::Pool;
 use crate::relay::{Relay, Started};
 use crate::reply::LocalReply;
 use crate::route::{BodyMode, Flight, Outcome, Plan, Resumption, Route, Tracked};
@@ -250,7 +251,7 @@ async fn send_to<R: Route>(
         let opened = connection.map_err(|error| Failed::Broken(error.to_string()))?;
         let reused = opened.reused;
         let body = TargetBody::Held(body.clone());
-        match try_target(opened, head, body, target, &shared.limits).await {
+        match attempt(opened, head, body, target, &shared.limits).await {
             Err(Failed::Broken(_)) if reused => connection = shared.pool.fresh(target).await,
             outcome => return outcome,
         }
@@ -308,14 +309,14 @@ async fn send_streamed<R: Route>(
     body: Incoming,
 ) -> Result<Started, LocalReply> {
     let mut target = first;
-    for attempt in 1.. {
+    for number in 1.. {
         match shared.pool.fresh(target).await {
             Ok(connection) => {
                 let body = TargetBody::Streamed {
                     body,
                     left: shared.limits.request_body_bytes,
                 };
-                return match try_target(connection, head, body, target, &shared.limits).await {
+                return match attempt(connection, head, body, target, &shared.limits).await {
                     Ok(started) => Ok(started),
                     Err(Failed::Deadline) => Err(head_deadline(target, shared.limits.response_head)),
                     Err(Failed::TooLarge) => Err(too_large(&shared.limits)),
@@ -328,7 +329,7 @@ async fn send_streamed<R: Route>(
             Err(error) => {
                 let next = tracked.flight().replan(target, head).await;
                 match next {
-                    Some(next) if attempt < shared.limits.attempts => target = next,
+                    Some(next) if number < shared.limits.attempts => target = next,
                     _ => {
                         tracked.end(Outcome::TargetFailed);
                         return Err(bad_gateway(target, &error.to_string()));
@@ -338,70 +339,6 @@ async fn send_streamed<R: Route>(
         }
     }
     Err(bad_gateway(target, "no attempt is allowed"))
-}
-
-enum Failed {
-    /// The head or the first chunk did not arrive in time. Not retried: the target may be at work.
-    Deadline,
-    /// The client's streamed body went over the limit.
-    TooLarge,
-    /// The connection failed or closed.
-    Broken(String),
-}
-
-impl From<hyper::Error> for Failed {
-    fn from(error: hyper::Error) -> Self {
-        // hyper's own text is general ("connection error"); its source names the cause.
-        match std::error::Error::source(&error) {
-            Some(source) if matches!(source.downcast_ref(), Some(StreamedBodyError::TooLarge)) => {
-                Self::TooLarge
-            }
-            Some(source) => Self::Broken(format!("{error}: {source}")),
-            None => Self::Broken(error.to_string()),
-        }
-    }
-}
-
-/// Sends to one target and waits for the head of the answer and its first chunk.
-async fn try_target(
-    mut connection: Connection,
-    head: &request::Parts,
-    body: TargetBody,
-    target: SocketAddr,
-    limits: &Limits,
-) -> Result<Started, Failed> {
-    let mut request = Request::new(body);
-    *request.method_mut() = head.method.clone();
-    *request.uri_mut() = head.uri.clone();
-    *request.headers_mut() = head.headers.clone();
-    let answer = async {
-        let mut response = connection.sender.send_request(request).await?;
-        let upgrade = hyper::upgrade::on(&mut response);
-        let (mut parts, mut body) = response.into_parts();
-        strip_hop_by_hop(&mut parts.headers);
-        let upgrade = (parts.status == StatusCode::SWITCHING_PROTOCOLS).then_some(upgrade);
-        if upgrade.is_some() && !head.headers.contains_key(UPGRADE) {
-            return Err(Failed::Broken("it left HTTP without being asked".to_owned()));
-        }
-        // Hold the head until the first chunk: an engine that dies between both can still be replaced.
-        let first = match body.frame().await {
-            None => None,
-            Some(Ok(frame)) => frame.into_data().ok(),
-            Some(Err(error)) => return Err(Failed::from(error)),
-        };
-        Ok((parts, first, body, upgrade))
-    };
-    let (parts, first, body, upgrade) = timeout(limits.response_head, answer)
-        .await
-        .map_err(|_| Failed::Deadline)??;
-    Ok(Started {
-        head: parts,
-        first: first.map(Frame::data),
-        body,
-        upgrade,
-        sender: connection.sender,
-        target,
-    })
 }
 
 fn bad_gateway(target: SocketAddr, cause: &str) -> LocalReply {

@@ -26,6 +26,10 @@ const SAID_BY_HOPS: [HeaderName; 8] = [
     HeaderName::from_static("x-real-ip"),
 ];
 
+/// In a head's extensions: the client reads trailers (`TE: trailers`).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TakesTrailers;
+
 /// Refuses what two servers could read differently, and methods that a gateway has no use for. hyper has refused
 /// folded lines, lengths that differ and unknown codings by then, and reads a message with both a length
 /// and `chunked` by the latter, as its connection's last.
@@ -80,6 +84,9 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
 /// Turns a client's head into the head that is sent on: origin-form target, `Host` as the client
 /// named it, no hop-by-hop fields, the client's address in `X-Forwarded-For`.
 pub(crate) fn prepare_request(head: &mut request::Parts, client: Client, trusts_forwarded: bool) {
+    if head.headers.get(TE).is_some_and(|te| te == "trailers") {
+        head.extensions.insert(TakesTrailers);
+    }
     strip_hop_by_hop(&mut head.headers);
     // The body is framed anew; `Expect` was answered by our own server.
     head.headers.remove(CONTENT_LENGTH);

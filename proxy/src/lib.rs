@@ -17,6 +17,7 @@
 mod access_log;
 mod activity;
 mod answer;
+mod attempt;
 mod body;
 mod connect;
 mod connection;
@@ -34,6 +35,7 @@ mod transport;
 mod upgrade;
 
 pub use access_log::{AccessLog, Ended, Record};
+pub use connect::{TargetProtocol, TargetTls};
 pub use limits::Limits;
 pub use reply::LocalReply;
 pub use route::{BodyMode, Flight, Outcome, Plan, Resumption, Route};

@@ -1,52 +1,111 @@
 //! Kept-alive connections per target, bounded in number and age.
+//!
+//! An HTTP/1.1 connection is taken out for one request and put back; an HTTP/2 one stays and is shared by
+//! as many requests as its target takes.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use hyper::client::conn::http1::SendRequest;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
 
 use crate::body::TargetBody;
-use crate::connect::{ConnectError, connect};
+use crate::connect::{ConnectError, Opened, TargetProtocol, connect};
 use crate::limits::Limits;
+
+/// Requests on one HTTP/2 connection before another one is opened; many servers take no more than 100, and what
+/// is beyond a server's own limit waits.
+const STREAMS: usize = 100;
 
 /// A connection that is free for one request.
 pub(crate) struct Connection {
-    pub(crate) sender: SendRequest<TargetBody>,
+    pub(crate) sender: Sender,
     /// Whether the connection carried a request before: it may have gone stale unnoticed.
     pub(crate) reused: bool,
+    pub(crate) is_secure: bool,
+}
+
+/// What sends one request. It is kept until the answer is over.
+pub(crate) enum Sender {
+    Http1(http1::SendRequest<TargetBody>),
+    /// A share of a connection; the count of shares is its load.
+    Http2 {
+        sender: http2::SendRequest<TargetBody>,
+        _share: Arc<()>,
+    },
+}
+
+impl Sender {
+    pub(crate) fn is_http2(&self) -> bool {
+        matches!(self, Self::Http2 { .. })
+    }
+
+    pub(crate) async fn send(&mut self, request: Request<TargetBody>) -> hyper::Result<Response<Incoming>> {
+        match self {
+            Self::Http1(sender) => sender.send_request(request).await,
+            Self::Http2 { sender, .. } => sender.send_request(request).await,
+        }
+    }
 }
 
 struct Idle {
-    sender: SendRequest<TargetBody>,
+    sender: http1::SendRequest<TargetBody>,
     since: Instant,
 }
 
-/// The idle connections of one server.
+struct Shared {
+    sender: http2::SendRequest<TargetBody>,
+    load: Arc<()>,
+    used: Instant,
+}
+
+impl Shared {
+    /// Requests in flight.
+    fn load(&self) -> usize {
+        Arc::strong_count(&self.load) - 1
+    }
+}
+
+/// The connections to one target.
+#[derive(Default)]
+struct Kept {
+    idle: Vec<Idle>,
+    shared: Vec<Shared>,
+}
+
+/// The connections of one server.
 pub(crate) struct Pool {
-    idle: Mutex<HashMap<SocketAddr, Vec<Idle>>>,
+    kept: Mutex<HashMap<SocketAddr, Kept>>,
+    protocol: TargetProtocol,
     per_target: usize,
     max_age: Duration,
     connect: Duration,
 }
 
 impl Pool {
-    pub(crate) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits, protocol: TargetProtocol) -> Self {
         Self {
-            idle: Mutex::default(),
+            kept: Mutex::default(),
+            protocol,
             per_target: limits.idle_connections_per_target,
             max_age: limits.idle_connection,
             connect: limits.connect,
         }
     }
 
-    /// A connection to `target`: the most recently used idle one, else a new one.
+    /// A connection to `target`: a share of one, the most recently used idle one, else a new one.
     pub(crate) async fn get(&self, target: SocketAddr) -> Result<Connection, ConnectError> {
         while let Some(mut sender) = self.take(target) {
             // Just given back, the connection's own task may not have finished its bookkeeping.
-            if sender.ready().await.is_ok() {
-                return Ok(Connection { sender, reused: true });
+            let is_ready = match &mut sender {
+                Sender::Http1(sender) => sender.ready().await.is_ok(),
+                Sender::Http2 { .. } => true,
+            };
+            if is_ready {
+                return Ok(self.connection(sender, true));
             }
         }
         self.fresh(target).await
@@ -54,19 +113,49 @@ impl Pool {
 
     /// A new connection to `target`.
     pub(crate) async fn fresh(&self, target: SocketAddr) -> Result<Connection, ConnectError> {
-        Ok(Connection {
-            sender: connect(target, self.connect).await?,
-            reused: false,
-        })
+        let sender = match connect(target, &self.protocol, self.connect).await? {
+            Opened::Http1(sender) => Sender::Http1(sender),
+            Opened::Http2(sender) => self.share(target, sender),
+        };
+        Ok(self.connection(sender, false))
+    }
+
+    fn connection(&self, sender: Sender, reused: bool) -> Connection {
+        Connection {
+            sender,
+            reused,
+            is_secure: self.protocol.tls.is_some(),
+        }
+    }
+
+    fn share(&self, target: SocketAddr, sender: http2::SendRequest<TargetBody>) -> Sender {
+        let load = Arc::new(());
+        let share = Sender::Http2 {
+            sender: sender.clone(),
+            _share: Arc::clone(&load),
+        };
+        let mut kept = self.kept();
+        let connections = &mut kept.entry(target).or_default().shared;
+        if connections.len() < self.per_target {
+            connections.push(Shared {
+                sender,
+                load,
+                used: Instant::now(),
+            });
+        }
+        share
     }
 
     /// Keeps a connection whose answer was read to its end.
-    pub(crate) fn put(&self, target: SocketAddr, sender: SendRequest<TargetBody>) {
+    pub(crate) fn put(&self, target: SocketAddr, sender: Sender) {
+        let Sender::Http1(sender) = sender else {
+            return;
+        };
         if sender.is_closed() {
             return;
         }
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let connections = idle.entry(target).or_default();
+        let mut kept = self.kept();
+        let connections = &mut kept.entry(target).or_default().idle;
         if connections.len() < self.per_target {
             connections.push(Idle {
                 sender,
@@ -77,21 +166,38 @@ impl Pool {
 
     /// Forgets connections that are closed or too old, and targets without any.
     pub(crate) fn sweep(&self) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|_, connections| {
-            connections.retain(|one| !one.sender.is_closed() && one.since.elapsed() < self.max_age);
-            !connections.is_empty()
+        self.kept().retain(|_, connections| {
+            connections
+                .idle
+                .retain(|one| !one.sender.is_closed() && one.since.elapsed() < self.max_age);
+            connections.shared.retain(|one| {
+                !one.sender.is_closed() && (one.load() > 0 || one.used.elapsed() < self.max_age)
+            });
+            !(connections.idle.is_empty() && connections.shared.is_empty())
         });
     }
 
-    fn take(&self, target: SocketAddr) -> Option<SendRequest<TargetBody>> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let connections = idle.get_mut(&target)?;
-        while let Some(Idle { sender, since }) = connections.pop() {
+    fn take(&self, target: SocketAddr) -> Option<Sender> {
+        let mut kept = self.kept();
+        let connections = kept.get_mut(&target)?;
+        connections.shared.retain(|one| !one.sender.is_closed());
+        let free = |one: &&mut Shared| one.load() < STREAMS;
+        if let Some(one) = connections.shared.iter_mut().find(free) {
+            one.used = Instant::now();
+            return Some(Sender::Http2 {
+                sender: one.sender.clone(),
+                _share: Arc::clone(&one.load),
+            });
+        }
+        while let Some(Idle { sender, since }) = connections.idle.pop() {
             if !sender.is_closed() && since.elapsed() < self.max_age {
-                return Some(sender);
+                return Some(Sender::Http1(sender));
             }
         }
         None
+    }
+
+    fn kept(&self) -> MutexGuard<'_, HashMap<SocketAddr, Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -8,17 +8,17 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{Response, StatusCode, request, response};
+use http::{HeaderMap, Response, StatusCode, request, response};
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::SendRequest;
 use hyper::upgrade::OnUpgrade;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
-use crate::body::{TargetBody, WholeBody};
+use crate::body::WholeBody;
 use crate::events::WholeEvents;
 use crate::exchange::{Resumed, Shared, resume, within};
+use crate::pool::Sender;
 use crate::reply::error_json;
 use crate::route::{Flight, Outcome, Route, Tracked};
 
@@ -29,7 +29,7 @@ pub(crate) struct Started {
     pub(crate) body: Incoming,
     /// The connection itself, where the target left HTTP.
     pub(crate) upgrade: Option<OnUpgrade>,
-    pub(crate) sender: SendRequest<TargetBody>,
+    pub(crate) sender: Sender,
     pub(crate) target: SocketAddr,
 }
 
@@ -69,6 +69,8 @@ pub(crate) struct FromTarget<R: Route> {
     /// Chunks ready for the client; bounded by what the flight makes of one chunk.
     ready: VecDeque<Bytes>,
     scratch: Vec<Bytes>,
+    /// The end of the answer, where it has one behind its body (gRPC's status).
+    trailers: Option<HeaderMap>,
     /// Keeps events whole; `None` when the answer is no event stream.
     events: Option<WholeEvents>,
     idle: Pin<Box<Sleep>>,
@@ -92,7 +94,7 @@ type Continued<R> = (Tracked<<R as Route>::Flight>, request::Parts, Resumed);
 
 struct Reading<R: Route> {
     body: Incoming,
-    sender: SendRequest<TargetBody>,
+    sender: Sender,
     target: SocketAddr,
     tracked: Tracked<R::Flight>,
 }
@@ -129,6 +131,7 @@ impl<R: Route> Relay<R> {
             shared,
             ready: VecDeque::new(),
             scratch: Vec::new(),
+            trailers: None,
             events: event_stream.then(WholeEvents::default),
             idle,
             last_chunk,
@@ -160,7 +163,11 @@ impl<R: Route> FromTarget<R> {
         self.last_chunk = Instant::now();
         match first.map(Frame::into_data) {
             Some(Ok(chunk)) => self.take(reading, chunk),
-            _ => self.complete(*reading),
+            Some(Err(trailers)) => {
+                self.trailers = trailers.into_trailers().ok();
+                self.complete(*reading);
+            }
+            None => self.complete(*reading),
         }
         head
     }
@@ -275,7 +282,10 @@ impl<R: Route> FromTarget<R> {
                 return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
             let mut reading = match std::mem::replace(&mut self.source, Source::Ended) {
-                Source::Ended => return Poll::Ready(None),
+                Source::Ended => {
+                    let trailers = self.trailers.take();
+                    return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
+                }
                 Source::Target(reading) => reading,
                 Source::Resuming(mut resuming) => {
                     let Poll::Ready((tracked, request, resumed)) = resuming.as_mut().poll(cx) else {
@@ -291,8 +301,11 @@ impl<R: Route> FromTarget<R> {
                     self.last_chunk = Instant::now();
                     match frame.into_data() {
                         Ok(chunk) => self.take(reading, chunk),
-                        // Trailers of an HTTP/1.1 answer carry nothing that our clients read.
-                        Err(_) => self.source = Source::Target(reading),
+                        // The end of the body follows. HTTP/1.1 clients get them only if they are told before.
+                        Err(trailers) => {
+                            self.trailers = trailers.into_trailers().ok();
+                            self.source = Source::Target(reading);
+                        }
                     }
                     continue;
                 }
@@ -335,7 +348,9 @@ impl<R: Route> Body for Relay<R> {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(body) => body.is_end_stream(),
-            Self::Target(relay) => matches!(relay.source, Source::Ended) && relay.ready.is_empty(),
+            Self::Target(relay) => {
+                matches!(relay.source, Source::Ended) && relay.ready.is_empty() && relay.trailers.is_none()
+            }
         }
     }
 

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access_log::AccessLog;
+use crate::connect::TargetProtocol;
 use crate::connection::{Endings, http, run};
 use crate::exchange::Shared;
 use crate::limits::Limits;
@@ -39,7 +40,7 @@ impl<R: Route> Server<R> {
     pub fn new(route: R, limits: Limits) -> Self {
         let permits = Arc::new(Semaphore::new(limits.concurrent_requests));
         Self(Shared {
-            pool: Pool::new(&limits),
+            pool: Pool::new(&limits, TargetProtocol::default()),
             route,
             limits,
             permits,
@@ -56,6 +57,13 @@ impl<R: Route> Server<R> {
     #[must_use]
     pub fn with_tls(mut self, tls: Arc<rustls::ServerConfig>) -> Self {
         self.0.tls = Some(tls);
+        self
+    }
+
+    /// Speaks with targets in another way than plain HTTP/1.1.
+    #[must_use]
+    pub fn reaching_targets_by(mut self, protocol: TargetProtocol) -> Self {
+        self.0.pool = Pool::new(&self.0.limits, protocol);
         self
     }
 

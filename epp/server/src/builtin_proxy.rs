@@ -9,6 +9,7 @@
 pub mod access_log;
 mod api_key;
 mod continuation;
+pub mod engines;
 mod flight;
 mod models;
 
@@ -21,7 +22,7 @@ use http::{HeaderMap, Method, StatusCode, request};
 use llmd_epp_api::Headers;
 use llmd_epp_core::Epp;
 use llmd_openai::header;
-use llmd_proxy::{AccessLog, Limits, LocalReply, Route, ServeError, Server};
+use llmd_proxy::{AccessLog, Limits, LocalReply, Route, ServeError, Server, TargetProtocol};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -50,6 +51,8 @@ pub struct Options {
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Passes on what clients say in `Forwarded` and `X-Forwarded-*`.
     pub trusts_forwarded: bool,
+    /// How engines are spoken with.
+    pub engines: TargetProtocol,
     /// Who is told about each request.
     pub access_log: Option<AccessLog>,
     /// `--tracing`: each request is a span, and engines are told its context.
@@ -75,6 +78,7 @@ pub async fn serve(
         limits,
         tls,
         trusts_forwarded,
+        engines,
         access_log,
         tracing,
         is_ready,
@@ -95,6 +99,7 @@ pub async fn serve(
     }));
     let mut server = Server::new(route, limits)
         .trusting_forwarded_headers(trusts_forwarded)
+        .reaching_targets_by(engines)
         .closing_connections_on(closing);
     if let Some(tls) = tls {
         server = server.with_tls(tls);

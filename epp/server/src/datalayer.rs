@@ -17,7 +17,7 @@ mod members;
 mod metrics;
 mod status;
 mod threads;
-mod tls;
+pub(crate) mod tls;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};

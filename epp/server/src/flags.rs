@@ -26,7 +26,7 @@ use crate::grpc::MessageLimits;
 use crate::waiting;
 pub use declared::flag_set;
 pub use pool::{Membership, PoolOptions};
-pub use proxy::{AccessLogOptions, ProxyOptions};
+pub use proxy::{AccessLogOptions, EngineOptions, EngineTls, ProxyOptions};
 use refused::{notes, refuse_removed};
 
 /// Why a command line cannot be obeyed.

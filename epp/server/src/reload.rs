@@ -76,7 +76,8 @@ impl PoolProtocol {
         protocol.clone_into(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    fn get(&self) -> String {
+    /// What the pool has.
+    pub(crate) fn get(&self) -> String {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -25,6 +25,7 @@ use llmd_process::{logging, signals, traces};
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 
+use crate::builtin_proxy::engines::H2C;
 use crate::datalayer::{self, DataLayer, ScrapeThreads};
 use crate::discovery::kubernetes;
 use crate::flags::{ConfigSource, EppOptions, OptionError, flag_set};
@@ -46,7 +47,7 @@ const USAGE: u8 = 2;
 /// Application protocol of pools outside Kubernetes.
 const POOL_PROTOCOL: &str = "http";
 /// Application protocols that an `InferencePool` may have.
-const POOL_PROTOCOLS: [&str; 2] = [POOL_PROTOCOL, "kubernetes.io/h2c"];
+const POOL_PROTOCOLS: [&str; 2] = [POOL_PROTOCOL, H2C];
 
 /// The role `epp`: `arguments` without the program's name. Returns when the process shall end.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -226,6 +227,7 @@ pub async fn serve(
         env,
         ReloadMetrics::register(&registry)?,
     );
+    let pool_protocol = protocol.clone();
     let (rules, speaker) = (Arc::clone(&epp), Arc::clone(&epp));
     let sinks = kubernetes::Sinks {
         layer: layer.clone(),
@@ -258,6 +260,7 @@ pub async fn serve(
         threads,
         metrics_tls,
         proxy_tls,
+        pool_protocol,
         closing: closing.clone(),
         stop: stop.clone(),
     };

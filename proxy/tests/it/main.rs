@@ -15,5 +15,6 @@ mod http2;
 mod hygiene;
 mod limits;
 mod support;
+mod targets;
 mod tls;
 mod upgrade;

@@ -1,4 +1,4 @@
-//! TLS towards engines' metrics ports.
+//! TLS towards engines: their metrics ports, and the built-in proxy's requests.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,12 +24,12 @@ pub enum TlsError {
         source: PemError,
     },
     /// The files do not make a configuration.
-    #[error("TLS of the metrics source: {0}")]
+    #[error("TLS towards engines: {0}")]
     Config(#[from] rustls::Error),
 }
 
 /// The client side of a source.
-pub(super) fn client_config(tls: &Tls) -> Result<Arc<ClientConfig>, TlsError> {
+pub(crate) fn client_config(tls: &Tls) -> Result<Arc<ClientConfig>, TlsError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder =
         ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use llmd_process::pflag::{FlagSet, Flags};
 use llmd_process::tls::ServerTls;
 use llmd_proxy::Limits;
+use rustls::pki_types::ServerName;
 
 use crate::builtin_proxy::access_log::AccessLogFormat;
 
@@ -28,8 +29,28 @@ pub struct ProxyOptions {
     pub trusts_forwarded: bool,
     /// What is written about each request.
     pub access_log: Option<AccessLogOptions>,
+    /// How engines are spoken with.
+    pub engines: EngineOptions,
     /// Deadlines and bounds. `--max-request-body-size` and the drain are set where the proxy starts.
     pub limits: Limits,
+}
+
+/// How the proxy speaks with engines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineOptions {
+    /// `--proxy-engine-protocol`: whether it is HTTP/2; `None` goes by the pool's `appProtocol`.
+    pub http2: Option<bool>,
+    /// `--proxy-engine-tls` and what belongs to it.
+    pub tls: Option<EngineTls>,
+}
+
+/// TLS towards engines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineTls {
+    /// `--proxy-engine-ca-file`; `None` takes any certificate, which `--proxy-engine-insecure-skip-verify` says.
+    pub ca: Option<PathBuf>,
+    /// `--proxy-engine-server-name`; `None` is the engine's address.
+    pub server_name: Option<ServerName<'static>>,
 }
 
 /// The log of the proxy's requests.
@@ -88,6 +109,31 @@ pub(super) fn declare(flags: FlagSet) -> FlagSet {
             "proxy-access-log-file",
             "",
             "file to which these lines are added; empty is stdout",
+        )
+        .string(
+            "proxy-engine-protocol",
+            "",
+            "how the proxy speaks with engines: http/1.1 or h2; empty goes by the pool's appProtocol",
+        )
+        .bool(
+            "proxy-engine-tls",
+            false,
+            "the proxy speaks TLS with engines, which offer the protocol by ALPN",
+        )
+        .string(
+            "proxy-engine-ca-file",
+            "",
+            "file with the CA of the engines' certificates; needs proxy-engine-tls",
+        )
+        .string(
+            "proxy-engine-server-name",
+            "",
+            "name in the engines' certificates; empty is their address",
+        )
+        .bool(
+            "proxy-engine-insecure-skip-verify",
+            false,
+            "take any certificate of engines; needs proxy-engine-tls",
         )
         .duration(
             "proxy-request-head-timeout",
@@ -151,6 +197,10 @@ pub(super) fn parse(flags: &Flags, address: Option<IpAddr>) -> Result<Option<Pro
         tls: client_tls(flags)?,
         trusts_forwarded: flags.bool("proxy-trust-forwarded-headers"),
         access_log: access_log(flags)?,
+        engines: EngineOptions {
+            http2: engine_protocol(flags)?,
+            tls: engine_tls(flags)?,
+        },
         limits: limits(flags)?,
     };
     Ok((options.port != 0).then_some(options))
@@ -169,6 +219,61 @@ fn client_tls(flags: &Flags) -> Result<Option<ServerTls>, OptionError> {
         client_ca,
         ..tls(flags)
     }))
+}
+
+fn engine_protocol(flags: &Flags) -> Result<Option<bool>, OptionError> {
+    let given = flags.string("proxy-engine-protocol");
+    match given.as_str() {
+        "" => Ok(None),
+        "http/1.1" => Ok(Some(false)),
+        "h2" => Ok(Some(true)),
+        _ => Err(value("proxy-engine-protocol", &given, "use http/1.1 or h2")),
+    }
+}
+
+fn engine_tls(flags: &Flags) -> Result<Option<EngineTls>, OptionError> {
+    let ca = path(flags, "proxy-engine-ca-file");
+    let name = flags.string("proxy-engine-server-name");
+    let skips = flags.bool("proxy-engine-insecure-skip-verify");
+    if !flags.bool("proxy-engine-tls") {
+        let ca = flags.string("proxy-engine-ca-file");
+        let given = [
+            ("proxy-engine-ca-file", ca),
+            ("proxy-engine-server-name", name),
+            (
+                "proxy-engine-insecure-skip-verify",
+                if skips { "true".to_owned() } else { String::new() },
+            ),
+        ];
+        if let Some((flag, text)) = given.iter().find(|(_, text)| !text.is_empty()) {
+            return Err(value(flag, text, "give --proxy-engine-tls too"));
+        }
+        return Ok(None);
+    }
+    match (&ca, skips) {
+        (Some(_), true) => {
+            return Err(OptionError::Exclusive(
+                "proxy-engine-ca-file",
+                "proxy-engine-insecure-skip-verify",
+            ));
+        }
+        (None, false) => {
+            let fix = "give --proxy-engine-ca-file with what signs the engines' certificates";
+            return Err(value("proxy-engine-tls", "true", fix));
+        }
+        _ => {}
+    }
+    let server_name = match name.as_str() {
+        "" => None,
+        given => Some(ServerName::try_from(given.to_owned()).map_err(|_| {
+            value(
+                "proxy-engine-server-name",
+                given,
+                "give a name of DNS or an address",
+            )
+        })?),
+    };
+    Ok(Some(EngineTls { ca, server_name }))
 }
 
 fn access_log(flags: &Flags) -> Result<Option<AccessLogOptions>, OptionError> {

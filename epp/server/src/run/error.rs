@@ -66,6 +66,9 @@ pub enum RunError {
     /// The certificate of the built-in proxy, or the CA of its clients, is wrong.
     #[error("--proxy-cert-dir, --proxy-client-ca-file: {0}")]
     ProxyTls(#[source] tls::TlsError),
+    /// The CA of engines is wrong.
+    #[error("--proxy-engine-ca-file: {0}")]
+    Engines(#[source] crate::datalayer::TlsError),
     /// The access log cannot be opened.
     #[error("--proxy-access-log-file: {0}")]
     AccessLog(#[source] std::io::Error),

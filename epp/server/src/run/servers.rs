@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Addresses, RunError};
 use crate::body_budget::BodyBudget;
 use crate::builtin_proxy::access_log::{self, Written};
-use crate::builtin_proxy::{self, ApiKeys, Continuations};
+use crate::builtin_proxy::{self, ApiKeys, Continuations, engines};
 use crate::datalayer::DataLayer;
 use crate::debug;
 use crate::extproc::{ExtProc, ReceivedBytes, ShadowMetrics, StreamMetrics};
@@ -24,6 +24,7 @@ use crate::flags::{EppOptions, ProxyOptions};
 use crate::grpc::{self, Services, StreamThreads};
 use crate::health::Health;
 use crate::metrics_auth::{self, MetricsAuth};
+use crate::reload::PoolProtocol;
 use crate::waiting::WaitingRoom;
 
 /// After `--drain-timeout` open streams may take this many times as long again. With upstream's 30 s
@@ -105,6 +106,8 @@ pub(super) struct Servers<'a> {
     pub(super) metrics_tls: Option<Arc<rustls::ServerConfig>>,
     /// Of the built-in proxy; `None` serves plain HTTP.
     pub(super) proxy_tls: Option<Arc<rustls::ServerConfig>>,
+    /// What the engines speak, as their pool says.
+    pub(super) pool_protocol: PoolProtocol,
     /// The drain has begun: clients shall open no request on the connections they have.
     pub(super) closing: CancellationToken,
     pub(super) stop: CancellationToken,
@@ -124,6 +127,7 @@ impl Servers<'_> {
             threads,
             metrics_tls,
             proxy_tls,
+            pool_protocol,
             closing,
             stop,
         } = self;
@@ -206,6 +210,7 @@ impl Servers<'_> {
                 },
                 tls: proxy_tls,
                 trusts_forwarded: proxy.trusts_forwarded,
+                engines: engines::protocol(&proxy.engines, pool_protocol).map_err(RunError::Engines)?,
                 access_log: log,
                 tracing: options.tracing,
                 is_ready: Arc::new(move || ready.is_ready()),

@@ -3,6 +3,7 @@
 mod access_log;
 mod continuation;
 mod encodings;
+mod engines;
 mod gathering;
 mod headers;
 mod outliers;

@@ -136,6 +136,7 @@ pub(crate) async fn serve(
         limits: Limits::default(),
         tls: None,
         trusts_forwarded: false,
+        engines: llmd_proxy::TargetProtocol::default(),
         access_log: None,
         tracing: false,
         is_ready: Arc::new(move || is_ready.load(Ordering::Relaxed)),
