@@ -75,11 +75,11 @@ impl Beside {
         let mut section = format!(
             "{HEADING}\n\
              Written by `cargo xtask bench --beside PICKER`: llm-d-router's picker {commit}; {machine}.\n\
-             Load average of the machine {:.1} before and {:.1} after the run. Equal Envoys, the same engines,\n\
-             configuration (the default plugins with the approximate prefix) and load. CPU and memory are the\n\
-             picker's alone; only one of them runs at a time. What scraping costs has its own row and is not in\n\
-             those per request. Floor: a server on llmd's stack that answers with the next endpoint and echoes\n\
-             the bodies.\n\n\
+             Load average of the machine {:.1} before the run, which is the work of others, and {:.1} after it.\n\
+             Equal Envoys, the same engines, configuration (the default plugins with the approximate prefix) and\n\
+             load. CPU and memory are the picker's alone; only one of them runs at a time. What scraping costs\n\
+             has its own row and is not in those per request. Floor: a server on llmd's stack that answers with\n\
+             the next endpoint and echoes the bodies.\n\n\
              | | Floor | llmd | Upstream | llmd better by | How |\n|---|---|---|---|---|---|\n",
             self.load[0], self.load[1]
         );
