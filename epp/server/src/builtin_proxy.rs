@@ -135,7 +135,7 @@ impl Route for EppRoute {
         }
         if head.uri.path() == MODELS
             && head.method == Method::GET
-            && let Some(page) = models::list(&self.0.layer.snapshot())
+            && let Some(page) = models::list(&self.0.layer.routable())
         {
             return Err(LocalReply::json(StatusCode::OK, page));
         }
