@@ -14,6 +14,7 @@ mod answers;
 mod conversation;
 mod metadata;
 mod metrics;
+mod served;
 mod shadow;
 mod shadow_metrics;
 mod stream;

@@ -27,6 +27,7 @@ use tonic_prost::ProstCodec;
 
 pub use threads::StreamThreads;
 
+use crate::eds::{self, Eds};
 use crate::extproc::{self, ExtProc};
 use crate::health::{
     self, Health, HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,
@@ -66,6 +67,8 @@ impl Default for MessageLimits {
 pub struct Services {
     /// `ext_proc`, where this listener has it.
     pub ext_proc: Option<Arc<ExtProc>>,
+    /// Envoy's endpoint discovery, where this listener has it.
+    pub eds: Option<Eds>,
     /// Health, where this listener has it.
     pub health: Option<Health>,
     /// Message limits.
@@ -179,6 +182,7 @@ impl Services {
     async fn answer(self, request: http::Request<Incoming>) -> http::Response<Body> {
         let Self {
             ext_proc,
+            eds,
             health,
             limits,
         } = self;
@@ -191,6 +195,12 @@ impl Services {
             return grpc(codec, &request, limits)
                 .streaming(extproc::Process(shared), request)
                 .await;
+        }
+        if path == eds::STREAM
+            && let Some(eds) = eds
+        {
+            let codec = ProstCodec::<eds::proto::DiscoveryResponse, eds::proto::DiscoveryRequest>::new();
+            return grpc(codec, &request, limits).streaming(eds, request).await;
         }
         if let Some(health) = health {
             if path == health::CHECK {

@@ -15,6 +15,7 @@ pub mod builtin_proxy;
 pub mod datalayer;
 pub mod debug;
 pub mod discovery;
+pub mod eds;
 pub mod extproc;
 mod file_watch;
 pub mod flags;

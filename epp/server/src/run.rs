@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::builtin_proxy::engines::H2C;
 use crate::datalayer::{self, DataLayer, ScrapeThreads};
 use crate::discovery::kubernetes;
+use crate::eds::Changes;
 use crate::flags::{ConfigSource, EppOptions, OptionError, flag_set};
 use crate::grpc::StreamThreads;
 use crate::health::Health;
@@ -168,9 +169,10 @@ pub async fn serve(
     let current = CurrentScheduler::new(Arc::clone(&scheduler));
     let scrape_threads = ScrapeThreads::start().map_err(RunError::ScrapeThreads)?;
     let waiting = waiting_room(options, &registry, &stop)?;
+    let endpoint_changes = Arc::new(Changes::default());
     let layer = {
         let scheduler = current.clone();
-        let waiting = waiting.clone();
+        let (waiting, changes) = (waiting.clone(), Arc::clone(&endpoint_changes));
         DataLayer::start(
             datalayer::Options {
                 sources: datalayer::sources(&data_layer)?,
@@ -179,9 +181,16 @@ pub async fn serve(
                 slots: Arc::new(SlotTable::default()),
                 on_endpoints: Box::new(move |snapshot| {
                     scheduler.endpoints_changed(snapshot);
-                    if let Some(waiting) = &waiting {
-                        waiting.endpoints_changed(!snapshot.is_empty());
+                    let waiting = waiting.clone();
+                    let has_endpoints = !snapshot.is_empty();
+                    if let (Some(waiting), false) = (&waiting, has_endpoints) {
+                        waiting.endpoints_changed(false);
                     }
+                    changes.announce(move || {
+                        if let (Some(waiting), true) = (waiting, has_endpoints) {
+                            waiting.endpoints_changed(true);
+                        }
+                    });
                 }),
                 deprecated_metrics: options.deprecated_metrics,
                 runtime: scrape_threads.handle(),
@@ -254,6 +263,7 @@ pub async fn serve(
         health: health.clone(),
         layer,
         epp,
+        endpoint_changes,
         waiting,
         metrics_auth,
         tls,

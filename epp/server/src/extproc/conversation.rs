@@ -21,15 +21,14 @@ use crate::spans;
 
 use super::ExtProc;
 use super::answers::{self, Direction};
-use super::metadata;
 use super::proto::{
     BodySendMode, Event, HttpBody, HttpHeaders, Metadata, ProcessingRequest, ProcessingResponse,
     ProtocolConfiguration,
 };
+use super::{metadata, served};
 use turn::Turn;
 
 const SUBSET_NAMESPACE: &str = "envoy.lb.subset_hint";
-const LB_NAMESPACE: &str = "envoy.lb";
 
 /// How far the request has come.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -108,7 +107,7 @@ impl Conversation {
             self.hints.subset = Some(subset);
         }
         if let Some(Event::ResponseHeaders(_)) = &message.event {
-            self.served = message.metadata_context.as_ref().and_then(served_endpoint);
+            self.served = served::endpoint(&message);
         }
         let outcome = match message.event {
             Some(Event::RequestHeaders(head)) => self.on_request_headers(now, &head),
@@ -373,9 +372,20 @@ impl Conversation {
     /// Tells how the endpoint answered that served the request: the first of the list, or the one that Envoy names.
     fn report(&mut self, now: Instant, status: u16, served: Option<&str>) {
         let endpoints = std::mem::take(&mut self.endpoints);
-        let by_name = served.and_then(|served| endpoints.iter().find(|one| &**one.target() == served));
-        if let Some(endpoint) = by_name.or(endpoints.first()) {
-            (self.shared.answers)(endpoint.name(), status < 500, now);
+        let Some(first) = endpoints.first() else {
+            return;
+        };
+        let tell = |endpoint: &Endpoint, is_well| (self.shared.answers)(endpoint.name(), is_well, now);
+        match served.filter(|served| **served != **first.target()) {
+            None => tell(first, status < 500),
+            // Envoy went on to another one: the first could not be reached.
+            Some(served) => {
+                tell(first, false);
+                let snapshot = (self.shared.snapshots)();
+                if let Some(endpoint) = snapshot.endpoints.iter().find(|one| **one.target() == *served) {
+                    tell(endpoint, status < 500);
+                }
+            }
         }
     }
 
@@ -446,19 +456,6 @@ pub(super) fn value_of<'a>(head: &'a HttpHeaders, name: &str) -> Option<&'a str>
     let mut headers = head.headers.iter().flat_map(|map| &map.headers);
     let header = headers.find(|header| header.key.eq_ignore_ascii_case(name.as_bytes()))?;
     std::str::from_utf8(header.bytes()).ok()
-}
-
-/// Which endpoint served the request, if the proxy says so.
-pub(super) fn served_endpoint(metadata: &Metadata) -> Option<String> {
-    let entry = metadata
-        .filter_metadata
-        .get(LB_NAMESPACE)?
-        .fields
-        .get(header::DESTINATION_SERVED)?;
-    match &entry.kind {
-        Some(Kind::StringValue(served)) => Some(served.clone()),
-        _ => None,
-    }
 }
 
 /// The subset hint, if the proxy sent one; entries that are no strings are skipped.

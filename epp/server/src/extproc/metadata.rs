@@ -9,7 +9,7 @@ use prost_types::value::Kind;
 use prost_types::{Struct, Value};
 
 /// Namespace of the load balancer's dynamic metadata.
-const LB_NAMESPACE: &str = "envoy.lb";
+pub(super) const LB_NAMESPACE: &str = "envoy.lb";
 const SCORES: &str = "x-gateway-destination-endpoint-scores";
 
 /// Of the answer to a request's head.

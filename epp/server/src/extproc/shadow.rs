@@ -8,24 +8,19 @@
 //! After the comparison the request's load and its prefix are booked where it really went, so that the
 //! next pick is made from the state that the picker in service had.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use llmd_epp_api::{Endpoint, Headers, Rejection, ResponseHead, Snapshot};
 use llmd_epp_core::{Exchange, Hints, Termination};
 use llmd_openai::header;
-use prost_types::Struct;
-use prost_types::value::Kind;
 use tonic::Status;
 
 use super::ExtProc;
-use super::conversation::{read_headers, served_endpoint, value_of};
+use super::conversation::{read_headers, value_of};
 use super::proto::{Event, HttpHeaders, ProcessingRequest};
+use super::served;
 use super::shadow_metrics::{ShadowMetrics, Verdict};
-
-/// Attribute with the address that Envoy has connected to.
-const UPSTREAM_ADDRESS: &str = "upstream.address";
 
 /// State of one stream.
 pub(super) struct Shadow {
@@ -67,6 +62,10 @@ impl Shadow {
             self.end = Some(Err(Status::failed_precondition(text)));
             return;
         }
+        let served = match &message.event {
+            Some(Event::ResponseHeaders(_)) => served::endpoint(&message),
+            _ => None,
+        };
         match message.event {
             Some(Event::RequestHeaders(head)) => self.on_request_headers(now, &head),
             Some(Event::RequestBody(body)) => {
@@ -82,8 +81,6 @@ impl Shadow {
             }
             Some(Event::RequestTrailers(_)) => self.decide(now),
             Some(Event::ResponseHeaders(head)) => {
-                let served = message.metadata_context.as_ref().and_then(served_endpoint);
-                let served = served.or_else(|| upstream_address(&message.attributes));
                 self.on_response_headers(now, &head, served);
             }
             Some(Event::ResponseBody(body)) => {
@@ -205,14 +202,4 @@ impl Shadow {
 /// The best of an ordered list.
 fn first_of(list: &str) -> &str {
     list.split(',').next().unwrap_or(list).trim()
-}
-
-fn upstream_address(attributes: &HashMap<String, Struct>) -> Option<String> {
-    let mut found = attributes
-        .values()
-        .filter_map(|of| of.fields.get(UPSTREAM_ADDRESS));
-    match &found.next()?.kind {
-        Some(Kind::StringValue(address)) if !address.is_empty() => Some(address.clone()),
-        _ => None,
-    }
 }

@@ -19,6 +19,7 @@ use crate::builtin_proxy::access_log::{self, Written};
 use crate::builtin_proxy::{self, ApiKeys, Continuations, engines};
 use crate::datalayer::DataLayer;
 use crate::debug;
+use crate::eds::Changes;
 use crate::extproc::{ExtProc, ReceivedBytes, ShadowMetrics, StreamMetrics};
 use crate::flags::{EppOptions, ProxyOptions};
 use crate::grpc::{self, Services, StreamThreads};
@@ -95,6 +96,8 @@ pub(super) struct Servers<'a> {
     pub(super) health: Health,
     pub(super) layer: DataLayer,
     pub(super) epp: Arc<Epp>,
+    /// Told about each new set of endpoints.
+    pub(super) endpoint_changes: Arc<Changes>,
     /// Where requests wait while the pool is empty.
     pub(super) waiting: Option<Arc<WaitingRoom>>,
     /// Who may read metrics and debug pages; `None` lets everybody.
@@ -121,6 +124,7 @@ impl Servers<'_> {
             health,
             layer,
             epp,
+            endpoint_changes,
             waiting,
             metrics_auth,
             tls,
@@ -138,7 +142,7 @@ impl Servers<'_> {
             proxy,
         } = listeners;
         let patience = options.drain_timeout * STREAM_PATIENCE;
-        let (pool, outcomes) = (layer.clone(), layer.clone());
+        let (pool, outcomes, told) = (layer.clone(), layer.clone(), layer.clone());
         let ext_proc = ExtProc {
             epp: Arc::clone(&epp),
             snapshots: Arc::new(move || pool.routable()),
@@ -167,6 +171,8 @@ impl Servers<'_> {
         let mut running = Vec::new();
         let services = Services {
             ext_proc: Some(Arc::new(ext_proc)),
+            eds: (!options.shadow)
+                .then(|| endpoint_changes.service(Arc::new(move || told.snapshot()), stop.clone())),
             health: options.health_on_grpc_port.then(|| health.clone()),
             limits: options.messages,
         };
@@ -180,6 +186,7 @@ impl Servers<'_> {
         )));
         let services = Services {
             ext_proc: None,
+            eds: None,
             health: Some(health.clone()),
             limits: options.messages,
         };

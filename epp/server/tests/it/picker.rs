@@ -210,6 +210,7 @@ impl Picker {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("binds");
         let address = listener.local_addr().expect("bound");
         let services = Services {
+            eds: None,
             ext_proc: Some(Arc::new(ext_proc)),
             health: Some(health.clone()),
             limits,
