@@ -1,6 +1,7 @@
 //! A real Envoy in front of `llmd epp`, as the standalone router runs them.
 
 mod aborts;
+mod away;
 mod bodies;
 mod clients;
 mod outage;
@@ -73,9 +74,14 @@ fn chat(text: &str) -> String {
 
 /// A simulated engine that serves.
 async fn engine() -> (Process, SocketAddr) {
+    engine_of("tiny").await
+}
+
+/// A simulated engine of a model.
+async fn engine_of(model: &str) -> (Process, SocketAddr) {
     let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let port = format!("--port={}", address.port());
-    let process = Process::llmd(["sim", "--model=tiny", &port]);
+    let process = Process::llmd(["sim", &format!("--model={model}"), &port]);
     poll_until_async("a ready simulator", DEADLINE, || async {
         let answer = http::get(address, "/health").await.ok()?;
         (answer.status == 200).then_some(())

@@ -1,7 +1,7 @@
 //! The picker is killed under load: requests get an answer, and Envoy goes on when it is back.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use llmd_e2e::echo::Echo;
@@ -23,6 +23,8 @@ pub(super) struct Seen {
     pub(super) good: AtomicU64,
     pub(super) bad: AtomicU64,
     broken: AtomicU64,
+    /// What the last bad answer said.
+    words: Mutex<String>,
 }
 
 pub(super) struct Load {
@@ -42,7 +44,11 @@ impl Load {
                     let counter =
                         match http::post(address, CHAT, chat(&format!("client {client}")), &[]).await {
                             Ok(answer) if answer.status == 200 => &seen.good,
-                            Ok(_) => &seen.bad,
+                            Ok(answer) => {
+                                let words = format!("{} {}", answer.status, answer.text());
+                                *seen.words.lock().unwrap() = words;
+                                &seen.bad
+                            }
                             Err(_) => &seen.broken,
                         };
                     counter.fetch_add(1, Ordering::Relaxed);
@@ -62,6 +68,13 @@ impl Load {
             (count(&self.seen).load(Ordering::Relaxed) >= before + CLIENTS as u64).then_some(())
         })
         .await;
+    }
+
+    /// No request was answered with an error so far.
+    #[track_caller]
+    pub(super) fn assert_good(&self) {
+        let failed = self.seen.bad.load(Ordering::Relaxed) + self.seen.broken.load(Ordering::Relaxed);
+        assert_eq!(failed, 0, "{}", self.seen.words.lock().unwrap());
     }
 
     /// Stops; every request must have had an answer.

@@ -65,18 +65,9 @@ fn move_port(value: &mut Value, from: u16, to: u16) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_rendered_proxy_routes_over_tls_and_strips_what_clients_may_not_say() {
-    let (chosen, other) = (
-        Echo::start(short_answer()).await,
-        Echo::start(short_answer()).await,
-    );
-    let options = epp::Options {
-        secure: true,
-        ..epp::Options::default()
-    };
-    let epp = Epp::start(&[chosen.address], &options).await;
-    let mut config: Value = serde_yaml::from_str(&bootstrap("{proxy: {failOpen: false}}")).unwrap();
+/// The rendered proxy before a picker, and where it shows its statistics.
+pub(super) async fn start(router: &str, epp: &Epp) -> (Envoy, SocketAddr) {
+    let mut config: Value = serde_yaml::from_str(&bootstrap(router)).unwrap();
     let [listener, stats, admin] = [(); 3].map(|()| free_port());
     for (from, to) in [
         (8081, listener),
@@ -88,6 +79,21 @@ async fn the_rendered_proxy_routes_over_tls_and_strips_what_clients_may_not_say(
     }
     let loopback = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
     let envoy = Envoy::start_with(&config, loopback(listener), loopback(admin), 2).await;
+    (envoy, loopback(stats))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rendered_proxy_routes_over_tls_and_strips_what_clients_may_not_say() {
+    let (chosen, other) = (
+        Echo::start(short_answer()).await,
+        Echo::start(short_answer()).await,
+    );
+    let options = epp::Options {
+        secure: true,
+        ..epp::Options::default()
+    };
+    let epp = Epp::start(&[chosen.address], &options).await;
+    let (envoy, stats) = start("{proxy: {failOpen: false}}", &epp).await;
     let forged = other.address.to_string();
     let headers = [
         ("x-gateway-destination-endpoint", forged.as_str()),
@@ -112,9 +118,9 @@ async fn the_rendered_proxy_routes_over_tls_and_strips_what_clients_may_not_say(
         recorded.headers
     );
     assert_eq!(recorded.headers["x-session-id"], "kept");
-    let ready = http::get(loopback(stats), "/ready").await.unwrap();
+    let ready = http::get(stats, "/ready").await.unwrap();
     assert_eq!(ready.status, 200, "{}", ready.text());
-    let closed = http::get(loopback(stats), "/quitquitquit").await.unwrap();
+    let closed = http::get(stats, "/quitquitquit").await.unwrap();
     assert_eq!(
         closed.status, 404,
         "the admin interface is reachable from outside"

@@ -19,7 +19,7 @@ async fn empty(ttl: &str) -> (Epp, Envoy) {
     (epp, envoy)
 }
 
-async fn waiting(epp: &Epp, requests: usize) {
+pub(super) async fn waiting(epp: &Epp, requests: usize) {
     let labels = r#"fairness_id="default-flow",inference_pool="epp",model_name="m",priority="0",target_model_name="m""#;
     queued(epp, labels, requests).await;
 }

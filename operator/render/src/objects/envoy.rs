@@ -1,4 +1,4 @@
-//! Envoy beside the Endpoint Picker, configured as the standalone chart does.
+//! Envoy beside the Endpoint Picker, configured as the standalone chart does, but for the way to the engines.
 //! Source: llm-d-router `config/charts/llm-d-router-standalone`, bootstrap of the Envoy preset.
 
 use std::sync::OnceLock;
@@ -26,6 +26,8 @@ const ROUTING_OUTPUTS: [&str; 7] = [
 ];
 
 const LONG: &str = "86400s";
+/// The cluster of the model servers.
+const ENGINES: &str = "engines";
 
 pub(super) fn config_map_name(deployment: &ValidatedDeployment) -> String {
     format!("{}-proxy", deployment.name)
@@ -100,10 +102,12 @@ pub(super) fn sidecar(image: Option<&str>, options: &RenderOptions) -> Container
 
 fn bootstrap(fail_open: bool, secure: bool) -> Value {
     json!({
+        // Who asks for endpoints; the picker answers everybody alike.
+        "node": {"id": "router", "cluster": "llmd"},
         "admin": {"address": socket("127.0.0.1", names::PROXY_ADMIN_PORT)},
         "static_resources": {
             "listeners": [listener(fail_open), stats_listener()],
-            "clusters": [engines(), ext_proc(secure), admin_cluster()]
+            "clusters": [engines(), ext_proc(fail_open, secure), admin_cluster()]
         }
     })
 }
@@ -164,9 +168,11 @@ fn listener(fail_open: bool) -> Value {
                 "virtual_hosts": [{
                     "name": "engines",
                     "domains": ["*"],
+                    // A longer body is on its way to one engine only.
+                    "request_body_buffer_limit": 1_048_576,
                     "routes": [{
                         "match": {"prefix": "/"},
-                        "route": {"cluster": "original_destination_cluster", "timeout": LONG, "idle_timeout": LONG}
+                        "route": {"cluster": ENGINES, "timeout": LONG, "idle_timeout": LONG, "retry_policy": retries()}
                     }]
                 }]
             },
@@ -180,6 +186,8 @@ fn listener(fail_open: bool) -> Value {
                         },
                         "message_timeout": "1000s",
                         "failure_mode_allow": fail_open,
+                        // Who was asked in the end: the picker judges engines by their answers.
+                        "response_attributes": ["upstream.address"],
                         "processing_mode": {
                             "request_header_mode": "SEND",
                             "request_body_mode": "FULL_DUPLEX_STREAMED",
@@ -221,18 +229,80 @@ fn breakers() -> Value {
     json!({"thresholds": [{"max_connections": 40000, "max_pending_requests": 40000, "max_requests": 40000, "max_retries": 1024}]})
 }
 
-fn engines() -> Value {
+/// What an engine has not begun to answer goes to the next one of the picker's list, or to any: an answer that was never
+/// seen may be generated again.
+fn retries() -> Value {
     json!({
-        "name": "original_destination_cluster",
-        "type": "ORIGINAL_DST",
-        "lb_policy": "CLUSTER_PROVIDED",
-        "connect_timeout": "1000s",
-        "circuit_breakers": breakers(),
-        "original_dst_lb_config": {"use_http_header": true, "http_header_name": "x-gateway-destination-endpoint"}
+        "retry_on": "connect-failure,refused-stream,reset",
+        "num_retries": 5,
+        "retry_host_predicate": [{
+            "name": "envoy.retry_host_predicates.previous_hosts",
+            "typed_config": typed("retry.host.previous_hosts.v3.PreviousHostsPredicate", json!({}))
+        }],
+        "host_selection_retry_max_attempts": 10,
+        "retry_back_off": {"base_interval": "0.005s", "max_interval": "0.05s"}
     })
 }
 
-fn ext_proc(secure: bool) -> Value {
+/// Leaves out for a second who could not be reached; errors that somebody answers count nothing.
+fn unreachable(most_percent: u32) -> Value {
+    json!({
+        "split_external_local_origin_errors": true,
+        "consecutive_local_origin_failure": 1,
+        "enforcing_consecutive_local_origin_failure": 100,
+        "enforcing_local_origin_success_rate": 0,
+        "enforcing_success_rate": 0,
+        "enforcing_consecutive_5xx": 0,
+        "interval": "1s",
+        "base_ejection_time": "1s",
+        "max_ejection_time": "1s",
+        "max_ejection_percent": most_percent
+    })
+}
+
+/// The picker tells the endpoints, and with each request in which order to try them. Without the picker Envoy keeps
+/// what it was told and chooses by itself (design note 0011).
+fn engines() -> Value {
+    let policy = |name: &str, config: Value| {
+        json!({"policies": [{"typed_extension_config": {
+            "name": format!("envoy.load_balancing_policies.{name}"),
+            "typed_config": config
+        }}]})
+    };
+    let any = policy(
+        "least_request",
+        typed("load_balancing_policies.least_request.v3.LeastRequest", json!({})),
+    );
+    json!({
+        "name": ENGINES,
+        "type": "EDS",
+        "connect_timeout": "10s",
+        "circuit_breakers": breakers(),
+        // A dead engine has no requests: without this it would be the favourite of those that look for another one.
+        "outlier_detection": unreachable(90),
+        "eds_cluster_config": {"eds_config": {
+            "resource_api_version": "V3",
+            "initial_fetch_timeout": "1s",
+            "api_config_source": {
+                "api_type": "GRPC",
+                "transport_api_version": "V3",
+                "grpc_services": [{"envoy_grpc": {
+                    "cluster_name": "ext_proc",
+                    "retry_policy": {"retry_back_off": {"base_interval": "0.1s", "max_interval": "1s"}}
+                }}]
+            }
+        }},
+        "load_balancing_policy": policy("override_host", typed(
+            "load_balancing_policies.override_host.v3.OverrideHost",
+            json!({
+                "override_host_sources": [{"header": "x-gateway-destination-endpoint"}],
+                "fallback_policy": any
+            })
+        ))
+    })
+}
+
+fn ext_proc(fail_open: bool, secure: bool) -> Value {
     let mut cluster = json!({
         "name": "ext_proc",
         "type": "STATIC",
@@ -257,6 +327,18 @@ fn ext_proc(secure: bool) -> Value {
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": socket("127.0.0.1", names::EXT_PROC_PORT)}}]}]
         }
     });
+    if fail_open {
+        // Envoy lets a request pass only if nothing of it was sent to the picker: it has to know before that nobody is
+        // there, by the failure of an earlier request or by a check.
+        cluster["common_lb_config"] = json!({"healthy_panic_threshold": {"value": 0}});
+        // Not readiness: a picker that drains answers what still comes.
+        cluster["health_checks"][0]["grpc_health_check"]["service_name"] = "serving".into();
+        cluster["health_checks"][0]["interval"] = "1s".into();
+        cluster["health_checks"][0]["no_traffic_interval"] = "1s".into();
+        cluster["health_checks"][0]["unhealthy_threshold"] = 1.into();
+        cluster["health_checks"][0]["healthy_threshold"] = 1.into();
+        cluster["outlier_detection"] = unreachable(100);
+    }
     if secure {
         cluster["transport_socket"] = json!({
             "name": "envoy.transport_sockets.tls",

@@ -261,6 +261,8 @@ fn args(deployment: &ValidatedDeployment, options: &RenderOptions) -> Vec<String
         ValidatedProxy::Builtin => args.push(format!("--proxy-port={}", names::PROXY_PORT)),
         ValidatedProxy::Envoy { .. } => {
             args.push(format!("--drain-envoy-admin-port={}", names::PROXY_ADMIN_PORT));
+            // Envoy asks on the port that it uses.
+            args.push("--health-checking=true".to_owned());
         }
         ValidatedProxy::Gateway(_) => {}
     }
