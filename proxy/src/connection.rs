@@ -2,15 +2,16 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_rustls::{TlsAcceptor, TlsStream};
 use tokio_util::sync::CancellationToken;
 
@@ -88,39 +89,85 @@ pub(crate) async fn run<R: Route>(
     });
     let mut connection = pin!(http.serve_connection_with_upgrades(TokioIo::new(watched), service));
 
-    let mut looks = interval((limits.request_head.min(limits.client_idle) / 2).max(Duration::from_millis(1)));
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let look = (limits.request_head.min(limits.client_idle) / 2).max(Duration::from_millis(1));
+    let mut signals = endings.signals();
+    signals.push(Box::pin(looked(look)));
     let (mut is_closing, mut is_ending) = (false, false);
     loop {
-        tokio::select! {
+        let signal = tokio::select! {
+            biased;
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
                     tracing::debug!(%peer, %error, "client connection ended");
                 }
                 return;
             }
-            () = endings.shutdown.cancelled(), if !is_ending => {
-                is_ending = true;
-                connection.as_mut().graceful_shutdown();
+            Some(signal) = signals.next() => signal,
+        };
+        let is_over = match signal {
+            Signal::Cut => return,
+            Signal::Shutdown => true,
+            Signal::Closing => {
+                is_closing = true;
+                false
             }
-            () = endings.closing.cancelled(), if !is_closing => is_closing = true,
-            _ = looks.tick() => {}
-            () = endings.cut.cancelled() => return,
-        }
-        match activity.overdue(&limits) {
-            Some(Overdue::Head) => return tracing::debug!(%peer, "no whole request head in time"),
-            Some(Overdue::Idle) if !is_ending => {
-                is_ending = true;
-                connection.as_mut().graceful_shutdown();
+            Signal::Look => {
+                signals.push(Box::pin(looked(look)));
+                match activity.overdue(&limits) {
+                    Some(Overdue::Head) => return tracing::debug!(%peer, "no whole request head in time"),
+                    Some(Overdue::Idle) => true,
+                    None => false,
+                }
             }
-            _ => {}
-        }
-        // HTTP/1 connections end with an answer that says so, HTTP/2 ones here.
-        if is_closing && !is_ending && activity.can_go_away() {
-            is_ending = true;
+        };
+        // HTTP/1 connections that close end with an answer that says so, HTTP/2 ones here.
+        let is_over = is_over || (is_closing && activity.can_go_away());
+        if is_over && !std::mem::replace(&mut is_ending, true) {
             connection.as_mut().graceful_shutdown();
         }
     }
+}
+
+/// What a connection is told besides its bytes.
+enum Signal {
+    Closing,
+    Shutdown,
+    Cut,
+    /// It is time to look at the deadlines.
+    Look,
+}
+
+/// Each is polled only when it has something to say: all connections share the tokens, and asking them with each
+/// chunk of each answer would make their locks a bottleneck.
+type Signals = FuturesUnordered<Pin<Box<dyn Future<Output = Signal> + Send>>>;
+
+impl Endings {
+    fn signals(&self) -> Signals {
+        let Self {
+            closing,
+            shutdown,
+            cut,
+        } = self.clone();
+        let signals = Signals::new();
+        signals.push(Box::pin(async move {
+            closing.cancelled().await;
+            Signal::Closing
+        }));
+        signals.push(Box::pin(async move {
+            shutdown.cancelled().await;
+            Signal::Shutdown
+        }));
+        signals.push(Box::pin(async move {
+            cut.cancelled().await;
+            Signal::Cut
+        }));
+        signals
+    }
+}
+
+async fn looked(after: Duration) -> Signal {
+    sleep(after).await;
+    Signal::Look
 }
 
 /// How clients are spoken with.
