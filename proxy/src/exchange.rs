@@ -11,7 +11,7 @@ use http::{Request, Response, StatusCode, Version, request};
 use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -170,8 +170,14 @@ async fn read_body<F: Flight>(
 ) -> Result<Vec<Bytes>, LocalReply> {
     let mut held = Vec::new();
     let mut size = 0_usize;
+    let end = Instant::now() + limits.request_body;
     loop {
-        let frame = match timeout(limits.request_idle, body.frame()).await {
+        let next = end.min(Instant::now() + limits.request_idle);
+        let frame = match timeout_at(next, body.frame()).await {
+            Err(_) if next == end => {
+                let message = format!("the request body did not end within {:?}", limits.request_body);
+                return Err(LocalReply::error(StatusCode::REQUEST_TIMEOUT, &message));
+            }
             Err(_) => {
                 let message = format!(
                     "no byte of the request body arrived for {:?}",

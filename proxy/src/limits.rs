@@ -27,6 +27,8 @@ pub struct Limits {
     pub connect: Duration,
     /// Longest pause between two chunks of a request body; then 408.
     pub request_idle: Duration,
+    /// From a request head to the last byte of a body that is held; then 408. A drip of bytes has no long pause.
+    pub request_body: Duration,
     /// Deadline for the first byte of an answer; then 504. Long, because a model may think first.
     pub response_head: Duration,
     /// Longest pause between two chunks of an answer.
@@ -51,6 +53,7 @@ impl Default for Limits {
             idle_connection: Duration::from_secs(60),
             connect: Duration::from_secs(5),
             request_idle: Duration::from_secs(60),
+            request_body: Duration::from_secs(600),
             response_head: Duration::from_secs(3600),
             response_idle: Duration::from_secs(600),
             drain: Duration::from_secs(30),

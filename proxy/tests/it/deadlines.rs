@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use llmd_proxy::{Limits, Outcome};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{Target, TestRoute, client, closed, proxy, raw, read_body, read_head};
+use crate::support::{DEADLINE, Target, TestRoute, client, closed, proxy, raw, read_body, read_head};
 
 const SHORT: Duration = Duration::from_millis(100);
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -136,4 +136,38 @@ async fn the_whole_request_has_a_deadline_before_and_inside_its_answer() {
     assert_eq!(answer.matches(r#"data: {"error""#).count(), 1, "{answer}");
     assert!(answer.ends_with("0\r\n\r\n"), "{answer}");
     connection.closed().await;
+}
+
+#[tokio::test]
+async fn a_body_that_drips_is_408() {
+    let target = Target::start().await;
+    let limits = Limits {
+        request_body: SHORT,
+        ..Limits::default()
+    };
+    let proxy = proxy(&TestRoute::to(&[target.address]), limits).await;
+    let mut stream = client(proxy.address).await;
+    stream
+        .write_all(b"POST /x HTTP/1.1\r\nhost: h\r\ncontent-length: 1000000\r\n\r\n")
+        .await
+        .unwrap();
+    let (mut reader, mut writer) = stream.split();
+    let answered = async {
+        let mut status = [0; 12];
+        reader.read_exact(&mut status).await.unwrap();
+        status
+    };
+    let dripping = async {
+        loop {
+            // No byte of it waits for long.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            if writer.write_all(b"x").await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    };
+    tokio::select! {
+        status = tokio::time::timeout(DEADLINE, answered) => assert_eq!(&status.expect("in time"), b"HTTP/1.1 408"),
+        () = dripping => {}
+    }
 }

@@ -187,3 +187,33 @@ async fn while_closing_each_answer_ends_its_connection() {
     let answer = raw(proxy.address, request).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
+
+#[tokio::test]
+async fn connections_over_the_bound_wait_for_one_that_ends() {
+    let target = Target::start()
+        .await
+        .always(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+    let limits = Limits {
+        connections: 1,
+        ..Limits::default()
+    };
+    let proxy = proxy(&TestRoute::to(&[target]), limits).await;
+    let request = "GET /x HTTP/1.1\r\nhost: h\r\n\r\n";
+    let mut first = client(proxy.address).await;
+    first.write_all(request.as_bytes()).await.unwrap();
+    let head = read_head(&mut first).await.unwrap();
+    read_body(&mut first, &head).await;
+    let mut second = client(proxy.address).await;
+    second.write_all(request.as_bytes()).await.unwrap();
+    // The first one still has the only place: its answers come, the other's does not.
+    for _ in 0..3 {
+        first.write_all(request.as_bytes()).await.unwrap();
+        let head = read_head(&mut first).await.unwrap();
+        read_body(&mut first, &head).await;
+    }
+    let mut byte = [0; 1];
+    let error = second.try_read(&mut byte).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+    drop(first);
+    assert!(read_head(&mut second).await.unwrap().starts_with("http/1.1 200"));
+}

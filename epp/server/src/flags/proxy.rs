@@ -146,6 +146,11 @@ pub(super) fn declare(flags: FlagSet) -> FlagSet {
             "longest pause inside a request body; then 408",
         )
         .duration(
+            "proxy-request-body-timeout",
+            "10m",
+            "longest time from a request head to the end of its body; then 408",
+        )
+        .duration(
             "proxy-client-idle-timeout",
             "5m",
             "how long a client's connection may be open without a request",
@@ -299,6 +304,7 @@ fn limits(flags: &Flags) -> Result<Limits, OptionError> {
         connections: count(flags, "proxy-max-connections")?,
         request_head: positive(flags, "proxy-request-head-timeout")?,
         request_idle: positive(flags, "proxy-request-idle-timeout")?,
+        request_body: positive(flags, "proxy-request-body-timeout")?,
         client_idle: positive(flags, "proxy-client-idle-timeout")?,
         client_stall: positive(flags, "proxy-client-stall-timeout")?,
         connect: positive(flags, "proxy-connect-timeout")?,

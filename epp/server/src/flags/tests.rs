@@ -236,6 +236,7 @@ const OWN: &[Row] = &[
     ),
     ("proxy-request-head-timeout", "30s", "1s", "--proxy-port=1"),
     ("proxy-request-idle-timeout", "1m", "1s", "--proxy-port=1"),
+    ("proxy-request-body-timeout", "10m", "1s", "--proxy-port=1"),
     ("proxy-client-idle-timeout", "5m", "1s", "--proxy-port=1"),
     ("proxy-client-stall-timeout", "5m", "1s", "--proxy-port=1"),
     ("proxy-connect-timeout", "5s", "1s", "--proxy-port=1"),
