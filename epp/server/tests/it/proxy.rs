@@ -6,6 +6,7 @@ mod encodings;
 mod engines;
 mod gathering;
 mod headers;
+mod models;
 mod outliers;
 pub(crate) mod rig;
 mod tls;
