@@ -12,6 +12,8 @@ pub mod proto;
 
 mod answers;
 mod conversation;
+#[cfg(test)]
+mod interleavings;
 mod metadata;
 mod metrics;
 mod served;

@@ -10,6 +10,7 @@ use crate::config::assemble;
 use crate::plugins::testing::{Pool, request};
 
 mod burst;
+mod interleavings;
 mod steps;
 
 fn scheduler_with(text: &str, env: BuildEnv) -> Scheduler {

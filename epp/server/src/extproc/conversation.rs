@@ -134,7 +134,10 @@ impl Conversation {
 
     /// The stream is over: nobody will send or receive any more.
     pub(super) fn close(&mut self, now: Instant, cause: Termination) -> Vec<llmd_epp_api::Metadata> {
-        self.turn = None;
+        if self.turn.take().is_some() || self.phase == RequestPhase::Body {
+            // The response is over before the request: its head is not answered any more, so neither is its body.
+            self.phase = RequestPhase::Complete;
+        }
         let exchange = self.exchange.take();
         exchange.map_or_else(Vec::new, |mut exchange| exchange.finish(now, cause))
     }
