@@ -66,7 +66,7 @@ fn load_is_booked_while_a_request_lives_and_picks_follow_it() {
                         if let Some(mut decision) = slot.take() {
                             match end {
                                 End::Complete => {
-                                    drop(decision.on_complete(pool.now, &ResponseEnd::default()))
+                                    drop(decision.on_complete(pool.now, &ResponseEnd::default()));
                                 }
                                 _ => decision.on_aborted(pool.now, crate::Termination::ClientDisconnect),
                             }
