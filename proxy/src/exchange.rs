@@ -22,6 +22,7 @@ use crate::attempt::{Failed, attempt};
 use crate::body::TargetBody;
 use crate::connection::Client;
 use crate::headers::{check_request, prepare_request};
+use crate::held::{HeldBytes, Lease};
 use crate::limits::Limits;
 use crate::pool::Pool;
 use crate::relay::{Relay, Started};
@@ -37,6 +38,8 @@ pub(crate) struct Shared<R: Route> {
     pub(crate) permits: Arc<tokio::sync::Semaphore>,
     /// Answers close their connections.
     pub(crate) closing: CancellationToken,
+    /// Request bodies in memory.
+    pub(crate) held: HeldBytes,
     /// Of clients' connections.
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
     /// Connections and tunnels.
@@ -153,7 +156,9 @@ async fn start<R: Route>(
         let Plan { target, body: _ } = tracked.flight().plan(head, Vec::new()).await?;
         return send_streamed(shared, tracked, head, target, body).await;
     }
-    let held = read_body(body, &shared.limits, tracked.flight()).await?;
+    // Held until an answer has begun: only then is nobody else asked.
+    let mut lease = shared.held.lease();
+    let held = read_body(body, &shared.limits, tracked.flight(), &mut lease).await?;
     prepare_request(head, client, shared.trusts_forwarded);
     let Plan { target, body } = tracked.flight().plan(head, held).await?;
     if leaves_http {
@@ -167,6 +172,7 @@ async fn read_body<F: Flight>(
     mut body: Incoming,
     limits: &Limits,
     flight: &mut F,
+    lease: &mut Lease,
 ) -> Result<Vec<Bytes>, LocalReply> {
     let mut held = Vec::new();
     let mut size = 0_usize;
@@ -198,6 +204,13 @@ async fn read_body<F: Flight>(
         size += chunk.len();
         if size > limits.request_body_bytes {
             return Err(too_large(limits));
+        }
+        if !lease.grow(chunk.len(), limits.held_body_bytes) {
+            let message = format!(
+                "request bodies use all of the {} bytes that they may; try again",
+                limits.held_body_bytes
+            );
+            return Err(LocalReply::error(StatusCode::TOO_MANY_REQUESTS, &message).retry_after(1));
         }
         flight.on_request_chunk(&chunk)?;
         if !chunk.is_empty() {

@@ -24,6 +24,7 @@ mod connection;
 mod events;
 mod exchange;
 mod headers;
+mod held;
 mod limits;
 mod pool;
 mod relay;

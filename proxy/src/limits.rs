@@ -7,6 +7,8 @@ use std::time::Duration;
 pub struct Limits {
     /// Largest request body in bytes; more is answered with 413.
     pub request_body_bytes: usize,
+    /// Bytes of the request bodies that are held at the same time; what goes over it is answered with 429.
+    pub held_body_bytes: usize,
     /// Requests in flight; more are answered with 503 and `Retry-After`.
     pub concurrent_requests: usize,
     /// Open client connections; further ones wait in the listener's backlog.
@@ -43,6 +45,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             request_body_bytes: 64 * 1024 * 1024,
+            held_body_bytes: 4 * 1024 * 1024 * 1024,
             concurrent_requests: 40_000,
             connections: 40_000,
             request_head: Duration::from_secs(30),

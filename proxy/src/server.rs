@@ -12,6 +12,7 @@ use crate::access_log::AccessLog;
 use crate::connect::TargetProtocol;
 use crate::connection::{Endings, http, run};
 use crate::exchange::Shared;
+use crate::held::HeldBytes;
 use crate::limits::Limits;
 use crate::pool::Pool;
 use crate::route::Route;
@@ -45,6 +46,7 @@ impl<R: Route> Server<R> {
             limits,
             permits,
             closing: CancellationToken::new(),
+            held: HeldBytes::default(),
             tls: None,
             running: TaskTracker::new(),
             cut: CancellationToken::new(),

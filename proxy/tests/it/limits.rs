@@ -217,3 +217,29 @@ async fn connections_over_the_bound_wait_for_one_that_ends() {
     drop(first);
     assert!(read_head(&mut second).await.unwrap().starts_with("http/1.1 200"));
 }
+
+#[tokio::test]
+async fn bodies_over_the_memory_for_them_are_429_until_one_is_answered() {
+    let target = Target::start().await;
+    let limits = Limits {
+        held_body_bytes: 8,
+        ..Limits::default()
+    };
+    let proxy = proxy(&TestRoute::to(&[target.address]), limits).await;
+    let request = "POST /x HTTP/1.1\r\nhost: h\r\nconnection: close\r\ncontent-length: 5\r\n\r\nhello";
+    let first = tokio::spawn(raw(proxy.address, request));
+    let mut connection = target.accept().await;
+    connection.request().await.unwrap();
+    let refused = raw(proxy.address, request).await;
+    assert!(
+        refused.starts_with("HTTP/1.1 429") && refused.contains("retry-after: 1"),
+        "{refused}"
+    );
+    let ok = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    connection.send(ok).await;
+    assert!(first.await.unwrap().ends_with("ok"));
+    let again = tokio::spawn(raw(proxy.address, request));
+    connection.request().await.unwrap();
+    connection.send(ok).await;
+    assert!(again.await.unwrap().ends_with("ok"));
+}

@@ -101,7 +101,7 @@ pub fn flag_set() -> FlagSet {
         .string(
             "max-buffered-body-size",
             "4Gi",
-            "most memory for ext_proc request bodies that wait for their end; beyond it 429",
+            "most memory for request bodies that are held, of ext_proc and of the proxy each; beyond it 429",
         )
         .duration(
             "no-endpoint-request-ttl",

@@ -31,7 +31,8 @@ pub struct ProxyOptions {
     pub access_log: Option<AccessLogOptions>,
     /// How engines are spoken with.
     pub engines: EngineOptions,
-    /// Deadlines and bounds. `--max-request-body-size` and the drain are set where the proxy starts.
+    /// Deadlines and bounds. `--max-request-body-size`, `--max-buffered-body-size` and the drain are set where the
+    /// proxy starts.
     pub limits: Limits,
 }
 

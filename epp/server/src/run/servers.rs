@@ -212,6 +212,7 @@ impl Servers<'_> {
                 waiting,
                 limits: llmd_proxy::Limits {
                     request_body_bytes: options.max_request_body,
+                    held_body_bytes: options.max_buffered_bodies,
                     drain: patience,
                     ..proxy.limits.clone()
                 },
