@@ -12,7 +12,8 @@
 //!
 //! A request whose body is held may move to another target as long as no byte of an answer has
 //! reached the client: the head of an answer is sent together with its first body chunk. After that an
-//! event stream moves when the flight knows a request for the rest ([`Flight::resume`]).
+//! event stream moves when the flight knows a request for the rest ([`Flight::resume`]). A WebSocket becomes a
+//! tunnel once its target agrees.
 
 mod access_log;
 mod activity;
