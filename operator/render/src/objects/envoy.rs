@@ -282,7 +282,8 @@ fn engines() -> Value {
         "outlier_detection": unreachable(90),
         "eds_cluster_config": {"eds_config": {
             "resource_api_version": "V3",
-            "initial_fetch_timeout": "1s",
+            // No limit: a router is not ready before Envoy knows the engines.
+            "initial_fetch_timeout": "0s",
             "api_config_source": {
                 "api_type": "GRPC",
                 "transport_api_version": "V3",
