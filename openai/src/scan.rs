@@ -168,6 +168,16 @@ impl RequestScanner {
         Self { limits, format }
     }
 
+    /// The body will have so many bytes, as its `Content-Length` says: memory for its text is taken at once. A wrong
+    /// number costs memory up to the limit, and no more.
+    #[must_use]
+    pub fn expecting(mut self, bytes: usize) -> Self {
+        if let Format::Json(json) = &mut self.format {
+            json.extractor.expect(bytes.min(self.limits.max_bytes));
+        }
+        self
+    }
+
     /// Scans the next chunk. After an error the scanner must not be used again.
     pub fn push(&mut self, chunk: &[u8]) -> Result<(), ScanError> {
         let consumed = match &self.format {

@@ -55,9 +55,10 @@ pub(super) struct Messages {
 }
 
 impl Messages {
-    pub(super) fn new() -> Self {
+    /// `expected`: bytes of text that will come; 0 when unknown.
+    pub(super) fn new(expected: usize) -> Self {
         Self {
-            text: Vec::new(),
+            text: Vec::with_capacity(expected),
             media_parts: 0,
             media: Vec::new(),
             medium: None,

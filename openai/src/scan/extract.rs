@@ -61,6 +61,8 @@ pub(super) struct Extractor {
     /// The last member name inside the current object is the one that is read: `include_usage`, the cap on tokens, or
     /// `mm_hashes`.
     at_wanted: bool,
+    /// Bytes that the body will have; 0 when unknown.
+    expected: usize,
 }
 
 impl Extractor {
@@ -82,7 +84,13 @@ impl Extractor {
             texts: None,
             system: Texts::default(),
             at_wanted: false,
+            expected: 0,
         }
+    }
+
+    /// The body will have about so many bytes, most of them text.
+    pub(super) fn expect(&mut self, bytes: usize) {
+        self.expected = bytes;
     }
 
     fn field_of(&self, key: &[u8]) -> Field {
@@ -141,7 +149,9 @@ impl Extractor {
                 self.document = shape.is_document().then(Vec::new);
                 self.raw_from = shape.is_document().then_some(at);
             }
-            (Field::Messages, _) => self.messages = (shape == Shape::Array).then(Messages::new),
+            (Field::Messages, _) => {
+                self.messages = (shape == Shape::Array).then(|| Messages::new(self.expected));
+            }
             (Field::Texts, _) => self.texts = (shape == Shape::Array).then(Texts::default),
             (Field::System, _) => self.system = Texts::default(),
             (Field::Features, _) => self.facts.media_parts = 0,

@@ -7,6 +7,9 @@ use llmd_openai::{DecodeError, Encoding, Limits, RequestFacts, RequestScanner, S
 use super::path_of;
 use crate::parsers::Parsers;
 
+/// Most memory that is taken because a client says that its body is so long, in bytes.
+const MOST_DECLARED: usize = 1 << 20;
+
 /// State of one request body.
 pub(super) struct Intake {
     reader: Reader,
@@ -58,6 +61,10 @@ impl Parsed {
 impl Intake {
     pub(super) fn new(parsers: &Parsers, headers: &Headers, limits: Limits) -> Self {
         let path = path_of(headers);
+        let declared = headers
+            .get("content-length")
+            .and_then(|length| length.parse().ok());
+        let declared = declared.unwrap_or(0);
         let reader = match parsers.resolve(path) {
             None => Reader::Unclaimed { path: path.into() },
             Some(claim) => match claim.body {
@@ -66,7 +73,9 @@ impl Intake {
                     .map_or(Ok(None), Encoding::of_header)
                 {
                     Ok(encoding) => Reader::Scan {
-                        scanner: Box::new(RequestScanner::new(kind, limits)),
+                        scanner: Box::new(
+                            RequestScanner::new(kind, limits).expecting(declared.min(MOST_DECLARED)),
+                        ),
                         names_model: kind.names_model(),
                         compressed: encoding.map(|encoding| Compressed {
                             encoding,
