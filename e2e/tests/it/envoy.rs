@@ -79,9 +79,15 @@ async fn engine() -> (Process, SocketAddr) {
 
 /// A simulated engine of a model.
 async fn engine_of(model: &str) -> (Process, SocketAddr) {
+    engine_with(model, &[]).await
+}
+
+/// A simulated engine of a model, with further flags.
+async fn engine_with(model: &str, flags: &[&str]) -> (Process, SocketAddr) {
     let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let port = format!("--port={}", address.port());
-    let process = Process::llmd(["sim", &format!("--model={model}"), &port]);
+    let model = format!("--model={model}");
+    let process = Process::llmd(["sim", &model, &port].into_iter().chain(flags.iter().copied()));
     poll_until_async("a ready simulator", DEADLINE, || async {
         let answer = http::get(address, "/health").await.ok()?;
         (answer.status == 200).then_some(())

@@ -11,6 +11,7 @@ mod cluster;
 mod docs;
 mod envoy;
 mod harness;
+mod journey;
 mod node;
 mod sim;
 mod up;

@@ -4,61 +4,26 @@ use std::collections::BTreeSet;
 
 use llmd_e2e::tools;
 
+use crate::journey;
+
 use super::support::{Up, chat, deployment, engine};
 
-const PYTHON: &str = r#"
-import sys, openai
-client = openai.OpenAI(base_url=sys.argv[1], api_key="none", max_retries=0)
-model = client.models.list().data[0].id
-messages = [{"role": "user", "content": "Say hello"}]
-whole = client.chat.completions.create(model=model, messages=messages, max_tokens=8)
-assert whole.choices[0].message.content and whole.usage.completion_tokens == 8, whole
-stream = client.chat.completions.create(model=model, messages=messages, max_tokens=8, stream=True,
-                                        stream_options={"include_usage": True})
-chunks = list(stream)
-text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
-assert text == whole.choices[0].message.content, (text, whole)
-assert chunks[-1].usage.completion_tokens == 8, chunks[-1]
-completion = client.completions.create(model=model, prompt="Once upon a time", max_tokens=4)
-assert completion.choices[0].text, completion
-try:
-    client.chat.completions.create(model="no/such-model", messages=messages)
-    raise SystemExit("an unknown model was served")
-except openai.NotFoundError as error:
-    assert "no/such-model" in str(error), error
-print(model)
-"#;
-
-const NODE: &str = r"
-import OpenAI from 'openai';
-const client = new OpenAI({ baseURL: process.argv[2], apiKey: 'none', maxRetries: 0 });
-const model = (await client.models.list()).data[0].id;
-const messages = [{ role: 'user', content: 'Say hello' }];
-const whole = await client.chat.completions.create({ model, messages, max_tokens: 8 });
-let text = '';
-for await (const chunk of await client.chat.completions.create({ model, messages, max_tokens: 8, stream: true })) {
-  text += chunk.choices[0]?.delta?.content ?? '';
-}
-if (!text || text !== whole.choices[0].message.content) throw new Error(`${text} != ${JSON.stringify(whole)}`);
-try {
-  await client.chat.completions.create({ model: 'no/such-model', messages });
-  throw new Error('an unknown model was served');
-} catch (error) {
-  if (error.status !== 404) throw error;
-}
-console.log(model);
-";
+/// Longest prompt, in bytes; the engines take some thousand tokens.
+const LONGEST: usize = 20_004;
 
 #[test]
 fn the_python_client_talks_to_it_streaming_and_not() {
     let up = Up::file(&deployment(2, &[]));
-    assert_eq!(tools::python(PYTHON, &up.url).trim(), "test/model");
+    assert_eq!(
+        tools::python(&journey::python(LONGEST), &up.url).trim(),
+        "test/model"
+    );
 }
 
 #[test]
 fn the_node_client_talks_to_it_streaming_and_not() {
     let up = Up::file(&deployment(2, &[]));
-    assert_eq!(tools::node(NODE, &up.url).trim(), "test/model");
+    assert_eq!(tools::node(&journey::node(LONGEST), &up.url).trim(), "test/model");
 }
 
 #[tokio::test(flavor = "multi_thread")]
