@@ -64,6 +64,17 @@ async fn ask(sender: &mut Sender, path: &str, body: Bytes) -> usize {
 
 /// So many requests over so many connections, each as soon as the one before is answered.
 pub(crate) async fn closed(address: SocketAddr, bodies: &[Bytes], connections: usize, requests: usize) {
+    closed_at(address, CHAT, bodies, connections, requests).await;
+}
+
+/// [`closed`] at a path.
+pub(crate) async fn closed_at(
+    address: SocketAddr,
+    path: &'static str,
+    bodies: &[Bytes],
+    connections: usize,
+    requests: usize,
+) {
     let next = Arc::new(AtomicUsize::new(0));
     let mut tasks = JoinSet::new();
     for _ in 0..connections {
@@ -75,7 +86,7 @@ pub(crate) async fn closed(address: SocketAddr, bodies: &[Bytes], connections: u
                 if index >= requests {
                     return;
                 }
-                ask(&mut sender, CHAT, bodies[index % bodies.len()].clone()).await;
+                ask(&mut sender, path, bodies[index % bodies.len()].clone()).await;
             }
         });
     }
