@@ -1,6 +1,8 @@
 //! What must hold for any input. The fuzz targets, the property tests and the corpus replay call
 //! these functions.
 
+pub mod streams;
+
 use bytes::Bytes;
 use llmd_openai::{
     BodyKind, Limits, PromptInput, Rename, RequestFacts, RequestScanner, ResponseMode, ResponseReader,

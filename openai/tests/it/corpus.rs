@@ -28,3 +28,13 @@ fn request_corpus_passes() {
 fn response_corpus_passes() {
     replay("response", checks::response_input);
 }
+
+#[test]
+fn sse_corpus_passes() {
+    replay("sse", checks::streams::sse_input);
+}
+
+#[test]
+fn grpc_corpus_passes() {
+    replay("grpc", checks::streams::grpc_input);
+}

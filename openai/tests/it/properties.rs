@@ -47,6 +47,20 @@ proptest! {
     }
 
     #[test]
+    fn payloads_are_those_of_the_lines_in_any_chunks(events in prop::collection::vec(event(), 0..8), seed: u8) {
+        checks::streams::events(events.concat().as_bytes(), seed);
+    }
+
+    #[test]
+    fn grpc_frames_read_the_same_in_any_chunks(frames in prop::collection::vec(frame(), 0..4), keep: prop::sample::Index, seed: u8) {
+        let mut body = frames.concat();
+        body.truncate(keep.index(body.len() + 1) * 2);
+        for service in checks::streams::SERVICES {
+            checks::streams::frames(service, &body, seed);
+        }
+    }
+
+    #[test]
     fn a_splice_keeps_every_other_byte(body: Vec<u8>, start: u8, length: u8, seed: u8) {
         let chunks: Vec<Bytes> = checks::cut(&body, seed).into_iter().map(Bytes::copy_from_slice).collect();
         let start = usize::from(start).min(body.len().saturating_sub(1));
@@ -74,6 +88,41 @@ fn event() -> impl Strategy<Value = String> {
     let start = prop::sample::select(vec!["data: ", "data:", ": ", "event: x\ndata: "]);
     let end = prop::sample::select(vec!["\n\n", "\r\n\r\n", "\n", ""]);
     (start, data, end).prop_map(|(start, data, end)| format!("{start}{data}{end}"))
+}
+
+/// Protobuf that nests like the messages do, in a frame whose flag and length may be wrong.
+fn frame() -> impl Strategy<Value = Vec<u8>> {
+    let field = || {
+        prop_oneof![
+            (1_u8..9, any::<u8>()).prop_map(|(tag, value)| vec![tag << 3, value & 0x7f]),
+            (1_u8..9, prop::collection::vec(any::<u8>(), 0..20)).prop_map(nested),
+            (1_u8..9, documents::body()).prop_map(|(tag, body)| {
+                let mut body = body.into_bytes();
+                body.truncate(120);
+                nested((tag, body))
+            }),
+        ]
+    };
+    let inner = prop::collection::vec(field(), 0..4).prop_map(|fields| fields.concat());
+    let message = prop_oneof![
+        inner.clone(),
+        (
+            1_u8..9,
+            inner.prop_filter("one byte tells its length", |inner| inner.len() < 128)
+        )
+            .prop_map(nested),
+    ];
+    let flag = prop::sample::select(vec![0, 0, 0, 1]);
+    let off = prop::sample::select(vec![0, 0, 0, 1, 1 << 24]);
+    (flag, message, off).prop_map(|(flag, message, off)| {
+        let length = u32::try_from(message.len()).unwrap() + off;
+        [&[flag][..], &length.to_be_bytes(), &message].concat()
+    })
+}
+
+fn nested((tag, inner): (u8, Vec<u8>)) -> Vec<u8> {
+    let length = u8::try_from(inner.len()).unwrap();
+    [&[tag << 3 | 2, length][..], &inner].concat()
 }
 
 #[test]
