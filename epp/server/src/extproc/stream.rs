@@ -75,7 +75,8 @@ pub struct ProcessStream {
 }
 
 impl ProcessStream {
-    pub(super) fn new(shared: Arc<ExtProc>, incoming: Streaming<ProcessingRequest>) -> Self {
+    /// Answers to the messages of one call.
+    pub fn new(shared: Arc<ExtProc>, incoming: Streaming<ProcessingRequest>) -> Self {
         if let Some(metrics) = &shared.stream_metrics {
             metrics.opened();
         }

@@ -1,5 +1,8 @@
 //! Tests of the running Endpoint Picker over loopback.
 
+#[path = "../../fuzz/checks.rs"]
+#[allow(unreachable_pub, reason = "the same file is the library of the fuzz crate")]
+mod checks;
 mod cluster;
 mod datalayer;
 mod discovery;
@@ -14,6 +17,7 @@ mod picker;
 mod proxy;
 mod reload;
 mod role;
+mod streams;
 mod tokens;
 mod traces;
 mod wait;
