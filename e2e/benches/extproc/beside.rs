@@ -41,10 +41,13 @@ pub(super) async fn measure(picker: PathBuf) {
 /// Flags as upstream's charts have them; what is left out is the default of both. Upstream wants the name of
 /// a pool, though the endpoints come from a file.
 fn options(program: Option<PathBuf>) -> epp::Options {
+    let mut flags = vec!["--tracing=false", "--zap-encoder=json", "--pool-name=beside"];
+    if program.is_none() {
+        // As often as upstream.
+        flags.push("--adaptive-scraping=false");
+    }
     epp::Options {
-        flags: ["--tracing=false", "--zap-encoder=json", "--pool-name=beside"]
-            .map(str::to_owned)
-            .into(),
+        flags: flags.into_iter().map(str::to_owned).collect(),
         program,
         ..epp::Options::default()
     }

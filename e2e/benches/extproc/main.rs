@@ -155,7 +155,10 @@ async fn measure() {
     let (_engines, addresses) = engines(ENGINES);
     let (floor, floor_address) = floor(&addresses);
     let options = epp::Options {
-        flags: vec!["--tracing=false".to_owned()],
+        flags: vec![
+            "--tracing=false".to_owned(),
+            "--adaptive-scraping=false".to_owned(),
+        ],
         ..epp::Options::default()
     };
     let epp = Epp::start(&addresses, &options).await;

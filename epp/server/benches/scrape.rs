@@ -89,6 +89,7 @@ async fn measure(threads: &ScrapeThreads, ports: &[u16], page: usize, budget: f6
     let options = Options {
         sources: vec![Source::new(source, vec![Arc::new(PageReader::Metrics(extractor))]).expect("no TLS")],
         refresh_interval: TICK,
+        adaptive: false,
         fresh_for: None,
         slots: Arc::new(SlotTable::default()),
         on_endpoints: Box::new(|_| {}),

@@ -104,6 +104,8 @@ pub struct Options {
     pub sources: Vec<Source>,
     /// `--refresh-metrics-interval`.
     pub refresh_interval: Duration,
+    /// Ask endpoints without work less often.
+    pub adaptive: bool,
     /// Age from which scraped values fade, see [`Snapshot::faded`]; `None` keeps them as they are.
     pub fresh_for: Option<Duration>,
     /// Slots shared with whoever reserves load.
@@ -126,6 +128,7 @@ pub struct DataLayer {
 struct Shared {
     plan: ArcSwap<Plan>,
     refresh_interval: Duration,
+    adaptive: bool,
     fresh_for: Option<Duration>,
     /// Held by whoever changes the members or the plan: a member is made for the plan of its time.
     changing: Mutex<()>,
@@ -165,6 +168,7 @@ impl DataLayer {
         let Options {
             sources,
             refresh_interval,
+            adaptive,
             fresh_for,
             slots,
             on_endpoints,
@@ -175,6 +179,7 @@ impl DataLayer {
         let shared = Arc::new(Shared {
             plan: ArcSwap::from_pointee(Plan::new(refresh_interval, sources)),
             refresh_interval,
+            adaptive,
             fresh_for,
             changing: Mutex::default(),
             epoch: tokio::time::Instant::now(),

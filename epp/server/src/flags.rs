@@ -105,6 +105,8 @@ pub struct EppOptions {
     pub waiting: Option<waiting::Options>,
     /// `--refresh-metrics-interval`.
     pub refresh_metrics: Duration,
+    /// `--adaptive-scraping`.
+    pub adaptive_scraping: bool,
     /// `--refresh-prometheus-metrics-interval`.
     pub refresh_gauges: Duration,
     /// `--metrics-staleness-threshold`.
@@ -204,6 +206,7 @@ impl EppOptions {
             max_buffered_bodies: size(&flags, "max-buffered-body-size")?.unwrap_or(usize::MAX),
             waiting: waiting(&flags)?,
             refresh_metrics: refresh_metrics.max(MIN_INTERVAL),
+            adaptive_scraping: flags.bool("adaptive-scraping"),
             refresh_gauges: positive(&flags, "refresh-prometheus-metrics-interval")?,
             staleness: flags.duration("metrics-staleness-threshold"),
             health_on_grpc_port: flags.bool("health-checking"),

@@ -177,6 +177,7 @@ pub async fn serve(
             datalayer::Options {
                 sources: datalayer::sources(&data_layer)?,
                 refresh_interval: options.refresh_metrics,
+                adaptive: options.adaptive_scraping && options.timing == Timing::Live,
                 fresh_for: (options.timing == Timing::Live).then_some(options.staleness),
                 slots: Arc::new(SlotTable::default()),
                 on_endpoints: Box::new(move |snapshot| {

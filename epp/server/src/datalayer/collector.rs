@@ -15,6 +15,11 @@ use super::{Plan, SCRAPE_BUDGET, Shared, Source};
 /// Collectors start on one of this many offsets within a tick: spread enough not to poll everybody at
 /// once, few enough that one timer wakes many of them together.
 const PHASES: u32 = 8;
+/// An endpoint without work that was asked so often in a row is asked less often.
+const IDLE_POLLS: u32 = 20;
+/// How much less, in ticks: with the usual tick of 50 ms still below the 200 ms from which `utilization-detector` takes
+/// metrics for stale.
+const IDLE_TICKS: u32 = 3;
 /// Longest pause after failed polls: also how late a restarted engine is noticed.
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(1);
 
@@ -69,6 +74,10 @@ struct Poll {
     every_ticks: u32,
     ticks_left: u32,
     failures: u32,
+    /// Polls in a row that found no work.
+    idle: u32,
+    /// Asked on each tick, unless there is no work.
+    is_adaptive: bool,
     probes: bool,
 }
 
@@ -93,6 +102,8 @@ impl Poll {
             every_ticks: source.origin.interval.map_or(1, |wanted| ticks(wanted, tick)),
             ticks_left: 0,
             failures: 0,
+            idle: 0,
+            is_adaptive: source.origin.interval.is_none(),
             probes: source.probes(endpoint),
         })
     }
@@ -106,11 +117,28 @@ impl Poll {
         due
     }
 
-    /// Plans the next poll: on the interval, and later after failures.
-    fn plan_next(&mut self, tick: Duration) {
+    /// A request came for an endpoint that is asked less often: it is asked now.
+    fn wake(&mut self) {
+        if self.idle >= IDLE_POLLS && self.failures == 0 {
+            self.idle = 0;
+            self.ticks_left = 0;
+        }
+    }
+
+    /// Plans the next poll: on the interval, later after failures, and less often where there is no work.
+    fn plan_next(&mut self, tick: Duration, is_idle: bool) {
+        self.idle = if self.is_adaptive && is_idle {
+            self.idle.saturating_add(1)
+        } else {
+            0
+        };
         let longest = ticks(LONGEST_BACK_OFF, tick).max(self.every_ticks);
         let back_off = 2_u32.saturating_pow(self.failures.saturating_sub(1).min(16));
-        self.ticks_left = self.every_ticks.saturating_mul(back_off).min(longest) - 1;
+        let mut every = self.every_ticks.saturating_mul(back_off).min(longest);
+        if self.idle >= IDLE_POLLS {
+            every = every.max(IDLE_TICKS);
+        }
+        self.ticks_left = every - 1;
     }
 }
 
@@ -144,7 +172,11 @@ impl Collector {
         ticker.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             ticker.tick().await;
+            let is_asked = self.member.endpoint.slot().requests() > 0;
             for position in 0..self.polls.len() {
+                if is_asked {
+                    self.polls[position].wake();
+                }
                 if self.polls[position].is_due() {
                     self.poll(position).await;
                 }
@@ -197,8 +229,17 @@ impl Collector {
                 self.member.note_error(&error);
             }
         }
-        self.polls[position].plan_next(self.plan.tick);
+        let is_idle = self.shared.adaptive && self.is_idle();
+        self.polls[position].plan_next(self.plan.tick, is_idle);
         self.shared.buffers.give_back(workspace);
+    }
+
+    /// Neither we nor the engine itself know of a request.
+    fn is_idle(&self) -> bool {
+        let record = self.member.record();
+        self.member.endpoint.slot().requests() == 0
+            && record.running_requests_size == 0
+            && record.waiting_queue_size == 0
     }
 
     /// Tells the endpoint's health what the poll says about its port.
@@ -246,5 +287,72 @@ impl Collector {
             self.spare = self.member.swap_record(fresh);
             self.shared.dirty.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use llmd_epp_core::plugins::datalayer::metrics_data_source::SOURCE;
+    use llmd_epp_core::plugins::datalayer::polled::PolledSource;
+
+    use super::*;
+
+    const TICK: Duration = Duration::from_millis(50);
+
+    fn poll(parameters: &str) -> Poll {
+        let parameters = serde_yaml::from_str(parameters).expect("parameters");
+        let source = PolledSource::new(SOURCE, &parameters).expect("valid");
+        let source = Source::new(source, Vec::new()).expect("no TLS");
+        Poll {
+            position: 0,
+            connection: Connection::new(([127, 0, 0, 1], 9).into(), None, "/metrics", None),
+            aspects: Vec::new(),
+            every_ticks: source.origin.interval.map_or(1, |wanted| ticks(wanted, TICK)),
+            ticks_left: 0,
+            failures: 0,
+            idle: 0,
+            is_adaptive: source.origin.interval.is_none(),
+            probes: true,
+        }
+    }
+
+    /// Polls in so many ticks of an endpoint without work.
+    fn polls(poll: &mut Poll, ticks: u32) -> u32 {
+        let mut polls = 0;
+        for _ in 0..ticks {
+            if poll.is_due() {
+                polls += 1;
+                poll.plan_next(TICK, true);
+            }
+        }
+        polls
+    }
+
+    #[test]
+    fn without_work_every_third_tick_is_enough_after_a_second() {
+        let mut endpoint = poll("{}");
+        assert_eq!(polls(&mut endpoint, 20), 20);
+        assert_eq!(polls(&mut endpoint, 60), 20);
+        // A request comes between two polls.
+        polls(&mut endpoint, 1);
+        endpoint.wake();
+        assert!(endpoint.is_due());
+        endpoint.plan_next(TICK, false);
+        assert!(endpoint.is_due(), "with work on each tick");
+    }
+
+    #[test]
+    fn a_wanted_interval_and_a_back_off_are_kept() {
+        let mut wanted = poll("{interval: 100ms}");
+        assert_eq!(polls(&mut wanted, 200), 100);
+        let mut failing = poll("{}");
+        failing.idle = IDLE_POLLS;
+        failing.failures = 5;
+        failing.plan_next(TICK, true);
+        failing.wake();
+        assert!(
+            !failing.is_due(),
+            "a dead engine is not asked more often because requests went there"
+        );
     }
 }

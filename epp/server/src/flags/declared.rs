@@ -103,6 +103,11 @@ pub fn flag_set() -> FlagSet {
             "4Gi",
             "most memory for request bodies that are held, of ext_proc and of the proxy each; beyond it 429",
         )
+        .bool(
+            "adaptive-scraping",
+            true,
+            "scrape endpoints without any request a third as often; false keeps --refresh-metrics-interval for all",
+        )
         .duration(
             "no-endpoint-request-ttl",
             "0s",

@@ -174,6 +174,7 @@ const OWN: &[Row] = &[
     ("enable-config-reload", "true", "false", ""),
     ("max-request-body-size", "64Mi", "1Mi", ""),
     ("max-buffered-body-size", "4Gi", "1Gi", ""),
+    ("adaptive-scraping", "true", "false", ""),
     ("no-endpoint-request-ttl", "0s", "1m", ""),
     (
         "no-endpoint-max-requests",

@@ -49,6 +49,7 @@ fn start_fading(sources: Vec<Source>, fresh_for: Option<Duration>) -> Rig {
     let options = Options {
         sources,
         refresh_interval: Duration::from_millis(50),
+        adaptive: false,
         fresh_for,
         slots: Arc::new(SlotTable::default()),
         on_endpoints: Box::new(move |snapshot| seen.lock().expect("log").push(names(snapshot))),

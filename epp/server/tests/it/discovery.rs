@@ -16,6 +16,7 @@ fn layer() -> DataLayer {
     let options = Options {
         sources: Vec::new(),
         refresh_interval: Duration::from_secs(1),
+        adaptive: false,
         fresh_for: None,
         slots: Arc::new(SlotTable::default()),
         on_endpoints: Box::new(|_| {}),

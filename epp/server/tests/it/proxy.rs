@@ -400,6 +400,7 @@ dataLayer: {{discovery: {{pluginRef: file-discovery}}}}
     let options = Options {
         sources: sources(&assembly.data_layer).expect("the injected default source"),
         refresh_interval: Duration::from_millis(50),
+        adaptive: false,
         fresh_for: None,
         slots: Arc::new(SlotTable::default()),
         on_endpoints: Box::new(move |snapshot| observer.endpoints_changed(snapshot)),

@@ -36,6 +36,7 @@ async fn a_burst_with_one_prompt_goes_to_one_engine() {
     let options = Options {
         sources: scraping(),
         refresh_interval: Duration::from_millis(50),
+        adaptive: false,
         fresh_for: None,
         slots: Arc::new(SlotTable::default()),
         on_endpoints: Box::new(|_| {}),

@@ -63,6 +63,7 @@ async fn headers_of_a_pick_do_not_follow_the_request_to_another_engine() {
     let options = Options {
         sources: scraping(),
         refresh_interval: Duration::from_millis(50),
+        adaptive: false,
         fresh_for: None,
         slots: Arc::new(SlotTable::default()),
         on_endpoints: Box::new(|_| {}),

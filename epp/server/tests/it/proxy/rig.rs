@@ -98,6 +98,7 @@ pub(crate) async fn start(engines: &[&Engine], api_keys: Option<ApiKeys>, source
     let options = Options {
         sources,
         refresh_interval: Duration::from_millis(50),
+        adaptive: false,
         fresh_for: None,
         slots: Arc::new(SlotTable::default()),
         on_endpoints: Box::new(|_| {}),
