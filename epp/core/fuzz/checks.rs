@@ -22,7 +22,7 @@ const ENGINES: [&str; 5] = [
     "of nobody",
 ];
 /// Leaves traces in the memory that readings share.
-const EARLIER: &[u8] = include_bytes!("../testdata/vllm.prom");
+const EARLIER: &[u8] = include_bytes!("../testdata/sglang.prom");
 
 /// A text is decoded to the same thing each time, and what is refused is told why.
 pub fn config(data: &[u8]) {
