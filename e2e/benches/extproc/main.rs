@@ -26,7 +26,7 @@ mod load;
 
 use std::net::SocketAddr;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hundred::Hundred;
@@ -57,6 +57,8 @@ const LATENCY_BUDGET: f64 = 1.5;
 const MEMORY_BUDGET: f64 = 40.0;
 const START_BUDGET: f64 = 300.0;
 
+/// How long a server is watched without requests.
+const REST: Duration = Duration::from_secs(3);
 /// Offered requests per second for the latency figures, and for how long.
 const PACE: u32 = 500;
 const PACED_FOR: Duration = Duration::from_secs(5);
@@ -83,6 +85,8 @@ fn runtime() -> tokio::runtime::Runtime {
 struct Subject {
     envoy: Envoy,
     pid: u32,
+    /// What the server needs without any request, in cores: scraping.
+    idle: f64,
     small: Vec<f64>,
     large: Vec<f64>,
     huge: Vec<f64>,
@@ -96,6 +100,7 @@ impl Subject {
         Self {
             envoy,
             pid,
+            idle: 0.0,
             small: Vec::new(),
             large: Vec::new(),
             huge: Vec::new(),
@@ -105,11 +110,20 @@ impl Subject {
         }
     }
 
-    /// CPU seconds of the server while `work` runs, per unit of it.
-    async fn cpu_per(&self, units: usize, work: impl Future<Output = ()>) -> f64 {
+    /// Measures what the server needs without any request.
+    async fn rest(mut self) -> Self {
         let before = cpu_seconds(self.pid);
+        tokio::time::sleep(REST).await;
+        self.idle = (cpu_seconds(self.pid) - before) / REST.as_secs_f64();
+        self
+    }
+
+    /// CPU seconds of the server while `work` runs, per unit of it, without what it needs anyway.
+    async fn cpu_per(&self, units: usize, work: impl Future<Output = ()>) -> f64 {
+        let (before, began) = (cpu_seconds(self.pid), Instant::now());
         work.await;
-        (cpu_seconds(self.pid) - before) / units as f64
+        let anyway = self.idle * began.elapsed().as_secs_f64();
+        (cpu_seconds(self.pid) - before - anyway) / units as f64
     }
 
     async fn round(&mut self, work: &Work) {
@@ -171,7 +185,8 @@ async fn measure() {
     };
     let mut none = Subject::new(Envoy::start(floor_address, &without).await, floor.pid());
     let mut floor = Subject::new(Envoy::start(floor_address, &with).await, floor.pid());
-    let mut ours = Subject::new(Envoy::start(epp.ext_proc, &with).await, epp.process.pid());
+    let ours = Subject::new(Envoy::start(epp.ext_proc, &with).await, epp.process.pid());
+    let mut ours = ours.rest().await;
     let work = Work {
         small: load::prompts(512, KB),
         large: load::prompts(64, 220 * KB),
@@ -201,7 +216,7 @@ async fn unread(epp: &Epp) {
         ..envoy::Options::default()
     };
     let envoy = Envoy::start(epp.ext_proc, &options).await;
-    let subject = Subject::new(envoy, epp.process.pid());
+    let subject = Subject::new(envoy, epp.process.pid()).rest().await;
     let (count, connections, address) = (1_000, 8, subject.envoy.address);
     let mut costs = Vec::new();
     for size in [KB, 1000 * KB] {
@@ -261,7 +276,9 @@ fn report(none: &Subject, floor: &Subject, ours: &Subject) {
     ];
     for (name, unit, floor, ours, budget) in cpu {
         let (floor, ours) = (median(floor), median(ours));
-        let note = format!("floor {floor:.3} {unit}, ours {ours:.3} {unit} of CPU; median of {ROUNDS}");
+        let note = format!(
+            "floor {floor:.3} {unit}, ours {ours:.3} {unit} of CPU without scraping; median of {ROUNDS}"
+        );
         figure(
             &format!("ext-proc: CPU per {name}, times the floor's"),
             ours / floor,
