@@ -1,13 +1,14 @@
 """Runs llmd against a real vLLM and reports what was seen.
 
-Usage: check.py --llmd PATH --vllm DIRECTORY --envoy PATH [--report FILE]
+Usage: check.py --llmd PATH --vllm DIRECTORY --envoy PATH --clients DIRECTORY [--report FILE]
 
 Two scenarios, both on loopback with the CPU build and the tiny model that setup.sh installed:
 
 1. `llmd up -f up.yaml`: llmd starts two vLLM engines from one LLMDeployment; a chat is streamed,
    a long prompt is asked twice, an engine is killed and must come back.
 2. Two vLLM servers started by hand behind a real Envoy and `llmd epp`: the same prompt must stay on
-   one server (its own prefix-cache counters prove it), errors of the engine must arrive unchanged.
+   one server (its own prefix-cache counters prove it), errors of the engine must arrive unchanged,
+   and the official clients find what they expect.
 
 Exits 0 when every check holds; prints one line per check and writes them as Markdown to --report.
 Standard library only: it must run with the interpreter of the machine.
@@ -243,7 +244,31 @@ def engine_count(vllm):
     return len(engine_pids(vllm))
 
 
-def scenario_envoy(report, llmd, vllm, envoy, log_dir):
+def official_clients(report, base, clients, engines):
+    """Both clients, one after the other; engines must be left without a request."""
+    node = pathlib.Path(clients) / "openai-node" / "llmd-journey.mjs"
+    # Bare imports are resolved from the importing file.
+    node.write_text((HERE / "journey.mjs").read_text())
+    python = {**os.environ, "PYTHONPATH": str(pathlib.Path(clients) / "openai-python")}
+    for name, command, env in [
+        ("Python", [sys.executable, str(HERE / "journey.py"), f"{base}/v1"], python),
+        ("Node", ["node", str(node), f"{base}/v1"], None),
+    ]:
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+        report.check(f"the official {name} client: usage, tools, 1 MB, typed errors, leaving in mid-stream",
+                     done.stdout.strip() == "fine", done.stderr.strip()[-600:])
+    node.unlink()
+
+    def idle():
+        return all(counter(engine, "vllm:num_requests_running") == 0 for engine in engines)
+    try:
+        poll("engines without a request", idle, 30)
+        report.check("clients that left have left no request", True)
+    except SystemExit as error:
+        report.check("clients that left have left no request", False, error)
+
+
+def scenario_envoy(report, llmd, vllm, envoy, clients, log_dir):
     report.section("two real vLLM servers behind Envoy and llmd epp")
     ports = [free_port(), free_port()]
     grpc, health, metrics, listener, admin = (free_port() for _ in range(5))
@@ -266,7 +291,8 @@ def scenario_envoy(report, llmd, vllm, envoy, log_dir):
         bootstrap = bootstrap.replace(f"@{key}@", str(value))
     (work / "envoy.yaml").write_text(bootstrap)
     engines = [[f"{vllm}/venv/bin/vllm", "serve", f"{vllm}/model", "--host", "127.0.0.1", "--port", str(port),
-                "--served-model-name", "tiny", *VLLM_ARGS] for port in ports]
+                "--served-model-name", "tiny", "--enable-auto-tool-choice", "--tool-call-parser", "hermes",
+                *VLLM_ARGS] for port in ports]
     epp = [llmd, "epp", f"--config-file={work / 'epp.yaml'}", f"--grpc-port={grpc}", f"--grpc-health-port={health}",
            f"--metrics-port={metrics}", "--secure-serving=false", "--pool-name=tiny", "--pool-namespace=default", "-v=2",
            "--tracing=false"]
@@ -302,6 +328,7 @@ def scenario_envoy(report, llmd, vllm, envoy, log_dir):
         report.check("an answer through the EPP equals the engine's own",
                      json.loads(through)["choices"] == json.loads(alone)["choices"])
         errors_pass_through(report, base)
+        official_clients(report, base, clients, direct)
 
 
 def main():
@@ -309,12 +336,13 @@ def main():
     parser.add_argument("--llmd", required=True)
     parser.add_argument("--vllm", required=True)
     parser.add_argument("--envoy", required=True)
+    parser.add_argument("--clients", required=True)
     parser.add_argument("--report")
     options = parser.parse_args()
     report = Report()
     log_dir = tempfile.mkdtemp(prefix="llmd-real-vllm-")
     print(f"logs in {log_dir}")
-    scenario_envoy(report, options.llmd, options.vllm, options.envoy, log_dir)
+    scenario_envoy(report, options.llmd, options.vllm, options.envoy, options.clients, log_dir)
     scenario_up(report, options.llmd, options.vllm, log_dir)
     if options.report:
         pathlib.Path(options.report).write_text("\n".join(report.lines) + "\n")

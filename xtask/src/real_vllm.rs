@@ -21,6 +21,8 @@ pub(crate) fn run() -> anyhow::Result<()> {
         .arg("--vllm")
         .arg(&vllm)
         .arg("--envoy")
-        .arg(tools.join("envoy/bin/envoy"));
+        .arg(tools.join("envoy/bin/envoy"))
+        .arg("--clients")
+        .arg(&tools);
     run_command(check)
 }
