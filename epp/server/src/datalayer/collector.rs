@@ -17,9 +17,8 @@ use super::{Plan, SCRAPE_BUDGET, Shared, Source};
 const PHASES: u32 = 8;
 /// An endpoint without work that was asked so often in a row is asked less often.
 const IDLE_POLLS: u32 = 20;
-/// How much less, in ticks: with the usual tick of 50 ms still below the 200 ms from which `utilization-detector` takes
-/// metrics for stale.
-const IDLE_TICKS: u32 = 3;
+/// Longest pause then: below the 200 ms from which `utilization-detector` takes metrics for stale.
+const IDLE_PAUSE: Duration = Duration::from_millis(150);
 /// Longest pause after failed polls: also how late a restarted engine is noticed.
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(1);
 
@@ -136,7 +135,7 @@ impl Poll {
         let back_off = 2_u32.saturating_pow(self.failures.saturating_sub(1).min(16));
         let mut every = self.every_ticks.saturating_mul(back_off).min(longest);
         if self.idle >= IDLE_POLLS {
-            every = every.max(IDLE_TICKS);
+            every = every.max((IDLE_PAUSE.as_nanos() / tick.as_nanos()) as u32);
         }
         self.ticks_left = every - 1;
     }
@@ -339,6 +338,16 @@ mod tests {
         assert!(endpoint.is_due());
         endpoint.plan_next(TICK, false);
         assert!(endpoint.is_due(), "with work on each tick");
+    }
+
+    #[test]
+    fn a_slower_tick_is_not_made_slower() {
+        for (tick, every) in [(50, 3), (70, 2), (100, 1), (200, 1)] {
+            let mut endpoint = poll("{}");
+            endpoint.idle = IDLE_POLLS;
+            endpoint.plan_next(Duration::from_millis(tick), true);
+            assert_eq!(endpoint.ticks_left + 1, every, "a tick of {tick} ms");
+        }
     }
 
     #[test]
