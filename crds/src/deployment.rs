@@ -7,6 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Engine;
+use crate::kv::Kv;
 use crate::model::Model;
 use crate::pool::Pool;
 use crate::router::Router;
@@ -72,6 +73,9 @@ pub struct LLMDeploymentSpec {
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub pools: Option<Vec<Pool>>,
+    /// The KV cache, which is the same in all pools.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kv: Option<Kv>,
     /// Endpoint Picker and proxy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub router: Option<Router>,

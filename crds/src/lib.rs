@@ -26,6 +26,7 @@ mod http_route;
 mod inference_model_rewrite;
 mod inference_objective;
 mod inference_pool;
+mod kv;
 mod model;
 mod pool;
 mod router;
@@ -55,8 +56,9 @@ pub use inference_objective::{
 pub use inference_pool::{
     EndpointPickerRef, InferencePool, InferencePoolSpec, PickerPort, PoolSelector, TargetPort,
 };
+pub use kv::{Kv, KvBackend, KvFailurePolicy, KvNetwork, KvTransfer};
 pub use model::{Model, ModelStorage, SecretKeyRef};
-pub use pool::{Accelerator, Parallelism, Pool, Resources, Vendor};
+pub use pool::{Accelerator, Parallelism, Pool, Resources, Role, Vendor};
 pub use router::{Epp, EppConfig, FailureMode, Proxy, ProxyType, Router, RouterMode};
 pub use rules::broken_rules;
 pub use scheduling::{Scheduling, Toleration, TolerationEffect, TolerationOperator};

@@ -21,6 +21,9 @@ pub struct Pool {
         regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
     )]
     pub name: String,
+    /// What the engines do of a request. Unset: all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
     /// Engines in the pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 10000))]
@@ -40,6 +43,18 @@ pub struct Pool {
     /// Merged over `spec.scheduling`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduling: Option<Scheduling>,
+}
+
+/// What engines do of a request.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum Role {
+    /// All of it.
+    #[default]
+    Both,
+    /// The prompt; the KV cache then goes to a decode engine.
+    Prefill,
+    /// The answer, with the KV cache of a prefill engine.
+    Decode,
 }
 
 /// How one engine is split over accelerators.

@@ -128,6 +128,11 @@ fn render(text: &str) -> Result<Service, InputError> {
     };
     let mut validated = llmd_render::validate(inputs)
         .map_err(|errors| InputError(errors.iter().map(ToString::to_string).collect()))?;
+    if validated.deployment.transfer.is_some() {
+        let message = "spec.pools: roles Prefill and Decode need a cluster, because no sidecar runs on one machine: use a path \
+                       with engines that do all of a request, such as optimized-baseline or simulated";
+        return Err(InputError(vec![message.to_owned()]));
+    }
     let asked = deployment.spec.router.as_ref();
     let asks_for_proxy = asked.and_then(|router| router.proxy.as_ref()?.kind).is_some();
     let proxy = std::mem::replace(&mut validated.deployment.router.proxy, ValidatedProxy::Builtin);
@@ -163,6 +168,7 @@ fn render(text: &str) -> Result<Service, InputError> {
             Object::ServiceAccount(_)
             | Object::Role(_)
             | Object::RoleBinding(_)
+            | Object::NetworkPolicy(_)
             | Object::PodDisruptionBudget(_)
             | Object::HTTPRoute(_) => {}
         }
@@ -237,6 +243,12 @@ mod tests {
         let error = load(&Source::Text(wrong)).unwrap_err().to_string();
         assert!(
             error.contains("spec.path") && error.contains("simulated"),
+            "{error}"
+        );
+        let disaggregated = include_str!("../../examples/prefill-decode.yaml").to_owned();
+        let error = load(&Source::Text(disaggregated)).unwrap_err().to_string();
+        assert!(
+            error.contains("spec.pools") && error.contains("need a cluster"),
             "{error}"
         );
         let two = format!(

@@ -14,7 +14,9 @@ mod portable;
 mod quantity;
 mod schema;
 
-pub use assemble::{Assembly, BuildEnv, DataLayerPlan, ParserPlan, SourcePlan, assemble, validate};
+pub use assemble::{
+    Assembly, BuildEnv, DataLayerPlan, ParserPlan, SourcePlan, assemble, validate, validate_for,
+};
 pub use duration::{GoDuration, ParseDurationError, parse_duration};
 pub use error::ConfigError;
 pub use heritage::Heritage;

@@ -81,6 +81,8 @@ pub const RULES: &[Rule] = &[
         OWN,
     ),
     rule(Scope::Watched, &["policy"], &["poddisruptionbudgets"], OWN),
+    // engines that exchange KV blocks
+    rule(Scope::Watched, &["networking.k8s.io"], &["networkpolicies"], OWN),
     rule(
         Scope::Watched,
         &["rbac.authorization.k8s.io"],
@@ -160,9 +162,10 @@ mod tests {
 
     use super::*;
 
-    const EXAMPLES: [&str; 3] = [
+    const EXAMPLES: [&str; 4] = [
         include_str!("../../../examples/minimal.yaml"),
         include_str!("../../../examples/simulated.yaml"),
+        include_str!("../../../examples/prefill-decode.yaml"),
         include_str!("../../../examples/private-model.yaml"),
     ];
 
@@ -187,14 +190,19 @@ mod tests {
         objects
     }
 
-    /// `("apps", "deployments")` for a Deployment: kinds of ours and of Kubernetes have regular plurals.
+    /// `("apps", "deployments")` for a Deployment: kinds of ours and of Kubernetes have the plurals of English.
     fn resource(object: &Object) -> (String, String) {
         let value = object.to_value();
         let version = value["apiVersion"].as_str().unwrap().to_owned();
         let group = version
             .split_once('/')
             .map_or(String::new(), |(group, _)| group.to_owned());
-        (group, format!("{}s", object.kind().to_lowercase()))
+        let kind = object.kind().to_lowercase();
+        let plural = match kind.strip_suffix('y') {
+            Some(stem) => format!("{stem}ies"),
+            None => format!("{kind}s"),
+        };
+        (group, plural)
     }
 
     #[test]

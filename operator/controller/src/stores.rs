@@ -51,7 +51,7 @@ fn kind(group: &str, version: &str, kind: &str) -> ApiResource {
 }
 
 /// Kinds that the operator makes beside Deployments, and whose status nobody needs.
-fn metadata_kinds() -> [ApiResource; 6] {
+fn metadata_kinds() -> [ApiResource; 7] {
     [
         kind("", "v1", "ServiceAccount"),
         kind("", "v1", "ConfigMap"),
@@ -59,6 +59,7 @@ fn metadata_kinds() -> [ApiResource; 6] {
         kind("rbac.authorization.k8s.io", "v1", "Role"),
         kind("rbac.authorization.k8s.io", "v1", "RoleBinding"),
         kind("policy", "v1", "PodDisruptionBudget"),
+        kind("networking.k8s.io", "v1", "NetworkPolicy"),
     ]
 }
 

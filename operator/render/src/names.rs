@@ -21,11 +21,17 @@ pub(crate) const ACCELERATOR_VENDOR: &str = "llm-d.ai/accelerator-vendor";
 pub(crate) const ENGINE_TYPE: &str = "llm-d.ai/engine-type";
 /// Path with its version, on the objects it shaped.
 pub(crate) const PATH_VERSION: &str = "llmd.dev/path-version";
+/// Digest of what engines of all roles run: KV blocks move between equal ones only.
+pub(crate) const REVISION: &str = "llmd.dev/revision";
 /// Digest of the files that a pod reads at its start.
 pub(crate) const CONFIG_HASH: &str = "llmd.dev/config-hash";
 
 /// Engine, HTTP.
 pub(crate) const ENGINE_PORT: i32 = 8000;
+/// Engine behind a routing sidecar, HTTP.
+pub(crate) const INNER_ENGINE_PORT: i32 = 8200;
+/// Engine, NIXL's side channel: where its peers ask for the addresses of KV blocks. Nobody is asked who they are.
+pub(crate) const NIXL_PORT: i32 = 5600;
 /// Endpoint Picker, ext-proc.
 pub(crate) const EXT_PROC_PORT: i32 = 9002;
 /// Endpoint Picker, gRPC health.

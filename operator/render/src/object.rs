@@ -3,6 +3,7 @@
 use k8s_openapi::Resource;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use llmd_crds::{HTTPRoute, InferencePool};
@@ -18,6 +19,7 @@ pub enum Object {
     RoleBinding(RoleBinding),
     ConfigMap(ConfigMap),
     Service(Box<Service>),
+    NetworkPolicy(Box<NetworkPolicy>),
     PodDisruptionBudget(Box<PodDisruptionBudget>),
     Deployment(Box<Deployment>),
     InferencePool(Box<InferencePool>),
@@ -33,6 +35,7 @@ impl Object {
             Self::RoleBinding(_) => RoleBinding::KIND,
             Self::ConfigMap(_) => ConfigMap::KIND,
             Self::Service(_) => Service::KIND,
+            Self::NetworkPolicy(_) => NetworkPolicy::KIND,
             Self::PodDisruptionBudget(_) => PodDisruptionBudget::KIND,
             Self::Deployment(_) => Deployment::KIND,
             Self::InferencePool(_) => InferencePool::KIND,
@@ -48,6 +51,7 @@ impl Object {
             Self::RoleBinding(object) => &object.metadata,
             Self::ConfigMap(object) => &object.metadata,
             Self::Service(object) => &object.metadata,
+            Self::NetworkPolicy(object) => &object.metadata,
             Self::PodDisruptionBudget(object) => &object.metadata,
             Self::Deployment(object) => &object.metadata,
             Self::InferencePool(object) => &object.metadata,
@@ -65,6 +69,7 @@ impl Object {
             Self::RoleBinding(object) => value(object),
             Self::ConfigMap(object) => value(object),
             Self::Service(object) => value(object),
+            Self::NetworkPolicy(object) => value(object),
             Self::PodDisruptionBudget(object) => value(object),
             Self::Deployment(object) => value(object),
             Self::InferencePool(object) => foreign(InferencePool::API_VERSION, InferencePool::KIND, object),

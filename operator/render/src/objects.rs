@@ -6,6 +6,7 @@ mod envoy;
 mod epp;
 mod images;
 mod meta;
+mod network_policy;
 mod path;
 mod pod;
 mod pool;
@@ -33,6 +34,7 @@ pub fn render(deployment: &ValidatedDeployment, options: &RenderOptions) -> Rend
     if has_pool(deployment, options) {
         objects.push(Object::InferencePool(Box::new(pool::inference_pool(deployment))));
     }
+    objects.extend(network_policy::policy(deployment).map(|policy| Object::NetworkPolicy(Box::new(policy))));
     for pool in &deployment.pools {
         push_workload(&mut objects, engine::deployment(deployment, pool, options));
     }

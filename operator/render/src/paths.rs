@@ -8,8 +8,9 @@ use crate::field_error::{FieldError, Problem};
 
 /// Every released version stays here as it was, because an upgrade of the operator restarts no engine; a change is
 /// a new version.
-const SOURCES: [&str; 2] = [
+const SOURCES: [&str; 3] = [
     include_str!("../paths/optimized-baseline/v1.yaml"),
+    include_str!("../paths/prefill-decode/v1.yaml"),
     include_str!("../paths/simulated/v1.yaml"),
 ];
 
@@ -93,7 +94,7 @@ mod tests {
     #[test]
     fn every_compiled_in_path_decodes() {
         let names: Vec<&str> = builtin_paths().iter().map(name).collect();
-        assert_eq!(names, ["optimized-baseline", "simulated"]);
+        assert_eq!(names, ["optimized-baseline", "prefill-decode", "simulated"]);
         assert_eq!(names.len(), SOURCES.len());
     }
 
@@ -113,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_supplied_path_overrides_and_the_newest_version_wins() {
-        let mut own = builtin_paths()[1].clone();
+        let mut own = find(Some("simulated"), None, &[]).unwrap().0.clone();
         own.spec.version = "v9".into();
         let mut newer = own.clone();
         newer.spec.version = "v10".into();

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use llmd_crds::{
-    EngineType, EnvVar, FailureMode, GatewayMatch, GatewayRef, ImagePullPolicy, Scheduling, Vendor,
+    EngineType, EnvVar, FailureMode, GatewayMatch, GatewayRef, ImagePullPolicy, KvBackend, KvFailurePolicy,
+    Role, Scheduling, Vendor,
 };
 
 use crate::engine_images::EngineImages;
@@ -26,6 +27,10 @@ pub struct ValidatedDeployment {
     pub model: ValidatedModel,
     /// At least one.
     pub pools: Vec<ValidatedPool>,
+    /// Tokens of one KV block; `None` leaves it to the engine.
+    pub block_size: Option<i32>,
+    /// How KV blocks move between roles; `None` where one engine does all of a request.
+    pub transfer: Option<ValidatedTransfer>,
     /// Endpoint Picker and proxy.
     pub router: ValidatedRouter,
     /// Secrets for pulling images.
@@ -73,6 +78,13 @@ pub struct ValidatedModel {
     pub downloads: Option<(String, bool)>,
 }
 
+impl ValidatedDeployment {
+    /// Whether a routing sidecar stands before the engines of `pool`: it fetches what other roles computed.
+    pub fn has_sidecar(&self, pool: &ValidatedPool) -> bool {
+        self.transfer.is_some() && pool.role == Role::Decode
+    }
+}
+
 impl ValidatedModel {
     /// Name that clients send.
     pub fn name(&self) -> &str {
@@ -106,6 +118,8 @@ pub enum ModelSource {
 pub struct ValidatedPool {
     /// Pool name.
     pub name: String,
+    /// What its engines do of a request.
+    pub role: Role,
     /// Pods, the multiplier applied.
     pub replicas: i32,
     /// How one engine runs.
@@ -122,6 +136,17 @@ pub struct ValidatedPool {
     pub limits: BTreeMap<String, String>,
     /// Where pods may run.
     pub scheduling: Scheduling,
+}
+
+/// How KV blocks move from prefill to decode engines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValidatedTransfer {
+    /// Library below NIXL; `None` is its own choice.
+    pub backend: Option<KvBackend>,
+    /// What a decode engine does without the blocks; `None` is the engine's own choice.
+    pub failure_policy: Option<KvFailurePolicy>,
+    /// Network device and how many a pod has.
+    pub network: Option<(String, i32)>,
 }
 
 /// How one engine runs.

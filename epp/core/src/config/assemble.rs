@@ -124,10 +124,19 @@ pub struct SourcePlan {
     pub extractors: Vec<(TypedName, Arc<PageReader>)>,
 }
 
-/// Decodes and builds `text` without keeping anything: what `validate` and rendering need.
+/// Decodes and builds `text` without keeping anything, as an Endpoint Picker without `--allow-experimental-plugins` does.
 pub fn validate(text: &str) -> Result<Vec<String>, ConfigError> {
+    validate_for(text, false)
+}
+
+/// [`validate`], for an Endpoint Picker that may have `--allow-experimental-plugins`.
+pub fn validate_for(text: &str, allow_experimental: bool) -> Result<Vec<String>, ConfigError> {
     let mut decoded = EndpointPickerConfig::decode(text)?;
-    let assembly = assemble(&decoded.config, BuildEnv::detached())?;
+    let env = BuildEnv {
+        allow_experimental,
+        ..BuildEnv::detached()
+    };
+    let assembly = assemble(&decoded.config, env)?;
     decoded.warnings.extend(assembly.warnings);
     Ok(decoded.warnings)
 }

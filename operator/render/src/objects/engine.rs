@@ -3,7 +3,10 @@
 mod command;
 mod egress;
 mod env;
+mod revision;
+mod sidecar;
 mod storage;
+mod transfer;
 
 use std::collections::BTreeMap;
 
@@ -13,14 +16,14 @@ use k8s_openapi::api::core::v1::{
     SecretKeySelector, ServiceAccount, SleepAction, Toleration, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
-use llmd_crds::{EngineType, Vendor};
+use llmd_crds::{EngineType, Role, Vendor};
 
 use super::disruption::spread;
 use super::images;
 use super::meta::{labels, map, metadata};
 use super::pod::{
-    self, LAST_WORDS, Timing, container_security, empty_dir, env_field, http_probe, mount, pod_security,
-    port, pull_secrets, quantities,
+    self, LAST_WORDS, Timing, empty_dir, env_field, http_probe, mount, pod_security, port, pull_secrets,
+    quantities,
 };
 use crate::names;
 use crate::options::RenderOptions;
@@ -53,8 +56,8 @@ pub(super) fn deployment(
         format!("{}-{}", deployment.name, pool.name),
         "modelserver",
     );
-    let pod_labels = pod_labels(deployment, pool);
-    meta.labels = Some(pod_labels.clone());
+    let template = revision::marked(deployment, template(deployment, pool, options), options);
+    meta.labels = template.metadata.as_ref().and_then(|meta| meta.labels.clone());
     let rolling = RollingUpdateDeployment {
         max_surge: Some(deployment.rollout.max_surge.clone()),
         max_unavailable: Some(deployment.rollout.max_unavailable.clone()),
@@ -71,16 +74,32 @@ pub(super) fn deployment(
                 type_: Some("RollingUpdate".to_owned()),
                 rolling_update: Some(rolling),
             }),
-            template: PodTemplateSpec {
-                metadata: Some(ObjectMeta {
-                    labels: Some(pod_labels),
-                    ..ObjectMeta::default()
-                }),
-                spec: Some(pod(deployment, pool, options)),
-            },
+            template,
             ..DeploymentSpec::default()
         }),
         ..Deployment::default()
+    }
+}
+
+fn template(
+    deployment: &ValidatedDeployment,
+    pool: &ValidatedPool,
+    options: &RenderOptions,
+) -> PodTemplateSpec {
+    PodTemplateSpec {
+        metadata: Some(ObjectMeta {
+            labels: Some(pod_labels(deployment, pool)),
+            ..ObjectMeta::default()
+        }),
+        spec: Some(pod(deployment, pool, options)),
+    }
+}
+
+/// Value of the role's label; the guides call engines that do all of a request `decode`, too.
+fn role(role: Role) -> &'static str {
+    match role {
+        Role::Both | Role::Decode => "decode",
+        Role::Prefill => "prefill",
     }
 }
 
@@ -89,7 +108,7 @@ fn selector(deployment: &ValidatedDeployment, pool: &ValidatedPool) -> BTreeMap<
     map([
         (names::DEPLOYMENT, &deployment.name),
         (names::POOL, &pool.name),
-        (names::ROLE, "decode"),
+        (names::ROLE, role(pool.role)),
     ])
 }
 
@@ -122,6 +141,9 @@ fn pod(deployment: &ValidatedDeployment, pool: &ValidatedPool, options: &RenderO
     let (volumes, mounts) = volumes(deployment, pool, options);
     PodSpec {
         containers: vec![container(deployment, pool, mounts, options)],
+        init_containers: deployment
+            .has_sidecar(pool)
+            .then(|| vec![sidecar::container(options)]),
         service_account_name: Some(account_name(deployment)),
         automount_service_account_token: Some(false),
         image_pull_secrets: pull_secrets(&deployment.image_pull_secrets),
@@ -168,6 +190,10 @@ fn container(
         requests.insert(resource.clone(), count.to_string());
         limits.insert(resource.clone(), count.to_string());
     }
+    if let Some((resource, count)) = transfer::devices(deployment) {
+        requests.insert(resource.clone(), count.to_string());
+        limits.insert(resource.clone(), count.to_string());
+    }
     let engine = &pool.engine;
     let image = engine
         .image
@@ -195,6 +221,8 @@ fn container(
         timeout: 2,
         failures: 3,
     };
+    let mut ports = vec![port("modelserver", engine_port(deployment, pool))];
+    ports.extend(transfer::ports(deployment));
     Container {
         name: "modelserver".to_owned(),
         termination_message_policy: Some(LAST_WORDS.to_owned()),
@@ -203,7 +231,7 @@ fn container(
         command,
         args: Some(args),
         env: Some(environment(deployment, pool, options)),
-        ports: Some(vec![port("modelserver", names::ENGINE_PORT)]),
+        ports: Some(ports),
         resources: Some(k8s_openapi::api::core::v1::ResourceRequirements {
             requests: quantities(&requests),
             limits: quantities(&limits),
@@ -222,9 +250,18 @@ fn container(
             }),
             ..Lifecycle::default()
         }),
-        security_context: Some(container_security()),
+        security_context: Some(transfer::security(deployment)),
         volume_mounts: Some(mounts),
         ..Container::default()
+    }
+}
+
+/// Where the engine itself listens: behind its sidecar, which has the port that routers know.
+fn engine_port(deployment: &ValidatedDeployment, pool: &ValidatedPool) -> i32 {
+    if deployment.has_sidecar(pool) {
+        names::INNER_ENGINE_PORT
+    } else {
+        names::ENGINE_PORT
     }
 }
 
@@ -260,6 +297,7 @@ fn environment(
             });
         }
     }
+    variables.extend(transfer::variables(deployment, pool));
     for variable in &pool.engine.env {
         variables.retain(|earlier| earlier.name != variable.name);
         variables.push(env::variable(variable));

@@ -16,13 +16,15 @@ fn is_env_name(name: &str) -> bool {
 
 /// Flags that are rendered from other fields, beside those of `data-parallel-`; `args` refuses them by a rule of the
 /// schema, which cannot look into texts of any length.
-const OWNED: [&str; 9] = [
+const OWNED: [&str; 11] = [
     "model",
     "host",
     "port",
     "served-model-name",
     "tensor-parallel-size",
     "tp",
+    "block-size",
+    "kv-transfer-config",
     "revision",
     "trust-remote-code",
     "shutdown-timeout",
@@ -74,7 +76,7 @@ pub(crate) fn resolve(
     }
     for argument in engine.extra_args.iter().flatten() {
         if is_owned(argument) {
-            let message = "this flag is set by the operator; use the field of the resource instead (model, parallelism, \
+            let message = "this flag is set by the operator; use the field of the resource instead (model, parallelism, kv, \
                            rollout)";
             let field = field("extraArgs", |engine| engine.extra_args.is_some());
             errors.push(FieldError::new(field, Problem::Forbidden, message).value(argument));

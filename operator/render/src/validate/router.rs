@@ -40,7 +40,14 @@ pub(crate) fn resolve(
         }
     };
     if !config.is_empty() {
-        match llmd_epp_core::config::validate(&config) {
+        let flag = epp
+            .flags
+            .as_ref()
+            .and_then(|flags| flags.get("allow-experimental-plugins"));
+        // Go's reading of a switch, and so the Endpoint Picker's
+        let allowed =
+            flag.is_some_and(|value| matches!(&**value, "1" | "t" | "T" | "true" | "TRUE" | "True"));
+        match llmd_epp_core::config::validate_for(&config, allowed) {
             Ok(warnings) => notes.extend(warnings.into_iter().map(|warning| format!("{field}: {warning}"))),
             Err(error) => errors.push(FieldError::new(field, Problem::Invalid, error.to_string())),
         }

@@ -42,6 +42,8 @@ const CONFIG: &str = "{epp: {config: {inline: {apiVersion: llm-d.ai/v1alpha1, ki
 
 const GATEWAY: &str = "{MODEL, router: {mode: Gateway, gateway: {parentRefs: [{name: g}]}}}";
 
+const DISAGGREGATED: &str = "{MODEL, path: prefill-decode}";
+
 const FLIPS: &[Flip] = &[
     flip("path", "{MODEL}", "{MODEL, path: simulated}"),
     flip(
@@ -103,6 +105,32 @@ const FLIPS: &[Flip] = &[
         "pools[].replicas",
         "{MODEL}",
         "{MODEL, pools: [{name: decode, replicas: 3}]}",
+    ),
+    flip(
+        "pools[].role",
+        "{MODEL, path: prefill-decode, pools: [{name: more, role: Prefill}]}",
+        "{MODEL, path: prefill-decode, pools: [{name: more, role: Decode}]}",
+    ),
+    flip("kv.blockSize", "{MODEL}", "{MODEL, kv: {blockSize: 32}}"),
+    flip(
+        "kv.transfer.backend",
+        DISAGGREGATED,
+        "{MODEL, path: prefill-decode, kv: {transfer: {backend: Libfabric}}}",
+    ),
+    flip(
+        "kv.transfer.failurePolicy",
+        DISAGGREGATED,
+        "{MODEL, path: prefill-decode, kv: {transfer: {failurePolicy: Fail}}}",
+    ),
+    flip(
+        "kv.transfer.network.resourceName",
+        DISAGGREGATED,
+        "{MODEL, path: prefill-decode, kv: {transfer: {network: {resourceName: rdma/ib}}}}",
+    ),
+    flip(
+        "kv.transfer.network.count",
+        "{MODEL, path: prefill-decode, kv: {transfer: {network: {resourceName: rdma/ib}}}}",
+        "{MODEL, path: prefill-decode, kv: {transfer: {network: {resourceName: rdma/ib, count: 8}}}}",
     ),
     flip(
         "pools[].parallelism.tensor",

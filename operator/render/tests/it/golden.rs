@@ -1,4 +1,4 @@
-//! All objects of both paths with both proxies, byte for byte.
+//! All objects of the paths with both proxies, byte for byte.
 
 use crate::support::rendered;
 
@@ -46,5 +46,13 @@ fn simulated_with_the_built_in_proxy() {
     golden(
         "simulated-builtin",
         "{path: simulated, pathVersion: v1, model: {name: Qwen/Qwen3-32B}, router: {proxy: {type: Builtin}}}",
+    );
+}
+
+#[test]
+fn prefill_and_decode_with_envoy() {
+    golden(
+        "prefill-decode-envoy",
+        "{path: prefill-decode, pathVersion: v1, model: {uri: 'hf://openai/gpt-oss-120b'}}",
     );
 }

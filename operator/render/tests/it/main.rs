@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)] // a panic is how a test fails, in its helpers too
 
+mod compared;
 mod examples;
 mod fields;
 mod golden;
 mod guide;
+mod guide_pd;
 mod hostile;
 mod installation;
 mod mistakes;

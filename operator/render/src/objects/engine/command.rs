@@ -2,7 +2,7 @@
 
 use llmd_crds::EngineType;
 
-use crate::names;
+use super::{engine_port, transfer};
 use crate::validated::{ModelSource, ValidatedDeployment, ValidatedPool};
 
 /// Command (`None` keeps the image's entrypoint) and arguments.
@@ -13,7 +13,7 @@ pub(super) fn line(
 ) -> (Option<Vec<String>>, Vec<String>) {
     let mut args = match pool.engine.kind {
         EngineType::Vllm => vllm(deployment, pool, model_directory),
-        EngineType::Simulator => simulator(deployment),
+        EngineType::Simulator => simulator(deployment, pool),
     };
     for (flag, value) in &pool.engine.args {
         args.push(if value.is_empty() {
@@ -41,7 +41,7 @@ fn vllm(deployment: &ValidatedDeployment, pool: &ValidatedPool, model_directory:
         ModelSource::Claim { path, .. } => args.push(format!("{model_directory}/{path}")),
         ModelSource::Nothing => {}
     }
-    args.push(format!("--port={}", names::ENGINE_PORT));
+    args.push(format!("--port={}", engine_port(deployment, pool)));
     // One flag takes all names; vLLM answers with the first.
     args.push("--served-model-name".to_owned());
     args.extend(model.served_names.iter().cloned());
@@ -50,21 +50,23 @@ fn vllm(deployment: &ValidatedDeployment, pool: &ValidatedPool, model_directory:
     if model.trust_remote_code {
         args.push("--trust-remote-code".to_owned());
     }
+    args.extend(transfer::args(deployment));
     args
 }
 
-fn simulator(deployment: &ValidatedDeployment) -> Vec<String> {
+fn simulator(deployment: &ValidatedDeployment, pool: &ValidatedPool) -> Vec<String> {
     let model = &deployment.model;
     let mut args = vec![
         "sim".to_owned(),
         format!("--model={}", model.name()),
         "--host=0.0.0.0".to_owned(),
-        format!("--port={}", names::ENGINE_PORT),
+        format!("--port={}", engine_port(deployment, pool)),
         format!("--drain-timeout={}s", deployment.rollout.drain_seconds),
     ];
     if model.served_names.len() > 1 {
         args.push("--served-model-name".to_owned());
         args.extend(model.served_names.iter().cloned());
     }
+    args.extend(transfer::args(deployment));
     args
 }

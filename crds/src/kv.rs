@@ -1,0 +1,68 @@
+//! The KV cache: its blocks, and how they move between engines.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The KV cache of all engines. What engines, sidecars and the Endpoint Picker must agree on is written here once.
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Kv {
+    /// Tokens of one block, the same in every engine. Unset: the engine's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 4096))]
+    pub block_size: Option<i32>,
+    /// How blocks go from prefill to decode engines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transfer: Option<KvTransfer>,
+}
+
+/// How blocks go from prefill to decode engines: NIXL.
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KvTransfer {
+    /// Library below NIXL. Unset: its own choice, which is UCX.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend: Option<KvBackend>,
+    /// What a decode engine does when blocks do not arrive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure_policy: Option<KvFailurePolicy>,
+    /// Network devices for the transfer, such as RDMA. Unset: TCP over the pod network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<KvNetwork>,
+}
+
+/// Library below NIXL.
+#[derive(JsonSchema, Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub enum KvBackend {
+    /// UCX: TCP, InfiniBand, RoCE and others.
+    #[serde(rename = "UCX")]
+    Ucx,
+    /// Libfabric: AWS EFA.
+    Libfabric,
+}
+
+/// What a decode engine does when blocks do not arrive.
+#[derive(JsonSchema, Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub enum KvFailurePolicy {
+    /// Answer the request with an error.
+    Fail,
+    /// Compute the blocks itself.
+    Recompute,
+}
+
+/// Network devices of an engine pod.
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KvNetwork {
+    /// Resource that a device plugin offers, such as `rdma/ib`.
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")
+    )]
+    pub resource_name: String,
+    /// Devices of each pod. Unset: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 64))]
+    pub count: Option<i32>,
+}

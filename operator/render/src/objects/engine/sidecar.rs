@@ -1,0 +1,55 @@
+//! The routing sidecar before a decode engine: it has prompts prefilled elsewhere first.
+//! Source: llm-d guides v0.8, `pd-disaggregation`; llm-d-router `cmd/pd-sidecar`.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Container;
+
+use super::super::pod::{LAST_WORDS, Timing, container_security, http_probe, port, resources};
+use crate::names;
+use crate::options::RenderOptions;
+
+/// Bodies are passed on as they come; prompts are held until a prefill engine has them.
+const REQUESTS: [(&str, &str); 2] = [("cpu", "100m"), ("memory", "64Mi")];
+const LIMITS: [(&str, &str); 1] = [("memory", "1Gi")];
+
+/// A native sidecar: it begins before the engine and ends after it.
+pub(super) fn container(options: &RenderOptions) -> Container {
+    let quantities = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+        let owned = pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        owned.collect()
+    };
+    Container {
+        name: "routing-proxy".to_owned(),
+        termination_message_policy: Some(LAST_WORDS.to_owned()),
+        image: Some(options.engine_image("llmd")),
+        args: Some(
+            [
+                "sidecar".to_owned(),
+                format!("--port={}", names::ENGINE_PORT),
+                format!("--model-server-port={}", names::INNER_ENGINE_PORT),
+                "--kv-connector=nixlv2".to_owned(),
+                "--secure-serving=false".to_owned(),
+            ]
+            .into(),
+        ),
+        ports: Some(vec![port("sidecar", names::ENGINE_PORT)]),
+        resources: resources(&quantities(&REQUESTS), &quantities(&LIMITS)),
+        // The engine's own probe says nothing about the way to it.
+        readiness_probe: Some(http_probe(
+            "/health",
+            "sidecar",
+            &Timing {
+                initial: 0,
+                period: 5,
+                timeout: 2,
+                failures: 3,
+            },
+        )),
+        restart_policy: Some("Always".to_owned()),
+        security_context: Some(container_security()),
+        ..Container::default()
+    }
+}

@@ -1,0 +1,152 @@
+//! Roles that fit together, and what all of them must agree on.
+
+use llmd_crds::{LLMDeploymentSpec, Role};
+
+use super::Resolver;
+use crate::field_error::{FieldError, Problem};
+use crate::validated::{ValidatedPool, ValidatedTransfer};
+
+/// Connections of the sidecar idle this long (llm-d-router); a server that closes them earlier resets requests.
+const SIDECAR_IDLE_SECONDS: i64 = 90;
+
+/// Variables that the operator derives from ports and addresses of the pod.
+const DERIVED: [&str; 2] = ["VLLM_NIXL_SIDE_CHANNEL_HOST", "VLLM_NIXL_SIDE_CHANNEL_PORT"];
+
+impl Resolver<'_> {
+    /// Tokens of a block, and how blocks move if they do.
+    pub(super) fn kv(
+        &mut self,
+        merged: &LLMDeploymentSpec,
+        pools: &[ValidatedPool],
+    ) -> (Option<i32>, Option<ValidatedTransfer>) {
+        let kv = merged.kv.clone().unwrap_or_default();
+        let of = |role| pools.iter().find(|pool| pool.role == role);
+        let (prefill, decode) = (of(Role::Prefill), of(Role::Decode));
+        let transfer = kv.transfer.unwrap_or_default();
+        match (prefill, decode) {
+            (None, None) => {
+                if merged.kv.as_ref().is_some_and(|kv| kv.transfer.is_some()) {
+                    let message = "no pool has role Prefill, so nothing is transferred: add such a pool beside one of \
+                                   role Decode, or leave this out";
+                    self.refuse("spec.kv.transfer", Problem::Forbidden, message);
+                }
+                return (kv.block_size, None);
+            }
+            (Some(pool), None) => {
+                let message =
+                    "role Prefill needs a pool of role Decode that answers: add one, or leave this role out";
+                self.refuse_pool(pool, "role", message);
+            }
+            (None, Some(pool)) => {
+                let message = "role Decode needs a pool of role Prefill that feeds it: add one, or leave this role out \
+                               for engines that do all of a request";
+                self.refuse_pool(pool, "role", message);
+            }
+            (Some(_), Some(_)) => {
+                let of = |role| pools.iter().filter(move |pool| pool.role == role);
+                for (prefill, decode) in
+                    of(Role::Prefill).flat_map(|one| of(Role::Decode).map(move |two| (one, two)))
+                {
+                    self.pair(prefill, decode);
+                }
+            }
+        }
+        if let Some(pool) = of(Role::Both) {
+            let message = "beside role Prefill every other pool has a role, too: set Decode, which also serves prompts \
+                           that no prefill engine takes";
+            self.refuse_pool(pool, "role", message);
+        }
+        for pool in pools {
+            self.environment(pool);
+        }
+        let transfer = ValidatedTransfer {
+            backend: transfer.backend,
+            failure_policy: transfer.failure_policy,
+            network: transfer
+                .network
+                .map(|network| (network.resource_name, network.count.unwrap_or(1))),
+        };
+        (kv.block_size, Some(transfer))
+    }
+
+    /// Blocks of `prefill` go to `decode`.
+    fn pair(&mut self, prefill: &ValidatedPool, decode: &ValidatedPool) {
+        if prefill.tensor > decode.tensor {
+            let message = format!(
+                "a decode engine needs at least the tensor parallelism of the prefill engines, which is {}: NIXL cannot \
+                 join the parts of a block; raise it here, or lower it in pool {}",
+                prefill.tensor, prefill.name
+            );
+            self.refuse_pool(decode, "parallelism.tensor", &message);
+        }
+        if prefill.engine.kind != decode.engine.kind {
+            let message = format!(
+                "engines of different types cannot exchange KV blocks: give pools {} and {} the same type",
+                prefill.name, decode.name
+            );
+            self.refuse_pool(decode, "engine.type", &message);
+        }
+        if prefill.engine.image != decode.engine.image {
+            let message = format!(
+                "builds of the engine that differ cannot be relied on to exchange KV blocks: set spec.engine.image for \
+                 all pools in place of one in {} or {}",
+                prefill.name, decode.name
+            );
+            self.refuse_pool(decode, "engine.image", &message);
+        }
+        for flag in [
+            "kv-cache-dtype",
+            "dtype",
+            "quantization",
+            "attention-backend",
+            "max-model-len",
+        ] {
+            let (one, other) = (prefill.engine.args.get(flag), decode.engine.args.get(flag));
+            if one != other {
+                let message = format!(
+                    "{flag} differs between pools {} and {}, so that their KV blocks do: set it in spec.engine.args for \
+                     all pools",
+                    prefill.name, decode.name
+                );
+                self.refuse_pool(decode, "engine.args", &message);
+            }
+        }
+    }
+
+    /// Variables that contradict what is derived.
+    fn environment(&mut self, pool: &ValidatedPool) {
+        for variable in &pool.engine.env {
+            if DERIVED.contains(&variable.name.as_str()) {
+                let message = format!(
+                    "{} is set by the operator, from the pod's own address and port: leave it out",
+                    variable.name
+                );
+                self.refuse_pool(pool, "engine.env", &message);
+            }
+            if variable.name != "VLLM_HTTP_TIMEOUT_KEEP_ALIVE" {
+                continue;
+            }
+            let seconds: Option<i64> = variable.value.as_ref().and_then(|value| value.parse().ok());
+            if seconds.is_none_or(|seconds| seconds <= SIDECAR_IDLE_SECONDS) {
+                let message = format!(
+                    "VLLM_HTTP_TIMEOUT_KEEP_ALIVE must be above {SIDECAR_IDLE_SECONDS}, the time that a sidecar keeps \
+                     connections: leave it out for 120"
+                );
+                self.refuse_pool(pool, "engine.env", &message);
+            }
+        }
+    }
+
+    pub(super) fn refuse(&mut self, field: &str, problem: Problem, message: &str) {
+        self.errors.push(FieldError::new(field, problem, message));
+    }
+
+    /// Names the field where its author wrote the pool.
+    pub(super) fn refuse_pool(&mut self, pool: &ValidatedPool, field: &str, message: &str) {
+        let place = self.own_pool(&pool.name).map_or_else(
+            || format!("spec.pools[{}]", pool.name),
+            |(index, _)| format!("spec.pools[{index}]"),
+        );
+        self.refuse(&format!("{place}.{field}"), Problem::Invalid, message);
+    }
+}
