@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Engine;
@@ -82,7 +83,7 @@ pub struct LLMDeploymentSpec {
     /// Where pods may run; a pool may differ.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduling: Option<Scheduling>,
-    /// Access to images.
+    /// Access to images, and what engines may do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub security: Option<Security>,
     /// How engine pods are replaced.
@@ -101,6 +102,19 @@ pub struct Security {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
     pub image_pull_secrets: Option<Vec<String>>,
+    /// What the engines' pods may do. Unset: Restricted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_security: Option<PodSecurity>,
+}
+
+/// What the engines' pods may do.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+pub enum PodSecurity {
+    /// The restricted Pod Security standard: no root, no capabilities, a read-only root file system.
+    #[default]
+    Restricted,
+    /// Root with `IPC_LOCK` and `SYS_RAWIO`, which RDMA from GPUs needs. The namespace must allow it.
+    Privileged,
 }
 
 /// How engine pods are replaced.

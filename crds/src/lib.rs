@@ -1,7 +1,8 @@
 //! Types of our custom resources, and subset types of the foreign kinds that we write.
 //!
 //! Takes in: nothing; types with serde, schemars and CEL rules.
-//! Holds: `LLMDeployment`, `WellLitPath`, `AcceleratorProfile` (`llmd.dev/v1alpha1`), `InferencePool`.
+//! Holds: `LLMDeployment`, `WellLitPath`, `AcceleratorProfile` (`llmd.dev/v1alpha1`), `InferencePool`,
+//! `LeaderWorkerSet` and other kinds that are not ours.
 //! Gives out: the CustomResourceDefinitions as one byte-stable YAML text ([`yaml`]).
 //!
 //! ```text
@@ -27,6 +28,7 @@ mod inference_model_rewrite;
 mod inference_objective;
 mod inference_pool;
 mod kv;
+mod leader_worker_set;
 mod model;
 mod pool;
 mod router;
@@ -38,7 +40,7 @@ mod well_lit_path;
 
 pub use accelerator_profile::{AcceleratorProfile, AcceleratorProfileSpec};
 pub use definitions::{all, yaml};
-pub use deployment::{CommonMetadata, LLMDeployment, LLMDeploymentSpec, Rollout, Security};
+pub use deployment::{CommonMetadata, LLMDeployment, LLMDeploymentSpec, PodSecurity, Rollout, Security};
 pub use engine::{Engine, EngineType, ImagePullPolicy};
 pub use env::{EnvVar, EnvVarSource, FieldRef, KeyRef};
 pub use gateway::{GatewayMatch, GatewayRef, RouterGateway};
@@ -57,8 +59,12 @@ pub use inference_pool::{
     EndpointPickerRef, InferencePool, InferencePoolSpec, PickerPort, PoolSelector, TargetPort,
 };
 pub use kv::{Kv, KvBackend, KvFailurePolicy, KvNetwork, KvTransfer};
+pub use leader_worker_set::{
+    GroupRolling, GroupRollout, LeaderWorkerSet, LeaderWorkerSetSpec, LeaderWorkerSetStatus,
+    LeaderWorkerTemplate,
+};
 pub use model::{Model, ModelStorage, SecretKeyRef};
-pub use pool::{Accelerator, Parallelism, Pool, Resources, Role, Vendor};
+pub use pool::{Accelerator, LoadBalancing, Parallelism, Pool, Resources, Role, Vendor};
 pub use router::{Epp, EppConfig, FailureMode, Proxy, ProxyType, Router, RouterMode};
 pub use rules::broken_rules;
 pub use scheduling::{Scheduling, Toleration, TolerationEffect, TolerationOperator};

@@ -11,7 +11,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use crate::engine::Engine;
 use crate::scheduling::Scheduling;
 
-/// A group of equal engines; becomes one workload called `<deployment>-<pool>`.
+/// A group of equal engines; becomes one workload called `<deployment>-<pool>`: a Deployment, or a
+/// LeaderWorkerSet where an engine needs several pods.
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Pool {
@@ -31,6 +32,9 @@ pub struct Pool {
     /// How one engine is split over accelerators.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parallelism: Option<Parallelism>,
+    /// Who spreads requests over data-parallel ranks. Unset: External.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_balancing: Option<LoadBalancing>,
     /// Which accelerators, and how many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accelerator: Option<Accelerator>,
@@ -60,11 +64,37 @@ pub enum Role {
 /// How one engine is split over accelerators.
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    cel,
+    validation = Rule::new("!has(self.data) || !has(self.dataLocal) || (self.data % self.dataLocal == 0)").message("dataLocal: must divide data: every pod of an engine has the same number of ranks").field_path(".dataLocal").reason(Reason::FieldValueInvalid)
+)]
 pub struct Parallelism {
     /// Accelerators that share each layer (tensor parallelism).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 64))]
     pub tensor: Option<i32>,
+    /// Ranks of one engine that each hold the attention layers and serve requests of their own (data parallelism).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1024))]
+    pub data: Option<i32>,
+    /// Ranks in one pod. Unset: all, but at most 8. More ranks than these make an engine of several pods, a
+    /// LeaderWorkerSet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 64))]
+    pub data_local: Option<i32>,
+    /// Spread the experts of a mixture-of-experts model over all accelerators of the engine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expert: Option<bool>,
+}
+
+/// Who spreads requests over data-parallel ranks.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+pub enum LoadBalancing {
+    /// The Endpoint Picker: each rank has a port of its own.
+    #[default]
+    External,
+    /// The engine, in each pod: one port for its ranks.
+    Hybrid,
 }
 
 /// Which accelerators, and how many.
@@ -74,7 +104,7 @@ pub struct Accelerator {
     /// Maker of the accelerators; decides the resource name and the image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vendor: Option<Vendor>,
-    /// Accelerators of one engine; the tensor parallelism when unset, and it must equal it.
+    /// Accelerators of one pod; tensor parallelism times local ranks when unset, and it must equal that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 64))]
     pub count: Option<i32>,

@@ -57,14 +57,14 @@ pub struct PoolStatus {
     /// Name of the pool.
     #[schemars(length(max = 63))]
     pub name: String,
-    /// Name of its Deployment.
+    /// Name of its Deployment or LeaderWorkerSet.
     #[schemars(length(max = 253))]
     pub workload: String,
-    /// Pods that are wanted.
+    /// Engines that are wanted: pods, or groups of pods.
     pub desired: i32,
-    /// Pods that take requests.
+    /// Engines that take requests.
     pub ready: i32,
-    /// Pods of the newest template.
+    /// Engines of the newest template.
     pub updated: i32,
 }
 

@@ -171,6 +171,14 @@ fn render(text: &str) -> Result<Service, InputError> {
             | Object::NetworkPolicy(_)
             | Object::PodDisruptionBudget(_)
             | Object::HTTPRoute(_) => {}
+            Object::LeaderWorkerSet(set) => {
+                let name = set.metadata.name.unwrap_or_default();
+                let message = format!(
+                    "{name}: an engine of {} pods needs a cluster: lower parallelism.data to dataLocal",
+                    set.spec.leader_worker_template.size
+                );
+                return Err(InputError(vec![message]));
+            }
         }
     }
     Ok(Service {

@@ -10,6 +10,8 @@ pub(crate) struct Capabilities {
     pub(crate) inference_pool: bool,
     /// `HTTPRoute` of `gateway.networking.k8s.io/v1`.
     pub(crate) http_route: bool,
+    /// `LeaderWorkerSet` of `leaderworkerset.x-k8s.io/v1`.
+    pub(crate) leader_worker_set: bool,
 }
 
 impl Capabilities {
@@ -18,6 +20,7 @@ impl Capabilities {
     pub(crate) async fn discover(client: &Client) -> Result<Self, kube::Error> {
         Ok(Self {
             inference_pool: serves(client, "inference.networking.k8s.io", "v1", "InferencePool").await?,
+            leader_worker_set: serves(client, "leaderworkerset.x-k8s.io", "v1", "LeaderWorkerSet").await?,
             http_route: serves(client, "gateway.networking.k8s.io", "v1", "HTTPRoute").await?,
         })
     }

@@ -23,7 +23,7 @@ pub use workload::of_workload;
 pub(crate) const CRASH_LOOP: &str = "CrashLoop";
 
 /// Every reason of a [`Cause`]. A new one gets its row in docs/kubernetes/status.md.
-pub const REASONS: [&str; 24] = [
+pub const REASONS: [&str; 25] = [
     "AcceleratorOutOfMemory",
     "AdmissionDenied",
     "BadEngineFlag",
@@ -33,6 +33,7 @@ pub const REASONS: [&str; 24] = [
     "DiskFull",
     "DriverTooOld",
     "Evicted",
+    "GroupIncomplete",
     "ImagePullFailed",
     "MissingClaim",
     "MissingConfigMap",

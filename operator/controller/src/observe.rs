@@ -1,5 +1,6 @@
 //! How far the workloads of a resource are, and what keeps them.
 
+mod groups;
 mod route;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use k8s_openapi::jiff::Timestamp;
 use crate::causes::{self, Cause, Phase};
 use crate::stores::Rollout;
 
+pub(crate) use groups::incomplete_groups;
 pub use route::{RouteState, route};
 
 /// One workload: a pool of engines, or the router.
@@ -18,9 +20,9 @@ pub use route::{RouteState, route};
 pub struct Workload {
     /// `router`, or the pool's name.
     pub name: String,
-    /// Name of its Deployment.
+    /// Name of its Deployment or LeaderWorkerSet.
     pub object: String,
-    /// Pods that are wanted.
+    /// Pods that are wanted, or groups of pods.
     pub desired: i32,
     /// Pods that take requests.
     pub ready: i32,
@@ -46,7 +48,7 @@ impl Workload {
     }
 }
 
-/// Looks at the Deployment `object` and its pods.
+/// Looks at the Deployment or LeaderWorkerSet `object` and its pods.
 pub(crate) fn workload(
     name: &str,
     object: &str,

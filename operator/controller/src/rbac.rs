@@ -81,6 +81,13 @@ pub const RULES: &[Rule] = &[
         OWN,
     ),
     rule(Scope::Watched, &["policy"], &["poddisruptionbudgets"], OWN),
+    // engines of several pods
+    rule(
+        Scope::Watched,
+        &["leaderworkerset.x-k8s.io"],
+        &["leaderworkersets"],
+        OWN,
+    ),
     // engines that exchange KV blocks
     rule(Scope::Watched, &["networking.k8s.io"], &["networkpolicies"], OWN),
     rule(
@@ -162,11 +169,12 @@ mod tests {
 
     use super::*;
 
-    const EXAMPLES: [&str; 4] = [
+    const EXAMPLES: [&str; 5] = [
         include_str!("../../../examples/minimal.yaml"),
         include_str!("../../../examples/simulated.yaml"),
         include_str!("../../../examples/prefill-decode.yaml"),
         include_str!("../../../examples/private-model.yaml"),
+        include_str!("../../../examples/wide-expert-parallel.yaml"),
     ];
 
     fn rendered() -> Vec<Object> {

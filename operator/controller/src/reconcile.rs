@@ -152,12 +152,10 @@ async fn look(
             return Ok((facts, Applied::default()));
         }
     };
-    if validated.router.proxy.gateway().is_some() {
-        facts.missing = missing(context.served);
-        if !facts.missing.is_empty() {
-            // What runs already keeps running.
-            return Ok((facts, Applied::default()));
-        }
+    facts.missing = missing(&validated, context.served);
+    if !facts.missing.is_empty() {
+        // What runs already keeps running.
+        return Ok((facts, Applied::default()));
     }
     let path = pinned(&validated.path, old, &context.shared.render.image_tag);
     let options = RenderOptions {
@@ -189,17 +187,31 @@ async fn look(
     Ok((facts, applied))
 }
 
-/// Kinds that a gateway needs and the cluster does not serve, with the fix.
-fn missing(served: Capabilities) -> Vec<String> {
-    let pool = (!served.inference_pool).then_some(
+/// Kinds that the deployment needs and the cluster does not serve, with the fix.
+fn missing(validated: &ValidatedDeployment, served: Capabilities) -> Vec<String> {
+    let gateway = validated.router.proxy.gateway().is_some();
+    let groups = validated.pools.iter().find(|pool| pool.parallelism.nodes() > 1);
+    let pool = (gateway && !served.inference_pool).then_some(
         "InferencePool (inference.networking.k8s.io/v1) is not served: run `llmd crds apply --with gaie`, or set \
          spec.router.mode to Standalone",
     );
-    let route = (!served.http_route).then_some(
+    let route = (gateway && !served.http_route).then_some(
         "HTTPRoute (gateway.networking.k8s.io/v1) is not served: install the Gateway API and a gateway that knows \
          InferencePool, or set spec.router.mode to Standalone",
     );
-    pool.into_iter().chain(route).map(str::to_owned).collect()
+    let groups = groups.filter(|_| !served.leader_worker_set).map(|pool| {
+        format!(
+            "LeaderWorkerSet (leaderworkerset.x-k8s.io/v1) is not served, and an engine of pool {} needs {} pods: install \
+             the LeaderWorkerSet controller (https://lws.sigs.k8s.io), or lower parallelism.data to the ranks of one pod",
+            pool.name,
+            pool.parallelism.nodes()
+        )
+    });
+    pool.into_iter()
+        .chain(route)
+        .map(str::to_owned)
+        .chain(groups)
+        .collect()
 }
 
 fn workloads(
@@ -211,8 +223,8 @@ fn workloads(
     context: &Context,
 ) -> (Workloads, Option<Duration>) {
     let pods = context.stores.pods.of(namespace, name);
-    let look = |workload_name: &str, object: &str, desired: i32, mine: &dyn Fn(&str) -> bool| {
-        let live = context.stores.deployments.get(namespace, object);
+    let look = |workload_name: &str, object: &str, desired: i32, nodes: i32, mine: &dyn Fn(&str) -> bool| {
+        let live = context.stores.engines(nodes > 1, namespace, object);
         let mine: Vec<_> = pods
             .iter()
             .filter(|pod| mine(&pod.pool))
@@ -225,6 +237,7 @@ fn workloads(
             live.as_deref().map(|live| &live.content),
             &mine,
         );
+        observe::incomplete_groups(&mut seen, nodes, &mine);
         let again = context.shared.engine_logs.refine(&mut seen, &mine);
         (seen, again)
     };
@@ -237,14 +250,17 @@ fn workloads(
         .unwrap_or(1);
     let pools = validated.pools.iter().map(|pool| {
         let object = format!("{name}-{}", pool.name);
-        look(&pool.name, &object, pool.replicas, &|label| label == pool.name)
+        let nodes = pool.parallelism.nodes();
+        look(&pool.name, &object, pool.replicas, nodes, &|label| {
+            label == pool.name
+        })
     });
     let (pools, again): (Vec<Workload>, Vec<_>) = pools.unzip();
-    let (router, _) = look("router", &router_object, router_replicas, &str::is_empty);
+    let (router, _) = look("router", &router_object, router_replicas, 1, &str::is_empty);
     let stopped = deployment.spec.stopped == Some(true);
     let accelerators = validated.pools.iter();
     let accelerators = accelerators
-        .filter_map(|pool| Some(pool.replicas * pool.accelerators.as_ref()?.1))
+        .filter_map(|pool| Some(pool.replicas * pool.parallelism.nodes() * pool.accelerators.as_ref()?.1))
         .sum();
     let gateway = validated.router.proxy.gateway();
     let (url, place) = address(gateway, namespace, name);
@@ -387,5 +403,45 @@ fn owner_reference(object: &DynamicObject) -> OwnerReference {
         uid: object.uid().unwrap_or_default(),
         controller: Some(true),
         block_owner_deletion: Some(true),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn validated(text: &str) -> ValidatedDeployment {
+        let Some(Document::Deployment(deployment)) = llmd_render::decode(text).unwrap().into_iter().next()
+        else {
+            panic!("no deployment")
+        };
+        let inputs = Inputs {
+            deployment: &deployment,
+            paths: &[],
+            accelerators: &[],
+            namespace: "default",
+            kept: None,
+        };
+        validate(inputs).unwrap().deployment
+    }
+
+    #[test]
+    fn a_kind_that_is_not_served_is_told_with_its_fix_and_only_where_it_is_needed() {
+        let wide = validated(include_str!("../../../examples/wide-expert-parallel.yaml"));
+        let told = missing(&wide, Capabilities::default());
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(
+            told[0].contains("install the LeaderWorkerSet controller"),
+            "{told:?}"
+        );
+        let served = Capabilities {
+            leader_worker_set: true,
+            ..Capabilities::default()
+        };
+        assert!(missing(&wide, served).is_empty());
+        let minimal = validated(include_str!("../../../examples/minimal.yaml"));
+        assert!(missing(&minimal, Capabilities::default()).is_empty());
+        let gateway = validated(include_str!("../../../examples/gateway.yaml"));
+        assert_eq!(missing(&gateway, served).len(), 2);
     }
 }

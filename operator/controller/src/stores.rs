@@ -16,7 +16,7 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Resource};
-use llmd_crds::{HTTPRoute, InferencePool};
+use llmd_crds::{HTTPRoute, InferencePool, LeaderWorkerSet};
 
 use crate::capabilities::Capabilities;
 use crate::scope::Scope;
@@ -39,6 +39,8 @@ pub(crate) type Triggers = stream::BoxStream<'static, (String, String)>;
 /// Copies by kind. What is not needed for drift, causes and status is dropped on arrival.
 pub(crate) struct Stores {
     pub(crate) deployments: Owned<Rollout>,
+    /// `LeaderWorkerSet`s, where they are served.
+    groups: Option<Owned<Rollout>>,
     pub(crate) pods: Owned<Pod>,
     /// Kinds whose status gateways write, by kind: status.
     routed: BTreeMap<String, (ApiResource, Owned<DynamicObject>)>,
@@ -48,6 +50,10 @@ pub(crate) struct Stores {
 
 fn kind(group: &str, version: &str, kind: &str) -> ApiResource {
     ApiResource::from_gvk(&kube::core::GroupVersionKind::gvk(group, version, kind))
+}
+
+fn groups_kind() -> ApiResource {
+    kind("leaderworkerset.x-k8s.io", "v1", LeaderWorkerSet::KIND)
 }
 
 /// Kinds that the operator makes beside Deployments, and whose status nobody needs.
@@ -105,6 +111,10 @@ impl Stores {
         let mut triggers: Vec<Triggers> = Vec::new();
         let stores = Self {
             deployments: watched(scope.api(client), kept::rollout, &mut triggers),
+            groups: served.leader_worker_set.then(|| {
+                let api: Api<DynamicObject> = scope.dynamic_api(client, &groups_kind());
+                watched(api, kept::group, &mut triggers)
+            }),
             pods: watched(scope.api(client), kept::pod, &mut triggers),
             routed: routed_kinds(served)
                 .into_iter()
@@ -130,6 +140,9 @@ impl Stores {
     pub(crate) async fn filled(&self) -> Result<(), WatchEnded> {
         self.deployments.filled().await?;
         self.pods.filled().await?;
+        if let Some(groups) = &self.groups {
+            groups.filled().await?;
+        }
         for (_, owned) in self.routed.values() {
             owned.filled().await?;
         }
@@ -144,10 +157,27 @@ impl Stores {
         self.routed.get(kind)?.1.get(namespace, name)
     }
 
+    /// How far the engines of a pool are: a Deployment's pods, or a LeaderWorkerSet's groups.
+    pub(crate) fn engines(
+        &self,
+        is_grouped: bool,
+        namespace: &str,
+        name: &str,
+    ) -> Option<Arc<Kept<Rollout>>> {
+        if is_grouped {
+            self.groups.as_ref()?.get(namespace, name)
+        } else {
+            self.deployments.get(namespace, name)
+        }
+    }
+
     /// One object, if the operator knows it.
     pub(crate) fn identity(&self, resource: &ApiResource, namespace: &str, name: &str) -> Option<Identity> {
         if resource.kind == "Deployment" {
             return Some(self.deployments.get(namespace, name)?.identity.clone());
+        }
+        if resource.kind == LeaderWorkerSet::KIND {
+            return Some(self.groups.as_ref()?.get(namespace, name)?.identity.clone());
         }
         if let Some((_, owned)) = self.routed.get(&resource.kind) {
             return Some(owned.get(namespace, name)?.identity.clone());
@@ -172,6 +202,9 @@ impl Stores {
         let mut found = Vec::new();
         let deployment = ApiResource::erase::<Deployment>(&());
         all(&deployment, &self.deployments, namespace, name, &mut found);
+        if let Some(groups) = &self.groups {
+            all(&groups_kind(), groups, namespace, name, &mut found);
+        }
         for (resource, owned) in self.routed.values() {
             all(resource, owned, namespace, name, &mut found);
         }

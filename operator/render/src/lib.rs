@@ -36,5 +36,6 @@ pub use paths::{builtin_paths, find as find_path};
 pub use validate::{Inputs, Validated, validate};
 pub use validated::{
     ModelSource, PathSource, ResolvedPath, ValidatedDeployment, ValidatedEngine, ValidatedGateway,
-    ValidatedModel, ValidatedPool, ValidatedProxy, ValidatedRollout, ValidatedRouter, ValidatedTransfer,
+    ValidatedModel, ValidatedParallelism, ValidatedPool, ValidatedProxy, ValidatedRollout, ValidatedRouter,
+    ValidatedTransfer,
 };

@@ -28,6 +28,8 @@ pub(crate) const CONFIG_HASH: &str = "llmd.dev/config-hash";
 
 /// Engine, HTTP.
 pub(crate) const ENGINE_PORT: i32 = 8000;
+/// Most data-parallel ranks of a pod with ports of their own: an InferencePool has no more.
+pub(crate) const MOST_RANKS: i32 = 8;
 /// Engine behind a routing sidecar, HTTP.
 pub(crate) const INNER_ENGINE_PORT: i32 = 8200;
 /// Engine, NIXL's side channel: where its peers ask for the addresses of KV blocks. Nobody is asked who they are.

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use llmd_crds::{HTTPRoute, InferencePool};
+use llmd_crds::{HTTPRoute, InferencePool, LeaderWorkerSet};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -22,6 +22,7 @@ pub enum Object {
     NetworkPolicy(Box<NetworkPolicy>),
     PodDisruptionBudget(Box<PodDisruptionBudget>),
     Deployment(Box<Deployment>),
+    LeaderWorkerSet(Box<LeaderWorkerSet>),
     InferencePool(Box<InferencePool>),
     HTTPRoute(Box<HTTPRoute>),
 }
@@ -38,6 +39,7 @@ impl Object {
             Self::NetworkPolicy(_) => NetworkPolicy::KIND,
             Self::PodDisruptionBudget(_) => PodDisruptionBudget::KIND,
             Self::Deployment(_) => Deployment::KIND,
+            Self::LeaderWorkerSet(_) => LeaderWorkerSet::KIND,
             Self::InferencePool(_) => InferencePool::KIND,
             Self::HTTPRoute(_) => HTTPRoute::KIND,
         }
@@ -54,6 +56,7 @@ impl Object {
             Self::NetworkPolicy(object) => &object.metadata,
             Self::PodDisruptionBudget(object) => &object.metadata,
             Self::Deployment(object) => &object.metadata,
+            Self::LeaderWorkerSet(object) => &object.metadata,
             Self::InferencePool(object) => &object.metadata,
             Self::HTTPRoute(object) => &object.metadata,
         };
@@ -72,6 +75,9 @@ impl Object {
             Self::NetworkPolicy(object) => value(object),
             Self::PodDisruptionBudget(object) => value(object),
             Self::Deployment(object) => value(object),
+            Self::LeaderWorkerSet(object) => {
+                foreign(LeaderWorkerSet::API_VERSION, LeaderWorkerSet::KIND, object)
+            }
             Self::InferencePool(object) => foreign(InferencePool::API_VERSION, InferencePool::KIND, object),
             Self::HTTPRoute(object) => foreign(HTTPRoute::API_VERSION, HTTPRoute::KIND, object),
         }

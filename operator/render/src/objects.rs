@@ -12,8 +12,6 @@ mod pod;
 mod pool;
 mod route;
 
-use k8s_openapi::api::apps::v1::Deployment;
-
 use crate::object::{Object, Rendered};
 use crate::options::RenderOptions;
 use crate::validated::ValidatedDeployment;
@@ -30,13 +28,13 @@ pub fn render(deployment: &ValidatedDeployment, options: &RenderOptions) -> Rend
     objects.extend(path::config_map(deployment).map(Object::ConfigMap));
     objects.extend(envoy::config_map(deployment).map(Object::ConfigMap));
     objects.push(Object::Service(Box::new(epp::service(deployment))));
-    push_workload(&mut objects, epp::deployment(deployment, options));
+    objects.extend(epp::workload(deployment, options));
     if has_pool(deployment, options) {
         objects.push(Object::InferencePool(Box::new(pool::inference_pool(deployment))));
     }
     objects.extend(network_policy::policy(deployment).map(|policy| Object::NetworkPolicy(Box::new(policy))));
     for pool in &deployment.pools {
-        push_workload(&mut objects, engine::deployment(deployment, pool, options));
+        objects.extend(engine::workload(deployment, pool, options));
     }
     // Last: a route leads nowhere before there is something behind it.
     objects.extend(route::http_route(deployment).map(|route| Object::HTTPRoute(Box::new(route))));
@@ -46,12 +44,4 @@ pub fn render(deployment: &ValidatedDeployment, options: &RenderOptions) -> Rend
 /// A gateway reaches the engines by an InferencePool only.
 fn has_pool(deployment: &ValidatedDeployment, options: &RenderOptions) -> bool {
     options.inference_pool || deployment.router.proxy.gateway().is_some()
-}
-
-/// A workload and, before it, the budget of its pods.
-fn push_workload(objects: &mut Vec<Object>, workload: Deployment) {
-    objects.push(Object::PodDisruptionBudget(Box::new(disruption::budget(
-        &workload,
-    ))));
-    objects.push(Object::Deployment(Box::new(workload)));
 }

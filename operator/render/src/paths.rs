@@ -8,10 +8,11 @@ use crate::field_error::{FieldError, Problem};
 
 /// Every released version stays here as it was, because an upgrade of the operator restarts no engine; a change is
 /// a new version.
-const SOURCES: [&str; 3] = [
+const SOURCES: [&str; 4] = [
     include_str!("../paths/optimized-baseline/v1.yaml"),
     include_str!("../paths/prefill-decode/v1.yaml"),
     include_str!("../paths/simulated/v1.yaml"),
+    include_str!("../paths/wide-expert-parallel/v1.yaml"),
 ];
 
 static BUILTIN: LazyLock<Vec<WellLitPath>> = LazyLock::new(|| {
@@ -94,7 +95,15 @@ mod tests {
     #[test]
     fn every_compiled_in_path_decodes() {
         let names: Vec<&str> = builtin_paths().iter().map(name).collect();
-        assert_eq!(names, ["optimized-baseline", "prefill-decode", "simulated"]);
+        assert_eq!(
+            names,
+            [
+                "optimized-baseline",
+                "prefill-decode",
+                "simulated",
+                "wide-expert-parallel"
+            ]
+        );
         assert_eq!(names.len(), SOURCES.len());
     }
 

@@ -3,6 +3,7 @@
 mod bounds;
 mod disaggregation;
 mod engine;
+mod parallelism;
 mod pools;
 mod quantity;
 mod router;
@@ -191,6 +192,7 @@ impl Resolver<'_> {
         let model = self.model(&merged.model.clone().unwrap_or_default());
         let pools = self.pools(&merged, &name, &model);
         let (block_size, transfer) = self.kv(&merged, &pools);
+        let security = merged.security.clone().unwrap_or_default();
         let common = merged.common_metadata.clone().unwrap_or_default();
         ValidatedDeployment {
             namespace,
@@ -200,11 +202,8 @@ impl Resolver<'_> {
             block_size,
             transfer,
             router: router::resolve(&merged, &mut self.errors, &mut self.notes),
-            image_pull_secrets: merged
-                .security
-                .clone()
-                .and_then(|security| security.image_pull_secrets)
-                .unwrap_or_default(),
+            pod_security: security.pod_security.unwrap_or_default(),
+            image_pull_secrets: security.image_pull_secrets.unwrap_or_default(),
             rollout: self.rollout(&merged),
             labels: common.labels.unwrap_or_default(),
             annotations: common.annotations.unwrap_or_default(),

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use llmd_crds::{
     EngineType, EnvVar, FailureMode, GatewayMatch, GatewayRef, ImagePullPolicy, KvBackend, KvFailurePolicy,
-    Role, Scheduling, Vendor,
+    LoadBalancing, PodSecurity, Role, Scheduling, Vendor,
 };
 
 use crate::engine_images::EngineImages;
+use crate::names;
 
 /// What [`crate::render`] takes.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +36,8 @@ pub struct ValidatedDeployment {
     pub router: ValidatedRouter,
     /// Secrets for pulling images.
     pub image_pull_secrets: Vec<String>,
+    /// What engines may do.
+    pub pod_security: PodSecurity,
     /// How engine pods are replaced.
     pub rollout: ValidatedRollout,
     /// Labels for every object and pod.
@@ -83,6 +86,12 @@ impl ValidatedDeployment {
     pub fn has_sidecar(&self, pool: &ValidatedPool) -> bool {
         self.transfer.is_some() && pool.role == Role::Decode
     }
+
+    /// Ports of a pod that take requests; the same in all pools, because an InferencePool has one list.
+    pub fn routed_ports(&self) -> std::ops::Range<i32> {
+        let ports = self.pools.first().map_or(1, |pool| pool.parallelism.ports());
+        names::ENGINE_PORT..names::ENGINE_PORT + ports
+    }
 }
 
 impl ValidatedModel {
@@ -120,15 +129,15 @@ pub struct ValidatedPool {
     pub name: String,
     /// What its engines do of a request.
     pub role: Role,
-    /// Pods, the multiplier applied.
+    /// Engines, the multiplier applied: pods, or groups of pods.
     pub replicas: i32,
     /// How one engine runs.
     pub engine: ValidatedEngine,
-    /// Tensor parallelism.
-    pub tensor: i32,
+    /// How one engine is split.
+    pub parallelism: ValidatedParallelism,
     /// Maker of the accelerators.
     pub vendor: Vendor,
-    /// Resource name and count of one engine.
+    /// Resource name and count of one pod.
     pub accelerators: Option<(String, i32)>,
     /// Resource requests without accelerators.
     pub requests: BTreeMap<String, String>,
@@ -136,6 +145,41 @@ pub struct ValidatedPool {
     pub limits: BTreeMap<String, String>,
     /// Where pods may run.
     pub scheduling: Scheduling,
+}
+
+/// How one engine is split over accelerators and pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ValidatedParallelism {
+    /// Accelerators that share each layer.
+    pub tensor: i32,
+    /// Ranks of the engine.
+    pub data: i32,
+    /// Ranks of a pod; divides `data`.
+    pub data_local: i32,
+    /// Experts are spread over all accelerators.
+    pub expert: bool,
+    /// Who spreads requests over ranks.
+    pub balancing: LoadBalancing,
+}
+
+impl ValidatedParallelism {
+    /// Pods of one engine.
+    pub fn nodes(&self) -> i32 {
+        self.data / self.data_local.max(1)
+    }
+
+    /// Accelerators of one pod.
+    pub fn per_pod(&self) -> i32 {
+        self.tensor * self.data_local
+    }
+
+    /// Ports of one pod that take requests.
+    pub fn ports(&self) -> i32 {
+        match self.balancing {
+            LoadBalancing::External => self.data_local,
+            LoadBalancing::Hybrid => 1,
+        }
+    }
 }
 
 /// How KV blocks move from prefill to decode engines.

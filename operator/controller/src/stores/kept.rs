@@ -9,6 +9,7 @@ use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodSpec, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::DynamicObject;
+use llmd_crds::LeaderWorkerSetStatus;
 use serde_json::{Value, json};
 use xxhash_rust::xxh64::xxh64;
 
@@ -97,7 +98,7 @@ pub(crate) fn live_mark(meta: &ObjectMeta) -> u64 {
     xxh64(text.as_bytes(), 0)
 }
 
-/// How far a Deployment is.
+/// How far a Deployment is, or a LeaderWorkerSet: then pods are groups.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rollout {
     /// Of the newest spec.
@@ -115,6 +116,28 @@ pub(super) fn rollout(deployment: Deployment) -> (ObjectMeta, Rollout) {
         status: deployment.status,
     };
     (deployment.metadata, rollout)
+}
+
+/// A LeaderWorkerSet, with its counts of groups in the place of those of pods.
+pub(super) fn group(mut object: DynamicObject) -> (ObjectMeta, Rollout) {
+    let status = object.data.get_mut("status").map(Value::take);
+    let status: Option<LeaderWorkerSetStatus> = status.and_then(|status| serde_json::from_value(status).ok());
+    let rollout = Rollout {
+        generation: object.metadata.generation,
+        replicas: object
+            .data
+            .pointer("/spec/replicas")
+            .and_then(Value::as_i64)
+            .and_then(|replicas| i32::try_from(replicas).ok()),
+        status: status.map(|status| DeploymentStatus {
+            observed_generation: status.observed_generation,
+            ready_replicas: Some(status.ready_replicas),
+            updated_replicas: Some(status.updated_replicas),
+            replicas: Some(status.replicas),
+            ..DeploymentStatus::default()
+        }),
+    };
+    (object.metadata, rollout)
 }
 
 /// Metadata without the maps, and the status.
@@ -208,6 +231,31 @@ mod tests {
             ..meta()
         };
         assert!(Kept::new(&stranger, ()).is_none());
+    }
+
+    #[test]
+    fn groups_are_counted_like_pods() {
+        let object = |status: Value| {
+            let object = json!({
+                "apiVersion": "leaderworkerset.x-k8s.io/v1", "kind": "LeaderWorkerSet",
+                "metadata": {"name": "a", "generation": 3}, "spec": {"replicas": 2}, "status": status,
+            });
+            group(serde_json::from_value(object).unwrap()).1
+        };
+        let rollout =
+            object(json!({"observedGeneration": 3, "readyReplicas": 1, "replicas": 2, "updatedReplicas": 2}));
+        let status = rollout.status.unwrap();
+        assert_eq!((rollout.generation, rollout.replicas), (Some(3), Some(2)));
+        assert_eq!(
+            (status.ready_replicas, status.updated_replicas),
+            (Some(1), Some(2))
+        );
+        assert_eq!(
+            object(Value::Null)
+                .status
+                .and_then(|status| status.observed_generation),
+            None
+        );
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! How many pods may be away at a time, and how they lie over the nodes.
 
-use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::TopologySpreadConstraint;
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
@@ -8,19 +7,18 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 /// One pod at a time may be evicted: a drain of nodes goes on, and the others keep serving. Pods that are not
 /// ready never block it.
-pub(super) fn budget(workload: &Deployment) -> PodDisruptionBudget {
-    let selector = workload.spec.as_ref().map(|spec| spec.selector.clone());
+pub(super) fn budget(workload: &ObjectMeta, selector: LabelSelector) -> PodDisruptionBudget {
     PodDisruptionBudget {
         metadata: ObjectMeta {
-            name: workload.metadata.name.clone(),
-            namespace: workload.metadata.namespace.clone(),
-            labels: workload.metadata.labels.clone(),
-            annotations: workload.metadata.annotations.clone(),
+            name: workload.name.clone(),
+            namespace: workload.namespace.clone(),
+            labels: workload.labels.clone(),
+            annotations: workload.annotations.clone(),
             ..ObjectMeta::default()
         },
         spec: Some(PodDisruptionBudgetSpec {
             max_unavailable: Some(IntOrString::Int(1)),
-            selector,
+            selector: Some(selector),
             unhealthy_pod_eviction_policy: Some("AlwaysAllow".to_owned()),
             ..PodDisruptionBudgetSpec::default()
         }),

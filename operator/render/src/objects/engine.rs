@@ -3,7 +3,11 @@
 mod command;
 mod egress;
 mod env;
+mod group;
+mod probes;
+mod ranks;
 mod revision;
+mod security;
 mod sidecar;
 mod storage;
 mod transfer;
@@ -16,16 +20,14 @@ use k8s_openapi::api::core::v1::{
     SecretKeySelector, ServiceAccount, SleepAction, Toleration, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
-use llmd_crds::{EngineType, Role, Vendor};
+use llmd_crds::{EngineType, PodSecurity, Role, Vendor};
 
-use super::disruption::spread;
+use super::disruption::{budget, spread};
 use super::images;
 use super::meta::{labels, map, metadata};
-use super::pod::{
-    self, LAST_WORDS, Timing, empty_dir, env_field, http_probe, mount, pod_security, port, pull_secrets,
-    quantities,
-};
+use super::pod::{self, LAST_WORDS, empty_dir, env_field, mount, pull_secrets, quantities};
 use crate::names;
+use crate::object::Object;
 use crate::options::RenderOptions;
 use crate::validated::{ValidatedDeployment, ValidatedPool};
 
@@ -46,11 +48,12 @@ fn account_name(deployment: &ValidatedDeployment) -> String {
     format!("{}-modelserver", deployment.name)
 }
 
-pub(super) fn deployment(
+/// The pool's workload, and before it the budget of its pods.
+pub(super) fn workload(
     deployment: &ValidatedDeployment,
     pool: &ValidatedPool,
     options: &RenderOptions,
-) -> Deployment {
+) -> [Object; 2] {
     let mut meta = metadata(
         deployment,
         format!("{}-{}", deployment.name, pool.name),
@@ -58,18 +61,24 @@ pub(super) fn deployment(
     );
     let template = revision::marked(deployment, template(deployment, pool, options), options);
     meta.labels = template.metadata.as_ref().and_then(|meta| meta.labels.clone());
+    let selector = LabelSelector {
+        match_labels: Some(selector(deployment, pool)),
+        ..LabelSelector::default()
+    };
+    let budget = Object::PodDisruptionBudget(Box::new(budget(&meta, selector.clone())));
+    if pool.parallelism.nodes() > 1 {
+        let set = group::set(deployment, pool, meta, template);
+        return [budget, Object::LeaderWorkerSet(Box::new(set))];
+    }
     let rolling = RollingUpdateDeployment {
         max_surge: Some(deployment.rollout.max_surge.clone()),
         max_unavailable: Some(deployment.rollout.max_unavailable.clone()),
     };
-    Deployment {
+    let workload = Deployment {
         metadata: meta,
         spec: Some(DeploymentSpec {
             replicas: Some(pool.replicas),
-            selector: LabelSelector {
-                match_labels: Some(selector(deployment, pool)),
-                ..LabelSelector::default()
-            },
+            selector,
             strategy: Some(DeploymentStrategy {
                 type_: Some("RollingUpdate".to_owned()),
                 rolling_update: Some(rolling),
@@ -78,7 +87,8 @@ pub(super) fn deployment(
             ..DeploymentSpec::default()
         }),
         ..Deployment::default()
-    }
+    };
+    [budget, Object::Deployment(Box::new(workload))]
 }
 
 fn template(
@@ -143,14 +153,14 @@ fn pod(deployment: &ValidatedDeployment, pool: &ValidatedPool, options: &RenderO
         containers: vec![container(deployment, pool, mounts, options)],
         init_containers: deployment
             .has_sidecar(pool)
-            .then(|| vec![sidecar::container(options)]),
+            .then(|| vec![sidecar::container(deployment, options)]),
         service_account_name: Some(account_name(deployment)),
         automount_service_account_token: Some(false),
         image_pull_secrets: pull_secrets(&deployment.image_pull_secrets),
         node_selector: scheduling.node_selector.clone(),
         tolerations: (!tolerations.is_empty()).then_some(tolerations),
         priority_class_name: scheduling.priority_class_name.clone(),
-        security_context: Some(pod_security(options)),
+        security_context: Some(security::pod(deployment, options)),
         topology_spread_constraints: Some(spread(LabelSelector {
             match_labels: Some(selector(deployment, pool)),
             ..LabelSelector::default()
@@ -200,28 +210,8 @@ fn container(
         .clone()
         .unwrap_or_else(|| images::engine(deployment, pool, options));
     let (command, args) = command::line(deployment, pool, storage::DIRECTORY);
-    let simulated = engine.kind == EngineType::Simulator;
-    let live = Timing {
-        initial: 0,
-        period: 10,
-        timeout: 5,
-        failures: 3,
-    };
-    // A model takes minutes to load, a simulator milliseconds: asking it every 30 s would cost half a minute.
-    let start_period = if simulated { 1 } else { 30 };
-    let start = Timing {
-        initial: if simulated { 0 } else { 15 },
-        period: start_period,
-        timeout: 5,
-        failures: (engine.startup_seconds / start_period).max(1),
-    };
-    let ready = Timing {
-        initial: 0,
-        period: if simulated { 1 } else { 5 },
-        timeout: 2,
-        failures: 3,
-    };
-    let mut ports = vec![port("modelserver", engine_port(deployment, pool))];
+    let probes = probes::of(pool);
+    let mut ports = ranks::ports(deployment, pool);
     ports.extend(transfer::ports(deployment));
     Container {
         name: "modelserver".to_owned(),
@@ -237,9 +227,9 @@ fn container(
             limits: quantities(&limits),
             ..Default::default()
         }),
-        startup_probe: Some(http_probe("/v1/models", "modelserver", &start)),
-        liveness_probe: Some(http_probe("/health", "modelserver", &live)),
-        readiness_probe: Some(http_probe("/v1/models", "modelserver", &ready)),
+        startup_probe: Some(probes.startup),
+        liveness_probe: Some(probes.liveness),
+        readiness_probe: Some(probes.readiness),
         // The action of the kubelet, not a program: our image has no shell (Kubernetes 1.30+).
         lifecycle: Some(Lifecycle {
             pre_stop: Some(LifecycleHandler {
@@ -250,7 +240,7 @@ fn container(
             }),
             ..Lifecycle::default()
         }),
-        security_context: Some(transfer::security(deployment)),
+        security_context: Some(security::container(deployment)),
         volume_mounts: Some(mounts),
         ..Container::default()
     }
@@ -279,6 +269,10 @@ fn environment(
         // An arbitrary user has no entry in the image, and torch looks its name up (vllm#44548). Its home
         // directory is `/`, as container runtimes have it, which is where the caches are mounted.
         variables.extend([pod::env("USER", "llm-d"), pod::env("DO_NOT_TRACK", "1")]);
+        if deployment.pod_security == PodSecurity::Privileged {
+            // root has a home directory of its own, away from these mounts
+            variables.push(pod::env("HOME", "/"));
+        }
         variables.extend(egress::variables(&options.egress));
         variables.extend(storage::variables(&deployment.model));
         if let Some((name, key)) = &deployment.model.token {

@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use xxhash_rust::xxh64::Xxh64;
 
-use super::disruption::spread;
+use super::disruption::{budget, spread};
 use super::meta::{epp_name, labels, map, metadata, serving_selector};
 use super::pod::{
     LAST_WORDS, Timing, container_security, env_field, grpc_probe, mount, pod_security, port, pull_secrets,
@@ -18,6 +18,7 @@ use super::pod::{
 };
 use super::{envoy, has_pool};
 use crate::names;
+use crate::object::Object;
 use crate::options::RenderOptions;
 use crate::validated::{ValidatedDeployment, ValidatedProxy};
 
@@ -119,7 +120,21 @@ fn selector(deployment: &ValidatedDeployment) -> std::collections::BTreeMap<Stri
     ])
 }
 
-pub(super) fn deployment(deployment: &ValidatedDeployment, options: &RenderOptions) -> Deployment {
+/// The router's workload, and before it the budget of its pods.
+pub(super) fn workload(deployment: &ValidatedDeployment, options: &RenderOptions) -> [Object; 2] {
+    let workload = workload_of(deployment, options);
+    let pods = LabelSelector {
+        match_labels: Some(selector(deployment)),
+        ..LabelSelector::default()
+    };
+    let budget = budget(&workload.metadata, pods);
+    [
+        Object::PodDisruptionBudget(Box::new(budget)),
+        Object::Deployment(Box::new(workload)),
+    ]
+}
+
+fn workload_of(deployment: &ValidatedDeployment, options: &RenderOptions) -> Deployment {
     let mut volumes = vec![config_volume("config", epp_name(deployment))];
     // A sidecar ends after the Endpoint Picker, which ends when its streams have: Envoy would cut them at SIGTERM.
     let mut sidecars = Vec::new();
@@ -251,7 +266,8 @@ fn args(deployment: &ValidatedDeployment, options: &RenderOptions) -> Vec<String
             .map(|(key, value)| format!("{key}={value}"))
             .collect();
         args.push(format!("--endpoint-selector={}", selector.join(",")));
-        args.push(format!("--endpoint-target-ports={}", names::ENGINE_PORT));
+        let ports: Vec<String> = deployment.routed_ports().map(|port| port.to_string()).collect();
+        args.push(format!("--endpoint-target-ports={}", ports.join(",")));
     }
     args.push(format!("--config-file=/config/{}", names::EPP_CONFIG_FILE));
     args.push(format!("--grpc-port={}", names::EXT_PROC_PORT));

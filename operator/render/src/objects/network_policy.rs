@@ -17,10 +17,12 @@ pub(super) fn policy(deployment: &ValidatedDeployment) -> Option<NetworkPolicy> 
         match_labels: Some(serving_selector(deployment)),
         ..LabelSelector::default()
     };
+    let ranks = deployment.routed_ports();
+    let ranks = ranks.end - ranks.start;
     let http = [names::ENGINE_PORT, names::INNER_ENGINE_PORT].map(|number| NetworkPolicyPort {
         port: Some(IntOrString::Int(number)),
+        end_port: (ranks > 1).then_some(number + ranks - 1),
         protocol: Some("TCP".to_owned()),
-        ..NetworkPolicyPort::default()
     });
     let everybody = NetworkPolicyIngressRule {
         ports: Some(http.into()),

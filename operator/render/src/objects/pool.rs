@@ -13,9 +13,10 @@ pub(super) fn inference_pool(deployment: &ValidatedDeployment) -> InferencePool 
             selector: PoolSelector {
                 match_labels: serving_selector(deployment),
             },
-            target_ports: vec![TargetPort {
-                number: names::ENGINE_PORT,
-            }],
+            target_ports: deployment
+                .routed_ports()
+                .map(|number| TargetPort { number })
+                .collect(),
             app_protocol: "http".to_owned(),
             endpoint_picker_ref: EndpointPickerRef {
                 name: epp_name(deployment),

@@ -71,11 +71,11 @@ impl Resolver<'_> {
 
     /// Blocks of `prefill` go to `decode`.
     fn pair(&mut self, prefill: &ValidatedPool, decode: &ValidatedPool) {
-        if prefill.tensor > decode.tensor {
+        if prefill.parallelism.tensor > decode.parallelism.tensor {
             let message = format!(
                 "a decode engine needs at least the tensor parallelism of the prefill engines, which is {}: NIXL cannot \
                  join the parts of a block; raise it here, or lower it in pool {}",
-                prefill.tensor, prefill.name
+                prefill.parallelism.tensor, prefill.name
             );
             self.refuse_pool(decode, "parallelism.tensor", &message);
         }

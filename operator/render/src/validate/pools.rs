@@ -4,10 +4,12 @@ use llmd_crds::{EngineType, LLMDeploymentSpec, Pool, Vendor};
 
 use super::{Resolver, engine, quantity};
 use crate::field_error::{FieldError, Problem};
-use crate::validated::{ModelSource, ValidatedModel, ValidatedPool};
+use crate::validated::{ModelSource, ValidatedModel, ValidatedParallelism, ValidatedPool};
 
 /// Most characters of a child's name (Kubernetes label values, Service names).
 const CHILD_NAME: usize = 63;
+/// Most characters of a LeaderWorkerSet's name with up to ten groups; each further digit takes one.
+const GROUP_NAME: usize = 51;
 
 impl Resolver<'_> {
     pub(super) fn pools(
@@ -24,10 +26,26 @@ impl Resolver<'_> {
                 "name at least one pool",
             ));
         }
-        pools
+        let pools: Vec<ValidatedPool> = pools
             .iter()
             .map(|pool| self.pool(merged, name, model, pool))
-            .collect()
+            .collect();
+        let ports = |pool: &ValidatedPool| pool.parallelism.ports();
+        if let Some((first, other)) = pools
+            .first()
+            .and_then(|first| Some((first, pools.iter().find(|pool| ports(pool) != ports(first))?)))
+        {
+            let message = format!(
+                "pods of pool {} have {} ports and those of pool {} {}, but an InferencePool has one list for all: give \
+                 both the same dataLocal and loadBalancing",
+                first.name,
+                ports(first),
+                other.name,
+                ports(other)
+            );
+            self.refuse_pool(other, "parallelism.dataLocal", &message);
+        }
+        pools
     }
 
     fn pool(
@@ -43,16 +61,6 @@ impl Resolver<'_> {
             |(index, _)| format!("spec.pools[{index}]"),
         );
         let child = format!("{name}-{}", pool.name);
-        if child.len() > CHILD_NAME {
-            let message = format!(
-                "{child} is longer than {CHILD_NAME} characters: shorten metadata.name or the pool's name"
-            );
-            self.errors.push(FieldError::new(
-                format!("{field}.name"),
-                Problem::Invalid,
-                message,
-            ));
-        }
         if pool.name == "epp" {
             let message = "this name is taken by the router's own objects; choose another";
             self.errors
@@ -70,11 +78,8 @@ impl Resolver<'_> {
             self.errors
                 .push(FieldError::new("spec.model.uri", Problem::Required, message));
         }
-        let tensor = pool
-            .parallelism
-            .as_ref()
-            .and_then(|parallelism| parallelism.tensor)
-            .unwrap_or(1);
+        let parallelism = self.parallelism(pool, &field);
+        self.child_name(&child, &field, &parallelism, pool.replicas.unwrap_or(1));
         let mut scheduling =
             match crate::merge::overlay_option(merged.scheduling.as_ref(), pool.scheduling.as_ref()) {
                 Ok(scheduling) => scheduling.unwrap_or_default(),
@@ -87,7 +92,8 @@ impl Resolver<'_> {
                     llmd_crds::Scheduling::default()
                 }
             };
-        let (vendor, accelerators) = self.accelerators(pool, &field, tensor, engine.kind, &mut scheduling);
+        let (vendor, accelerators) =
+            self.accelerators(pool, &field, &parallelism, engine.kind, &mut scheduling);
         let resources = pool.resources.clone().unwrap_or_default();
         let (requests, limits) = (
             resources.requests.unwrap_or_default(),
@@ -112,7 +118,7 @@ impl Resolver<'_> {
             role: pool.role.unwrap_or_default(),
             replicas,
             engine,
-            tensor,
+            parallelism,
             vendor,
             accelerators,
             requests,
@@ -121,16 +127,35 @@ impl Resolver<'_> {
         }
     }
 
+    /// Kubernetes' own limit, or that of groups, whose pods' names add their numbers.
+    fn child_name(&mut self, child: &str, field: &str, parallelism: &ValidatedParallelism, replicas: i32) {
+        let most = if parallelism.nodes() == 1 {
+            CHILD_NAME
+        } else {
+            GROUP_NAME - (replicas - 1).max(0).to_string().len() + 1
+        };
+        if child.len() > most {
+            let message =
+                format!("{child} is longer than {most} characters: shorten metadata.name or the pool's name");
+            self.errors.push(FieldError::new(
+                format!("{field}.name"),
+                Problem::Invalid,
+                message,
+            ));
+        }
+    }
+
     /// Resource name and count, and where nodes with them are found.
     fn accelerators(
         &mut self,
         pool: &Pool,
         field: &str,
-        tensor: i32,
+        parallelism: &ValidatedParallelism,
         engine: EngineType,
         scheduling: &mut llmd_crds::Scheduling,
     ) -> (Vendor, Option<(String, i32)>) {
         let accelerator = pool.accelerator.clone().unwrap_or_default();
+        let per_pod = parallelism.per_pod();
         let vendor = accelerator.vendor.unwrap_or(match engine {
             EngineType::Vllm => Vendor::Nvidia,
             EngineType::Simulator => Vendor::None,
@@ -159,9 +184,9 @@ impl Resolver<'_> {
                 }
                 Some(profile) => {
                     let profile = &profile.spec;
-                    if tensor > profile.accelerators_per_node {
+                    if per_pod > profile.accelerators_per_node {
                         let message = format!(
-                            "one engine needs {tensor} accelerators, a node of profile {wanted} has {}: lower parallelism.tensor",
+                            "one pod needs {per_pod} accelerators, a node of profile {wanted} has {}: lower parallelism.tensor or dataLocal",
                             profile.accelerators_per_node
                         );
                         self.errors.push(FieldError::new(
@@ -188,7 +213,7 @@ impl Resolver<'_> {
             && let Some(resource) = &resource
         {
             let message = format!(
-                "the simulator would hold {tensor} {resource} and use none: set path: simulated, or accelerator.vendor: None"
+                "the simulator would hold {per_pod} {resource} and use none: set path: simulated, or accelerator.vendor: None"
             );
             self.errors
                 .push(FieldError::new(&field, Problem::Forbidden, message));
@@ -204,12 +229,16 @@ impl Resolver<'_> {
             }
             return (vendor, None);
         };
-        if let Some(count) = accelerator.count.filter(|count| *count != tensor) {
-            let message = format!("must equal parallelism.tensor, which is {tensor}");
+        if let Some(count) = accelerator.count.filter(|count| *count != per_pod) {
+            let message = if parallelism.data_local == 1 {
+                format!("must equal parallelism.tensor, which is {per_pod}")
+            } else {
+                format!("must equal parallelism.tensor times the ranks of a pod, which is {per_pod}")
+            };
             self.errors
                 .push(FieldError::new(format!("{field}.count"), Problem::Invalid, message).value(&count));
         }
-        (vendor, Some((resource, tensor)))
+        (vendor, Some((resource, per_pod)))
     }
 }
 

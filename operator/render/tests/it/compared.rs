@@ -69,7 +69,12 @@ pub(crate) fn both_ways(guide: &Value, ours: &Value, rows: &[Row]) {
                     How::Removed => ours.is_none(),
                     How::Changed(value) => {
                         theirs.is_some()
-                            && ours.is_some_and(|ours| ours.as_str() == Some(value.trim_matches('"')))
+                            && ours.is_some_and(|ours| match ours {
+                                Value::String(text) => text == value.trim_matches('"'),
+                                other => {
+                                    serde_json::from_str(value).is_ok_and(|value: Value| value == *other)
+                                }
+                            })
                     }
                 }
         });

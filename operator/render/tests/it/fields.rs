@@ -113,6 +113,31 @@ const FLIPS: &[Flip] = &[
     ),
     flip("kv.blockSize", "{MODEL}", "{MODEL, kv: {blockSize: 32}}"),
     flip(
+        "pools[].parallelism.data",
+        "{MODEL, pools: [{name: decode}]}",
+        "{MODEL, pools: [{name: decode, parallelism: {data: 4}}]}",
+    ),
+    flip(
+        "pools[].parallelism.dataLocal",
+        "{MODEL, pools: [{name: decode, parallelism: {data: 4}}]}",
+        "{MODEL, pools: [{name: decode, parallelism: {data: 4, dataLocal: 2}}]}",
+    ),
+    flip(
+        "pools[].parallelism.expert",
+        "{MODEL, pools: [{name: decode, parallelism: {data: 4}}]}",
+        "{MODEL, pools: [{name: decode, parallelism: {data: 4, expert: true}}]}",
+    ),
+    flip(
+        "pools[].loadBalancing",
+        "{MODEL, pools: [{name: decode, parallelism: {data: 4}}]}",
+        "{MODEL, pools: [{name: decode, parallelism: {data: 4}, loadBalancing: Hybrid}]}",
+    ),
+    flip(
+        "security.podSecurity",
+        "{MODEL}",
+        "{MODEL, security: {podSecurity: Privileged}}",
+    ),
+    flip(
         "kv.transfer.backend",
         DISAGGREGATED,
         "{MODEL, path: prefill-decode, kv: {transfer: {backend: Libfabric}}}",

@@ -56,3 +56,12 @@ fn prefill_and_decode_with_envoy() {
         "{path: prefill-decode, pathVersion: v1, model: {uri: 'hf://openai/gpt-oss-120b'}}",
     );
 }
+
+#[test]
+fn groups_with_the_built_in_proxy() {
+    golden(
+        "wide-expert-parallel-builtin",
+        "{path: wide-expert-parallel, pathVersion: v1, model: {uri: 'hf://deepseek-ai/DeepSeek-R1-0528'}, \
+         router: {proxy: {type: Builtin}}}",
+    );
+}

@@ -199,9 +199,9 @@ fn a_decode_engine_and_its_sidecar_are_the_guides() {
             "/initContainers/0/resources/requests",
             "a namespace with a quota wants them",
         ),
-        Row::removed(
-            "/initContainers/0/securityContext/runAsNonRoot",
-            "stated for the whole pod",
+        Row::added(
+            "/initContainers/0/securityContext/runAsUser",
+            "an engine beside it may be root",
         ),
         Row::added(
             "/initContainers/0/securityContext/capabilities",

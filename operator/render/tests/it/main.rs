@@ -8,6 +8,7 @@ mod fields;
 mod golden;
 mod guide;
 mod guide_pd;
+mod guide_wide_ep;
 mod hostile;
 mod installation;
 mod mistakes;

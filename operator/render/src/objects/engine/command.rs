@@ -2,7 +2,7 @@
 
 use llmd_crds::EngineType;
 
-use super::{engine_port, transfer};
+use super::{engine_port, ranks, transfer};
 use crate::validated::{ModelSource, ValidatedDeployment, ValidatedPool};
 
 /// Command (`None` keeps the image's entrypoint) and arguments.
@@ -24,6 +24,11 @@ pub(super) fn line(
     }
     args.extend(pool.engine.extra_args.iter().cloned());
     let command = match pool.engine.kind {
+        // the last word is the shell's own name, `$0`
+        EngineType::Vllm if pool.parallelism.data > 1 => {
+            let script = ranks::script(pool);
+            Some(["/bin/bash", "-c", &script, "vllm"].map(str::to_owned).into())
+        }
         EngineType::Vllm => Some(vec!["vllm".to_owned(), "serve".to_owned()]),
         EngineType::Simulator => None,
     };
@@ -45,11 +50,12 @@ fn vllm(deployment: &ValidatedDeployment, pool: &ValidatedPool, model_directory:
     // One flag takes all names; vLLM answers with the first.
     args.push("--served-model-name".to_owned());
     args.extend(model.served_names.iter().cloned());
-    args.push(format!("--tensor-parallel-size={}", pool.tensor));
+    args.push(format!("--tensor-parallel-size={}", pool.parallelism.tensor));
     args.push(format!("--shutdown-timeout={}", deployment.rollout.drain_seconds));
     if model.trust_remote_code {
         args.push("--trust-remote-code".to_owned());
     }
+    args.extend(ranks::args(deployment, pool));
     args.extend(transfer::args(deployment));
     args
 }
@@ -67,6 +73,7 @@ fn simulator(deployment: &ValidatedDeployment, pool: &ValidatedPool) -> Vec<Stri
         args.push("--served-model-name".to_owned());
         args.extend(model.served_names.iter().cloned());
     }
+    args.extend(ranks::args(deployment, pool));
     args.extend(transfer::args(deployment));
     args
 }

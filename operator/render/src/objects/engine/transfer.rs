@@ -1,11 +1,11 @@
 //! What moves KV blocks between roles: the engine's connector, its side channel, its network devices.
 //! Source: llm-d guides v0.8, `pd-disaggregation`.
 
-use k8s_openapi::api::core::v1::{ContainerPort, EnvVar, SecurityContext};
+use k8s_openapi::api::core::v1::{ContainerPort, EnvVar};
 use llmd_crds::{EngineType, KvBackend, KvFailurePolicy};
 use serde::Serialize;
 
-use super::super::pod::{container_security, env, env_field, port};
+use super::super::pod::{env, env_field, port};
 use crate::names;
 use crate::validated::{ValidatedDeployment, ValidatedPool, ValidatedTransfer};
 
@@ -86,14 +86,4 @@ pub(super) fn ports(deployment: &ValidatedDeployment) -> Option<ContainerPort> {
 /// Network device and how many a pod has.
 pub(super) fn devices(deployment: &ValidatedDeployment) -> Option<&(String, i32)> {
     deployment.transfer.as_ref()?.network.as_ref()
-}
-
-/// EFA locks the memory that it reads (guide's overlay `aws`); nothing else needs more than nothing.
-pub(super) fn security(deployment: &ValidatedDeployment) -> SecurityContext {
-    let mut security = container_security();
-    let backend = deployment.transfer.as_ref().and_then(|transfer| transfer.backend);
-    if backend == Some(KvBackend::Libfabric) {
-        security.capabilities.get_or_insert_default().add = Some(vec!["IPC_LOCK".to_owned()]);
-    }
-    security
 }
