@@ -1,6 +1,8 @@
 //! Token counts of a response, and how several reports of them merge.
 
-use serde_json::{Map, Value};
+mod report;
+
+use report::Report;
 
 /// Token counts that an engine reported; zero when it did not say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,43 +23,33 @@ impl Usage {
     /// total is recomputed from prompt and completion unless this report carries all three.
     /// Something else than an object changes nothing.
     pub fn merge_json(&mut self, raw: &[u8]) {
-        let Ok(Value::Object(usage)) = serde_json::from_slice(raw) else {
-            return;
-        };
-        self.merge_object(&usage);
+        if let Ok(report) = serde_json::from_slice(raw) {
+            self.merge_report(&report);
+        }
     }
 
     /// Takes over SGLang's `meta_info`; in a stream only the last one, which has a `finish_reason`, counts.
     pub fn merge_meta_info(&mut self, raw: &[u8]) {
-        if let Ok(Value::Object(info)) = serde_json::from_slice(raw)
-            && info.get("finish_reason").is_some_and(|reason| !reason.is_null())
+        if raw.is_empty() {
+            return;
+        }
+        if let Ok(report) = serde_json::from_slice::<Report>(raw)
+            && report.is_finished
         {
-            self.merge_object(&info);
+            self.merge_report(&report);
         }
     }
 
-    fn merge_object(&mut self, usage: &Map<String, Value>) {
-        let read = |names: [&str; 2]| {
-            names
-                .iter()
-                .find_map(|name| count(usage.get(*name)?))
-                .unwrap_or(0)
-        };
-        let details = ["prompt_tokens_details", "input_tokens_details"];
-        let cached = details
-            .iter()
-            .find_map(|name| count(usage.get(*name)?.get("cached_tokens")?))
-            .or_else(|| {
-                count(
-                    usage
-                        .get("cache_read_input_tokens")
-                        .or_else(|| usage.get("cached_tokens"))?,
-                )
-            });
+    fn merge_report(&mut self, report: &Report) {
+        let [prompt_details, input_details] = report.details;
+        let cached = prompt_details
+            .or(input_details)
+            .or(report.cache_read_input_tokens)
+            .or(report.cached_tokens);
         self.merge(Self {
-            prompt: read(["prompt_tokens", "input_tokens"]),
-            completion: read(["completion_tokens", "output_tokens"]),
-            total: usage.get("total_tokens").and_then(count).unwrap_or(0),
+            prompt: report.prompt_tokens.or(report.input_tokens).unwrap_or(0),
+            completion: report.completion_tokens.or(report.output_tokens).unwrap_or(0),
+            total: report.total_tokens.unwrap_or(0),
             cached: cached.unwrap_or(0),
         });
     }
@@ -86,14 +78,5 @@ impl Usage {
         } else {
             keep(&mut self.total, total);
         }
-    }
-}
-
-/// A number or a numeric string.
-fn count(value: &Value) -> Option<u64> {
-    match value {
-        Value::Number(number) => number.as_u64().or_else(|| Some(number.as_f64()?.max(0.0) as u64)),
-        Value::String(text) => text.trim().parse().ok(),
-        _ => None,
     }
 }

@@ -1,9 +1,12 @@
 //! Registration of metrics under upstream's names, with their deprecated twins.
 
+mod derived;
+
 use llmd_epp_api::MetricsScope;
-use prometheus::{
-    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
-};
+use prometheus::core::Collector;
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts};
+
+use derived::Derived;
 
 /// Prefix of upstream's current names.
 pub const PREFIX: &str = "llm_d_epp_";
@@ -12,45 +15,95 @@ pub const TWIN_PREFIX: &str = "inference_extension_";
 /// Buckets of plugin and scheduler durations, in seconds.
 pub const DURATION_BUCKETS: [f64; 10] = [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1];
 
-/// A metric and, unless switched off, its deprecated twin.
+/// What a family is called, and its deprecated twin.
+///
+/// The twin is computed from the family when metrics are gathered: counting in it costs nothing.
 #[derive(Clone, Debug)]
-pub struct Twin<M> {
-    /// Under the current name.
-    pub current: M,
-    /// Under the deprecated name.
-    pub deprecated: Option<M>,
+pub struct Family<'a> {
+    name: &'a str,
+    text: &'a str,
+    labels: &'a [&'a str],
+    twin: Option<DeprecatedTwin<'a>>,
 }
 
-impl Twin<Histogram> {
-    /// Observes in both.
-    pub fn observe(&self, value: f64) {
-        self.current.observe(value);
-        if let Some(twin) = &self.deprecated {
-            twin.observe(value);
+#[derive(Clone, Debug)]
+struct DeprecatedTwin<'a> {
+    name: String,
+    labels: &'a [&'a str],
+    renamed: &'a [(&'a str, &'a str)],
+}
+
+impl<'a> Family<'a> {
+    /// The family `PREFIX + name` with `labels`; `text` is its help without upstream's marks.
+    pub fn new(name: &'a str, text: &'a str, labels: &'a [&'a str]) -> Self {
+        Self {
+            name,
+            text,
+            labels,
+            twin: None,
         }
     }
-}
 
-impl Twin<HistogramVec> {
-    /// One series of both; the twin has the first `twin_labels` of the labels.
-    pub fn series(&self, labels: &[&str], twin_labels: usize) -> Twin<Histogram> {
-        Twin {
-            current: self.current.with_label_values(labels),
-            deprecated: self
-                .deprecated
-                .as_ref()
-                .map(|twin| twin.with_label_values(&labels[..twin_labels])),
-        }
+    /// Also told as `prefix + name`, summed to those of its labels that `labels` names.
+    #[must_use]
+    pub fn twin(mut self, prefix: &str, name: &str, labels: &'a [&'a str]) -> Self {
+        self.twin = Some(DeprecatedTwin {
+            name: format!("{prefix}{name}"),
+            labels,
+            renamed: &[],
+        });
+        self
     }
-}
 
-impl Twin<IntCounter> {
-    /// Counts in both.
-    pub fn inc(&self) {
-        self.current.inc();
-        if let Some(twin) = &self.deprecated {
-            twin.inc();
+    /// Labels that have another name in the twin: the family's name, the twin's.
+    #[must_use]
+    pub fn renaming(mut self, renamed: &'a [(&'a str, &'a str)]) -> Self {
+        if let Some(twin) = &mut self.twin {
+            twin.renamed = renamed;
         }
+        self
+    }
+
+    /// Registers it as a histogram with these upper bounds.
+    pub fn histogram(
+        &self,
+        scope: &MetricsScope,
+        buckets: &[f64],
+    ) -> Result<HistogramVec, prometheus::Error> {
+        let options = HistogramOpts::from(self.options()).buckets(buckets.to_vec());
+        self.register(scope, HistogramVec::new(options, self.labels)?)
+    }
+
+    /// Registers it as a counter.
+    pub fn counter(&self, scope: &MetricsScope) -> Result<IntCounterVec, prometheus::Error> {
+        self.register(scope, IntCounterVec::new(self.options(), self.labels)?)
+    }
+
+    /// Registers it as a gauge; the twin is the sum of the series that it does not tell apart.
+    pub fn gauge(&self, scope: &MetricsScope) -> Result<IntGaugeVec, prometheus::Error> {
+        self.register(scope, IntGaugeVec::new(self.options(), self.labels)?)
+    }
+
+    fn options(&self) -> Opts {
+        Opts::new(format!("{PREFIX}{}", self.name), help(self.text))
+    }
+
+    fn register<C>(&self, scope: &MetricsScope, family: C) -> Result<C, prometheus::Error>
+    where
+        C: Collector + Clone + 'static,
+    {
+        scope.registry.register(Box::new(family.clone()))?;
+        if let Some(twin) = self.twin.as_ref().filter(|_| scope.deprecated_twins) {
+            let labels = twin.labels.iter().map(|label| {
+                let renamed = twin.renamed.iter().find(|(name, _)| name == label);
+                let name = renamed.map_or(*label, |(_, name)| *name);
+                ((*label).to_owned(), name.to_owned())
+            });
+            let help = twin_help(&format!("{PREFIX}{}", self.name), self.text);
+            let derived = Derived::new(family.clone(), twin.name.clone(), help, labels)?;
+            scope.registry.register(Box::new(derived))?;
+        }
+        Ok(family)
     }
 }
 
@@ -61,76 +114,4 @@ fn help(text: &str) -> String {
 /// The help text of the deprecated twin of `current`, in upstream's words.
 pub fn twin_help(current: &str, text: &str) -> String {
     format!("[ALPHA] [Deprecated: Use {current}] {text}")
-}
-
-/// A histogram `PREFIX + name`, and `TWIN_PREFIX + name` with `twin_labels`.
-pub fn histogram(
-    scope: &MetricsScope,
-    name: &str,
-    text: &str,
-    labels: &[&str],
-    twin_labels: &[&str],
-    buckets: &[f64],
-) -> Result<Twin<HistogramVec>, prometheus::Error> {
-    let make = |name: String, help: String, labels: &[&str]| {
-        let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-        let metric = HistogramVec::new(options, labels)?;
-        scope.registry.register(Box::new(metric.clone()))?;
-        Ok::<_, prometheus::Error>(metric)
-    };
-    Ok(Twin {
-        current: make(format!("{PREFIX}{name}"), help(text), labels)?,
-        deprecated: scope
-            .deprecated_twins
-            .then(|| {
-                let help = twin_help(&format!("{PREFIX}{name}"), text);
-                make(format!("{TWIN_PREFIX}{name}"), help, twin_labels)
-            })
-            .transpose()?,
-    })
-}
-
-/// A counter `PREFIX + name`, and `TWIN_PREFIX + name` with `twin_labels`.
-pub fn counter(
-    scope: &MetricsScope,
-    name: &str,
-    text: &str,
-    labels: &[&str],
-    twin_labels: &[&str],
-) -> Result<Twin<IntCounterVec>, prometheus::Error> {
-    let make = |name: String, help: String, labels: &[&str]| {
-        let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
-        scope.registry.register(Box::new(metric.clone()))?;
-        Ok::<_, prometheus::Error>(metric)
-    };
-    Ok(Twin {
-        current: make(format!("{PREFIX}{name}"), help(text), labels)?,
-        deprecated: scope
-            .deprecated_twins
-            .then(|| {
-                let help = twin_help(&format!("{PREFIX}{name}"), text);
-                make(format!("{TWIN_PREFIX}{name}"), help, twin_labels)
-            })
-            .transpose()?,
-    })
-}
-
-/// A gauge family without a twin.
-pub fn gauge(
-    scope: &MetricsScope,
-    name: &str,
-    text: &str,
-    labels: &[&str],
-) -> Result<IntGaugeVec, prometheus::Error> {
-    let metric = IntGaugeVec::new(Opts::new(format!("{PREFIX}{name}"), help(text)), labels)?;
-    scope.registry.register(Box::new(metric.clone()))?;
-    Ok(metric)
-}
-
-/// The deprecated twin of a gauge, without labels.
-pub fn twin_gauge(scope: &MetricsScope, name: &str, text: &str) -> Result<Gauge, prometheus::Error> {
-    let help = twin_help(&format!("{PREFIX}{name}"), text);
-    let metric = Gauge::with_opts(Opts::new(format!("{TWIN_PREFIX}{name}"), help))?;
-    scope.registry.register(Box::new(metric.clone()))?;
-    Ok(metric)
 }

@@ -4,22 +4,22 @@
 //! `inference_objective_*` (Gateway API Inference Extension).
 
 mod buckets;
-mod family;
 mod labels;
+mod lazy;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use llmd_epp_api::MetricsScope;
 use llmd_openai::Usage;
-use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Opts, Registry};
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
 use crate::label_cap::LabelCap;
-use crate::metrics;
+use crate::metrics::{self, Family};
 
-use family::{Counters, Gauges, Histograms};
 pub use labels::RequestLabels;
 use labels::{LabelCache, LabelSet};
+use lazy::Lazy;
 
 const L: [&str; 4] = ["model_name", "target_model_name", "fairness_id", "priority"];
 const L_ERROR: [&str; 5] = [
@@ -37,6 +37,9 @@ const L_STREAMING: [&str; 5] = [
     "streaming",
 ];
 const REWRITE: [&str; 3] = ["model_rewrite_name", "model_name", "target_model"];
+/// Prefix of the deprecated twins of request metrics.
+const TWIN: &str = "inference_objective_";
+const NONE: [&str; 0] = [];
 const MODELS: [&str; 2] = ["model_name", "target_model_name"];
 
 /// The families of sheet "20.1 Requests".
@@ -46,26 +49,26 @@ pub struct RequestMetrics {
     labels: LabelCache,
     request_processing: Histogram,
     response_processing: Histogram,
-    rewrites: metrics::Twin<IntCounterVec>,
+    rewrites: IntCounterVec,
     /// A rule without matches rewrites whatever clients name.
     rewritten: LabelCap,
 }
 
 #[derive(Debug)]
 struct Families {
-    total: Counters,
-    errors: Counters,
-    running: Gauges,
-    duration: Histograms,
-    request_size: Histograms,
-    response_size: Histograms,
-    input_tokens: Histograms,
-    output_tokens: Histograms,
-    cached_tokens: Histograms,
-    ntpot: Histograms,
-    ttft: Histograms,
-    tpot: Histograms,
-    itl: Histograms,
+    total: IntCounterVec,
+    errors: IntCounterVec,
+    running: IntGaugeVec,
+    duration: HistogramVec,
+    request_size: HistogramVec,
+    response_size: HistogramVec,
+    input_tokens: HistogramVec,
+    output_tokens: HistogramVec,
+    cached_tokens: HistogramVec,
+    ntpot: HistogramVec,
+    ttft: HistogramVec,
+    tpot: HistogramVec,
+    itl: HistogramVec,
 }
 
 impl RequestMetrics {
@@ -77,123 +80,115 @@ impl RequestMetrics {
         commit: &str,
         build_ref: &str,
     ) -> Result<Self, prometheus::Error> {
-        let with = |twin: &'static str| deprecated.then_some(twin);
+        let scope = &MetricsScope::new(registry.clone(), deprecated);
         let families = Families {
-            total: Counters::register(
-                registry,
-                ("request_total", &L),
-                with("request_total").map(|name| (name, &[0, 1, 3][..])),
-                "Requests by model, flow and priority",
-            )?,
-            errors: Counters::register(
-                registry,
-                ("request_error_total", &L_ERROR),
-                with("request_error_total").map(|name| (name, &[0, 1, 4][..])),
+            total: Family::new("request_total", "Requests by model, flow and priority", &L)
+                .twin(
+                    TWIN,
+                    "request_total",
+                    &["model_name", "target_model_name", "priority"],
+                )
+                .counter(scope)?,
+            errors: Family::new(
+                "request_error_total",
                 "Failed requests by model, flow, priority and error code",
-            )?,
-            running: Gauges::register(
-                registry,
-                ("request_running", &L),
-                with("running_requests").map(|name| (name, &[0][..])),
+                &L_ERROR,
+            )
+            .twin(
+                TWIN,
+                "request_error_total",
+                &["model_name", "target_model_name", "error_code"],
+            )
+            .counter(scope)?,
+            running: Family::new(
+                "request_running",
                 "Requests between their routing and the end of their response",
-            )?,
-            duration: Histograms::register(
-                registry,
-                ("request_duration_seconds", &L, buckets::GENERAL),
-                with("request_duration_seconds"),
+                &L,
+            )
+            .twin(TWIN, "running_requests", &["model_name"])
+            .gauge(scope)?,
+            duration: Family::new(
+                "request_duration_seconds",
                 "Time from the request's arrival to the end of its response, in seconds",
-            )?,
-            request_size: Histograms::register(
-                registry,
-                ("request_size_bytes", &L, buckets::REQUEST_BYTES),
-                with("request_sizes"),
-                "Request body size in bytes",
-            )?,
-            response_size: Histograms::register(
-                registry,
-                (
-                    "response_size_bytes",
-                    &L,
-                    buckets::up_to(buckets::TOKENS, 65536.0),
-                ),
-                with("response_sizes"),
-                "Response body size in bytes",
-            )?,
-            input_tokens: Histograms::register(
-                registry,
-                ("request_input_tokens", &L, buckets::TOKENS),
-                with("input_tokens"),
+                &L,
+            )
+            .twin(TWIN, "request_duration_seconds", &MODELS)
+            .histogram(scope, buckets::GENERAL)?,
+            request_size: Family::new("request_size_bytes", "Request body size in bytes", &L)
+                .twin(TWIN, "request_sizes", &MODELS)
+                .histogram(scope, buckets::REQUEST_BYTES)?,
+            response_size: Family::new("response_size_bytes", "Response body size in bytes", &L)
+                .twin(TWIN, "response_sizes", &MODELS)
+                .histogram(scope, buckets::up_to(buckets::TOKENS, 65536.0))?,
+            input_tokens: Family::new(
+                "request_input_tokens",
                 "Prompt tokens per request, as the engine counted them",
-            )?,
-            output_tokens: Histograms::register(
-                registry,
-                (
-                    "request_output_tokens",
-                    &L,
-                    buckets::up_to(buckets::TOKENS, 8192.0),
-                ),
-                with("output_tokens"),
-                "Generated tokens per request",
-            )?,
-            cached_tokens: Histograms::register(
-                registry,
-                ("request_cached_tokens", &L, buckets::TOKENS),
-                with("prompt_cached_tokens"),
+                &L,
+            )
+            .twin(TWIN, "input_tokens", &MODELS)
+            .histogram(scope, buckets::TOKENS)?,
+            output_tokens: Family::new("request_output_tokens", "Generated tokens per request", &L)
+                .twin(TWIN, "output_tokens", &MODELS)
+                .histogram(scope, buckets::up_to(buckets::TOKENS, 8192.0))?,
+            cached_tokens: Family::new(
+                "request_cached_tokens",
                 "Prompt tokens the engine found in its prefix cache",
-            )?,
-            ntpot: Histograms::register(
-                registry,
-                ("request_ntpot_seconds", &L, buckets::NTPOT),
-                with("normalized_time_per_output_token_seconds"),
+                &L,
+            )
+            .twin(TWIN, "prompt_cached_tokens", &MODELS)
+            .histogram(scope, buckets::TOKENS)?,
+            ntpot: Family::new(
+                "request_ntpot_seconds",
                 "Request duration divided by its output tokens, in seconds",
-            )?,
-            ttft: Histograms::register(
-                registry,
-                (
-                    "request_ttft_seconds",
-                    &L_STREAMING,
-                    buckets::up_to(buckets::GENERAL, 120.0),
-                ),
-                None,
+                &L,
+            )
+            .twin(TWIN, "normalized_time_per_output_token_seconds", &MODELS)
+            .histogram(scope, buckets::NTPOT)?,
+            ttft: Family::new(
+                "request_ttft_seconds",
                 "Time to the first response byte, in seconds; the whole duration when not streaming",
-            )?,
-            tpot: Histograms::register(
-                registry,
-                ("request_streaming_tpot_seconds", &L, buckets::TPOT),
-                None,
+                &L_STREAMING,
+            )
+            .histogram(scope, buckets::up_to(buckets::GENERAL, 120.0))?,
+            tpot: Family::new(
+                "request_streaming_tpot_seconds",
                 "Time per output token after the first one, in seconds",
-            )?,
-            itl: Histograms::register(
-                registry,
-                ("request_streaming_itl_seconds", &L, buckets::ITL),
-                None,
+                &L,
+            )
+            .histogram(scope, buckets::TPOT)?,
+            itl: Family::new(
+                "request_streaming_itl_seconds",
                 "Time between two response chunks, in seconds",
-            )?,
+                &L,
+            )
+            .histogram(scope, buckets::ITL)?,
         };
-        register_info(registry, deprecated, commit, build_ref)?;
+        register_info(scope, commit, build_ref)?;
         Ok(Self {
             families: Arc::new(families),
             labels: LabelCache::default(),
-            rewrites: metrics::counter(
-                &MetricsScope::new(registry.clone(), deprecated),
+            rewrites: Family::new(
                 "model_rewrite_decisions_total",
                 "Requests whose model a rewrite rule replaced.",
                 &REWRITE,
-                &REWRITE,
-            )?,
+            )
+            .twin(metrics::TWIN_PREFIX, "model_rewrite_decisions_total", &REWRITE)
+            .counter(scope)?,
             rewritten: LabelCap::default(),
-            request_processing: unlabelled(
-                registry,
+            request_processing: Family::new(
                 "request_processing_duration_seconds",
-                buckets::REQUEST_PROCESSING,
                 "Time from the request's arrival until it was routed, in seconds",
-            )?,
-            response_processing: unlabelled(
-                registry,
+                &[],
+            )
+            .histogram(scope, buckets::REQUEST_PROCESSING)?
+            .with_label_values(&NONE),
+            response_processing: Family::new(
                 "response_processing_duration_seconds",
-                buckets::RESPONSE_PROCESSING,
                 "Time spent on the chunks of a streamed response, or from head to end of another one",
-            )?,
+                &[],
+            )
+            .histogram(scope, buckets::RESPONSE_PROCESSING)?
+            .with_label_values(&NONE),
         })
     }
 
@@ -211,10 +206,7 @@ impl RequestMetrics {
     /// The rule of `object` asks for `target` instead of `model`.
     pub fn rewritten(&self, object: &str, model: &str, target: &str) {
         let labels = [object, self.rewritten.admit(model), target];
-        self.rewrites.current.with_label_values(&labels).inc();
-        if let Some(twin) = &self.rewrites.deprecated {
-            twin.with_label_values(&labels).inc();
-        }
+        self.rewrites.with_label_values(&labels).inc();
     }
 
     /// A request was routed `spent` after it arrived.
@@ -228,36 +220,13 @@ impl RequestMetrics {
     }
 }
 
-fn unlabelled(
-    registry: &Registry,
-    name: &str,
-    buckets: &[f64],
-    help: &str,
-) -> Result<Histogram, prometheus::Error> {
-    let opts = HistogramOpts::new(format!("llm_d_epp_{name}"), format!("[ALPHA] {help}"));
-    let histogram = Histogram::with_opts(opts.buckets(buckets.to_vec()))?;
-    registry.register(Box::new(histogram.clone()))?;
-    Ok(histogram)
-}
-
-fn register_info(
-    registry: &Registry,
-    deprecated: bool,
-    commit: &str,
-    build_ref: &str,
-) -> Result<(), prometheus::Error> {
-    let text = "Build information";
-    let current = "llm_d_epp_info";
-    let twin = metrics::twin_help(current, text);
-    let names = [
-        (current, format!("[ALPHA] {text}")),
-        ("inference_extension_info", twin),
-    ];
-    for (name, help) in names.into_iter().take(1 + usize::from(deprecated)) {
-        let info = IntGaugeVec::new(Opts::new(name, help), &["commit", "build_ref"])?;
-        info.with_label_values(&[commit, build_ref]).set(1);
-        registry.register(Box::new(info))?;
-    }
+fn register_info(scope: &MetricsScope, commit: &str, build_ref: &str) -> Result<(), prometheus::Error> {
+    let labels = ["commit", "build_ref"];
+    Family::new("info", "Build information", &labels)
+        .twin(metrics::TWIN_PREFIX, "info", &labels)
+        .gauge(scope)?
+        .with_label_values(&[commit, build_ref])
+        .set(1);
     Ok(())
 }
 
@@ -266,12 +235,12 @@ fn register_info(
 pub struct RequestRecorder {
     families: Arc<Families>,
     labels: LabelSet,
-    running: family::Gauge,
-    total: family::Lazy<family::Counter>,
-    itl: family::Lazy<family::Histogram>,
-    finish: [family::Lazy<family::Histogram>; 7],
-    ttft: [family::Lazy<family::Histogram>; 2],
-    tpot: family::Lazy<family::Histogram>,
+    running: IntGauge,
+    total: Lazy<IntCounter>,
+    itl: Lazy<Histogram>,
+    finish: [Lazy<Histogram>; 7],
+    ttft: [Lazy<Histogram>; 2],
+    tpot: Lazy<Histogram>,
 }
 
 /// What is known about a response when it is complete.
@@ -292,21 +261,21 @@ pub struct Completed {
 impl RequestRecorder {
     fn new(families: &Arc<Families>, labels: LabelSet) -> Self {
         Self {
-            running: families.running.with(labels.values()),
+            running: families.running.with_label_values(&labels.values()),
             families: Arc::clone(families),
             labels,
-            total: family::Lazy::default(),
-            itl: family::Lazy::default(),
+            total: Lazy::default(),
+            itl: Lazy::default(),
             finish: Default::default(),
             ttft: Default::default(),
-            tpot: family::Lazy::default(),
+            tpot: Lazy::default(),
         }
     }
 
     /// A request of `bytes` body bytes was routed and runs from now on.
     pub fn routed(&self, bytes: usize) {
         self.total
-            .get(|| self.families.total.with(&self.labels.values()))
+            .get(|| self.families.total.with_label_values(&self.labels.values()))
             .inc();
         self.histogram(0, &self.families.request_size)
             .observe(bytes as f64);
@@ -323,14 +292,14 @@ impl RequestRecorder {
         let [model, target, fairness, priority] = self.labels.values();
         self.families
             .errors
-            .with(&[model, target, fairness, priority, code])
+            .with_label_values(&[model, target, fairness, priority, code])
             .inc();
     }
 
     /// Two chunks of a streamed response were `gap` apart.
     pub fn inter_token(&self, gap: Duration) {
         self.itl
-            .get(|| self.families.itl.with(&self.labels.values()))
+            .get(|| self.families.itl.with_label_values(&self.labels.values()))
             .observe(gap.as_secs_f64());
     }
 
@@ -367,23 +336,23 @@ impl RequestRecorder {
             if streaming && usage.completion > 1 {
                 let rest = duration.saturating_sub(first).as_secs_f64();
                 self.tpot
-                    .get(|| families.tpot.with(&self.labels.values()))
+                    .get(|| families.tpot.with_label_values(&self.labels.values()))
                     .observe(rest / (usage.completion - 1) as f64);
             }
         }
     }
 
-    fn histogram(&self, index: usize, family: &Histograms) -> &family::Histogram {
-        self.finish[index].get(|| family.with(&self.labels.values()))
+    fn histogram(&self, index: usize, family: &HistogramVec) -> &Histogram {
+        self.finish[index].get(|| family.with_label_values(&self.labels.values()))
     }
 
-    fn ttft(&self, streaming: bool) -> &family::Histogram {
+    fn ttft(&self, streaming: bool) -> &Histogram {
         self.ttft[usize::from(streaming)].get(|| {
             let [model, target, fairness, priority] = self.labels.values();
             let streaming = if streaming { "true" } else { "false" };
             self.families
                 .ttft
-                .with(&[model, target, fairness, priority, streaming])
+                .with_label_values(&[model, target, fairness, priority, streaming])
         })
     }
 }

@@ -9,7 +9,7 @@ use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec};
 use rustc_hash::FxHashMap;
 
 use crate::label_cap::LabelCap;
-use crate::metrics::{self, DURATION_BUCKETS, Twin};
+use crate::metrics::{DURATION_BUCKETS, Family, TWIN_PREFIX};
 use crate::spans;
 
 const PLUGIN_LABELS: [&str; 3] = ["extension_point", "plugin_type", "plugin_name"];
@@ -20,11 +20,10 @@ const ATTEMPT_LABELS: [&str; 5] = [
     "namespace",
     "port",
 ];
-const ATTEMPT_TWIN_LABELS: [&str; 5] = ["status", "target_model_name", "pod_name", "namespace", "port"];
 
 /// One series of `plugin_duration_seconds`.
 #[derive(Clone, Debug)]
-pub(crate) struct Timer(Twin<Histogram>);
+pub(crate) struct Timer(Histogram);
 
 impl Timer {
     pub(crate) fn observe(&self, took: Option<Duration>) {
@@ -80,13 +79,13 @@ pub(crate) enum Attempt<'a> {
 }
 
 /// Counters of one endpoint, by target model.
-type ByModel = FxHashMap<Arc<str>, Twin<IntCounter>>;
+type ByModel = FxHashMap<Arc<str>, IntCounter>;
 
 /// Metric structs of one scheduler.
 pub(crate) struct SchedulerMetrics {
-    e2e: Twin<Histogram>,
-    plugins: Twin<HistogramVec>,
-    attempts: Twin<IntCounterVec>,
+    e2e: Histogram,
+    plugins: HistogramVec,
+    attempts: IntCounterVec,
     models: LabelCap,
     /// Label look-ups of five strings cost more than the pick of a small pool.
     successes: Mutex<FxHashMap<SlotId, (Arc<Endpoint>, ByModel)>>,
@@ -100,31 +99,22 @@ impl fmt::Debug for SchedulerMetrics {
 
 impl SchedulerMetrics {
     pub(crate) fn register(scope: &MetricsScope) -> Result<Self, prometheus::Error> {
-        let e2e = metrics::histogram(
-            scope,
-            "scheduler_e2e_duration_seconds",
-            "End-to-end scheduling latency distribution in seconds.",
-            &[],
-            &[],
-            &DURATION_BUCKETS,
-        )?;
+        let e2e = "scheduler_e2e_duration_seconds";
+        let text = "End-to-end scheduling latency distribution in seconds.";
+        let e2e = Family::new(e2e, text, &[]).twin(TWIN_PREFIX, e2e, &[]);
+        let plugins = "plugin_duration_seconds";
+        let text = "Plugin processing latency distribution in seconds for each extension point, plugin type and plugin name.";
+        let plugins = Family::new(plugins, text, &PLUGIN_LABELS).twin(TWIN_PREFIX, plugins, &PLUGIN_LABELS);
+        let attempts = "scheduler_attempts_total";
+        let text = "Total number of scheduling attempts.";
+        let attempts = Family::new(attempts, text, &ATTEMPT_LABELS)
+            .twin(TWIN_PREFIX, attempts, &ATTEMPT_LABELS)
+            .renaming(&[("endpoint_name", "pod_name")]);
+        let none: [&str; 0] = [];
         Ok(Self {
-            e2e: e2e.series(&[], 0),
-            plugins: metrics::histogram(
-                scope,
-                "plugin_duration_seconds",
-                "Plugin processing latency distribution in seconds for each extension point, plugin type and plugin name.",
-                &PLUGIN_LABELS,
-                &PLUGIN_LABELS,
-                &DURATION_BUCKETS,
-            )?,
-            attempts: metrics::counter(
-                scope,
-                "scheduler_attempts_total",
-                "Total number of scheduling attempts.",
-                &ATTEMPT_LABELS,
-                &ATTEMPT_TWIN_LABELS,
-            )?,
+            e2e: e2e.histogram(scope, &DURATION_BUCKETS)?.with_label_values(&none),
+            plugins: plugins.histogram(scope, &DURATION_BUCKETS)?,
+            attempts: attempts.counter(scope)?,
             models: LabelCap::default(),
             successes: Mutex::default(),
         })
@@ -132,7 +122,7 @@ impl SchedulerMetrics {
 
     pub(crate) fn timer(&self, extension_point: &str, name: &TypedName) -> Timer {
         let labels = [extension_point, name.plugin_type, &*name.name];
-        Timer(self.plugins.series(&labels, labels.len()))
+        Timer(self.plugins.with_label_values(&labels))
     }
 
     pub(crate) fn scheduled(&self, watch: &Stopwatch<'_>, request: &InferenceRequest, attempt: Attempt<'_>) {
@@ -164,15 +154,8 @@ impl SchedulerMetrics {
         by_model.insert(model.into(), counter);
     }
 
-    fn attempt(&self, labels: [&str; 5]) -> Twin<IntCounter> {
-        Twin {
-            current: self.attempts.current.with_label_values(&labels),
-            deprecated: self
-                .attempts
-                .deprecated
-                .as_ref()
-                .map(|twin| twin.with_label_values(&labels)),
-        }
+    fn attempt(&self, labels: [&str; 5]) -> IntCounter {
+        self.attempts.with_label_values(&labels)
     }
 
     /// Drops the series of endpoints that are gone.
@@ -185,10 +168,7 @@ impl SchedulerMetrics {
                 for model in by_model.keys() {
                     let labels = success_labels(endpoint, model, &port);
                     // A series that is not there any more is what is wanted.
-                    let _ = self.attempts.current.remove_label_values(&labels);
-                    if let Some(twin) = &self.attempts.deprecated {
-                        let _ = twin.remove_label_values(&labels);
-                    }
+                    let _ = self.attempts.remove_label_values(&labels);
                 }
             }
             is_live

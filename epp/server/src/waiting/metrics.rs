@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use llmd_epp_api::{InferenceRequest, MetricsScope};
 use llmd_epp_core::label_cap::LabelCap;
-use llmd_epp_core::metrics::{PREFIX, TWIN_PREFIX, Twin, histogram, twin_help};
-use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec, Opts};
+use llmd_epp_core::metrics::{Family, TWIN_PREFIX};
+use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec};
 
 const LABELS: [&str; 5] = [
     "fairness_id",
@@ -53,9 +53,9 @@ impl Outcome {
 /// The families, and the pool's name in them.
 pub struct WaitingMetrics {
     pool: String,
-    size: Twin<IntGaugeVec>,
-    bytes: Twin<IntGaugeVec>,
-    duration: Twin<HistogramVec>,
+    size: IntGaugeVec,
+    bytes: IntGaugeVec,
+    duration: HistogramVec,
     total: IntCounterVec,
     fairness_ids: LabelCap,
     models: LabelCap,
@@ -64,46 +64,35 @@ pub struct WaitingMetrics {
 impl WaitingMetrics {
     /// Registers the families; the deprecated twins have all labels.
     pub fn register(scope: &MetricsScope, pool: &str) -> Result<Self, prometheus::Error> {
-        let gauge = |name: &str, text: &str| {
-            let make = |name: String, help: String| {
-                let gauge = IntGaugeVec::new(Opts::new(name, help), &LABELS)?;
-                scope.registry.register(Box::new(gauge.clone()))?;
-                Ok::<_, prometheus::Error>(gauge)
-            };
-            let current = format!("{PREFIX}{name}");
-            let deprecated = scope
-                .deprecated_twins
-                .then(|| make(format!("{TWIN_PREFIX}{name}"), twin_help(&current, text)))
-                .transpose()?;
-            Ok::<_, prometheus::Error>(Twin {
-                current: make(current, format!("[ALPHA] {text}"))?,
-                deprecated,
-            })
+        let family = |name: &'static str, text, labels| {
+            Family::new(name, text, labels).twin(TWIN_PREFIX, name, labels)
         };
-        let total = IntCounterVec::new(
-            Opts::new(
-                format!("{PREFIX}flow_control_requests_total"),
-                "[ALPHA] Requests that had to wait, by how their waiting ended",
-            ),
-            &TOTAL,
-        )?;
-        scope.registry.register(Box::new(total.clone()))?;
         Ok(Self {
             pool: pool.to_owned(),
-            size: gauge("flow_control_queue_size", "Requests that wait for an endpoint")?,
-            bytes: gauge(
+            size: family(
+                "flow_control_queue_size",
+                "Requests that wait for an endpoint",
+                &LABELS,
+            )
+            .gauge(scope)?,
+            bytes: family(
                 "flow_control_queue_bytes",
                 "Bytes of the bodies of requests that wait for an endpoint",
-            )?,
-            duration: histogram(
-                scope,
+                &LABELS,
+            )
+            .gauge(scope)?,
+            duration: family(
                 "flow_control_request_queue_duration_seconds",
                 "Time that requests waited, in seconds",
                 &WITH_OUTCOME,
-                &WITH_OUTCOME,
-                &SECONDS,
-            )?,
-            total,
+            )
+            .histogram(scope, &SECONDS)?,
+            total: Family::new(
+                "flow_control_requests_total",
+                "Requests that had to wait, by how their waiting ended",
+                &TOTAL,
+            )
+            .counter(scope)?,
             fairness_ids: LabelCap::default(),
             models: LabelCap::default(),
         })
@@ -143,9 +132,7 @@ impl WaitingMetrics {
         ];
         let bytes = i64::try_from(waiter.bytes).unwrap_or(i64::MAX);
         for (gauges, amount) in [(&self.size, requests), (&self.bytes, requests * bytes)] {
-            for gauge in std::iter::once(&gauges.current).chain(&gauges.deprecated) {
-                gauge.with_label_values(&labels).add(amount);
-            }
+            gauges.with_label_values(&labels).add(amount);
         }
     }
 
@@ -159,7 +146,7 @@ impl WaitingMetrics {
             &waiter.target,
         ];
         self.duration
-            .series(&labels, labels.len())
+            .with_label_values(&labels)
             .observe(waited.as_secs_f64());
         self.total
             .with_label_values(&[outcome.as_str(), &waiter.priority, &self.pool])

@@ -27,10 +27,10 @@ use llmd_epp_api::{
     Stability, Timing, TypedName,
 };
 use llmd_kv::{BYTES_PER_TOKEN, Matches, PrefixIndex, hash::root, hash_prompt};
-use prometheus::{Gauge, Histogram, HistogramVec, IntGauge, IntGaugeVec};
+use prometheus::{Histogram, HistogramVec, IntGauge, IntGaugeVec};
 use serde::Deserialize;
 
-use crate::metrics::{self, Twin};
+use crate::metrics::{Family, TWIN_PREFIX};
 use crate::plugins::prompt::Prompts;
 
 /// Type name in configurations.
@@ -342,9 +342,8 @@ impl EndpointObserver for ApproxPrefixCacheProducer {
 /// Metric families of all instances.
 struct IndexerMetrics {
     size: IntGaugeVec,
-    size_twin: Option<Gauge>,
-    hit_ratio: Twin<HistogramVec>,
-    hit_bytes: Twin<HistogramVec>,
+    hit_ratio: HistogramVec,
+    hit_bytes: HistogramVec,
 }
 
 impl IndexerMetrics {
@@ -352,29 +351,20 @@ impl IndexerMetrics {
         let tenths: Vec<f64> = (0..=10).map(|tenth| f64::from(tenth) / 10.0).collect();
         let mut bytes = vec![0.0];
         bytes.extend((4..=16).map(|power| f64::from(1_u32 << power)));
+        let family = |name: &'static str, text| Family::new(name, text, &LABELS).twin(TWIN_PREFIX, name, &[]);
         let size_text = "Size of the prefix indexer in blocks, counted once per endpoint.";
         Ok(Self {
-            size: metrics::gauge(scope, "prefix_indexer_size", size_text, &LABELS)?,
-            size_twin: scope
-                .deprecated_twins
-                .then(|| metrics::twin_gauge(scope, "prefix_indexer_size", size_text))
-                .transpose()?,
-            hit_ratio: metrics::histogram(
-                scope,
+            size: family("prefix_indexer_size", size_text).gauge(scope)?,
+            hit_ratio: family(
                 "prefix_indexer_hit_ratio",
                 "Ratio of matched to total prefix length.",
-                &LABELS,
-                &[],
-                &tenths,
-            )?,
-            hit_bytes: metrics::histogram(
-                scope,
+            )
+            .histogram(scope, &tenths)?,
+            hit_bytes: family(
                 "prefix_indexer_hit_bytes",
                 "Length of the matched prefix in bytes.",
-                &LABELS,
-                &[],
-                &bytes,
-            )?,
+            )
+            .histogram(scope, &bytes)?,
         })
     }
 
@@ -382,9 +372,8 @@ impl IndexerMetrics {
         let labels = [&*name.name, name.plugin_type];
         Series {
             size: self.size.with_label_values(&labels),
-            size_twin: self.size_twin.clone(),
-            hit_ratio: self.hit_ratio.series(&labels, 0),
-            hit_bytes: self.hit_bytes.series(&labels, 0),
+            hit_ratio: self.hit_ratio.with_label_values(&labels),
+            hit_bytes: self.hit_bytes.with_label_values(&labels),
         }
     }
 }
@@ -393,17 +382,13 @@ impl IndexerMetrics {
 #[derive(Debug)]
 struct Series {
     size: IntGauge,
-    size_twin: Option<Gauge>,
-    hit_ratio: Twin<Histogram>,
-    hit_bytes: Twin<Histogram>,
+    hit_ratio: Histogram,
+    hit_bytes: Histogram,
 }
 
 impl Series {
     fn size(&self, blocks: usize) {
         self.size.set(i64::try_from(blocks).unwrap_or(i64::MAX));
-        if let Some(twin) = &self.size_twin {
-            twin.set(blocks as f64);
-        }
     }
 
     fn matched(&self, matched: &PrefixMatch, target: u32) {

@@ -34,7 +34,7 @@ use serde::Deserialize;
 use crate::plugins::prompt::Prompts;
 
 use crate::label_cap::LabelCap;
-use crate::metrics;
+use crate::metrics::Family;
 
 /// Type name in configurations.
 pub const TYPE: &str = "inflight-load-producer";
@@ -297,18 +297,14 @@ struct GaugeFamilies {
 impl GaugeFamilies {
     fn register(scope: &MetricsScope) -> Result<Self, prometheus::Error> {
         Ok(Self {
-            requests: metrics::gauge(
-                scope,
+            requests: Family::new(
                 "inflight_requests",
                 "Requests in flight to each endpoint.",
                 &LABELS,
-            )?,
-            tokens: metrics::gauge(
-                scope,
-                "inflight_tokens",
-                "Tokens in flight to each endpoint.",
-                &LABELS,
-            )?,
+            )
+            .gauge(scope)?,
+            tokens: Family::new("inflight_tokens", "Tokens in flight to each endpoint.", &LABELS)
+                .gauge(scope)?,
         })
     }
 }

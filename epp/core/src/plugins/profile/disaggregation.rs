@@ -5,10 +5,10 @@ use std::sync::Arc;
 use llmd_epp_api::plugin::{ProfileRun, SchedulingResult};
 use llmd_epp_api::{Cycle, ErrorCode, MetricsScope, RejectReason, Rejection, RequestChanges, TypedName};
 use llmd_openai::header;
-use prometheus::{IntCounterVec, Opts};
+use prometheus::IntCounterVec;
 
 use crate::label_cap::LabelCap;
-use crate::metrics::{PREFIX, twin_help};
+use crate::metrics::Family;
 use crate::spans;
 
 /// Prefix of the deprecated twins of these counters.
@@ -103,59 +103,35 @@ impl Stages {
     }
 }
 
-/// A counter of decisions and its deprecated twin.
-struct Families {
-    current: IntCounterVec,
-    deprecated: Option<IntCounterVec>,
-}
-
 /// `disagg_decision_total` of all instances.
-pub(super) struct DisaggDecisions(Families);
+pub(super) struct DisaggDecisions(IntCounterVec);
 /// `pd_decision_total` of all instances.
-pub(super) struct PdDecisions(Families);
+pub(super) struct PdDecisions(IntCounterVec);
 
-impl Families {
-    fn register(scope: &MetricsScope, name: &str) -> Result<Self, prometheus::Error> {
-        let text = "Requests by the stages that run apart from each other.";
-        let make = |prefix: &str, help: String, labels: &[&str]| {
-            let family = IntCounterVec::new(Opts::new(format!("{prefix}{name}"), help), labels)?;
-            scope.registry.register(Box::new(family.clone()))?;
-            Ok::<_, prometheus::Error>(family)
-        };
-        Ok(Self {
-            current: make(
-                PREFIX,
-                format!("[ALPHA] {text}"),
-                &["plugin_name", "plugin_type", "model_name", "decision_type"],
-            )?,
-            deprecated: scope
-                .deprecated_twins
-                .then(|| {
-                    let help = twin_help(&format!("{PREFIX}{name}"), text);
-                    make(TWIN_PREFIX, help, &["model_name", "decision_type"])
-                })
-                .transpose()?,
-        })
-    }
+fn family(scope: &MetricsScope, name: &str) -> Result<IntCounterVec, prometheus::Error> {
+    let text = "Requests by the stages that run apart from each other.";
+    let labels = ["plugin_name", "plugin_type", "model_name", "decision_type"];
+    Family::new(name, text, &labels)
+        .twin(TWIN_PREFIX, name, &["model_name", "decision_type"])
+        .counter(scope)
 }
 
 impl DisaggDecisions {
     pub(super) fn register(scope: &MetricsScope) -> Result<Self, prometheus::Error> {
-        Families::register(scope, "disagg_decision_total").map(Self)
+        family(scope, "disagg_decision_total").map(Self)
     }
 }
 
 impl PdDecisions {
     pub(super) fn register(scope: &MetricsScope) -> Result<Self, prometheus::Error> {
-        Families::register(scope, "pd_decision_total").map(Self)
+        family(scope, "pd_decision_total").map(Self)
     }
 }
 
 /// The decisions of one instance.
 pub(super) struct Decisions {
     name: TypedName,
-    current: IntCounterVec,
-    deprecated: Option<IntCounterVec>,
+    counters: IntCounterVec,
     models: LabelCap,
 }
 
@@ -168,11 +144,10 @@ impl Decisions {
         Self::new(&families.0, name)
     }
 
-    fn new(families: &Families, name: &TypedName) -> Self {
+    fn new(counters: &IntCounterVec, name: &TypedName) -> Self {
         Self {
             name: name.clone(),
-            current: families.current.clone(),
-            deprecated: families.deprecated.clone(),
+            counters: counters.clone(),
             models: LabelCap::default(),
         }
     }
@@ -183,9 +158,6 @@ impl Decisions {
             named => self.models.admit(named),
         };
         let labels = [&*self.name.name, self.name.plugin_type, model, stages.label()];
-        self.current.with_label_values(&labels).inc();
-        if let Some(deprecated) = &self.deprecated {
-            deprecated.with_label_values(&labels[2..]).inc();
-        }
+        self.counters.with_label_values(&labels).inc();
     }
 }
