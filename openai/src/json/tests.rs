@@ -165,3 +165,25 @@ fn overlong_names_and_numbers_are_reported_empty() {
         format!("{{0 : @69-102 }}{} ", body.len())
     );
 }
+
+/// Bytes that come alone are checked one by one; a string at hand as a whole is checked ahead of its runs.
+#[test]
+fn long_prose_reads_the_same_however_it_is_checked() {
+    let prose = "prose of some length, with é, € and 😀, ends its lines as people do.\\n".repeat(40);
+    let body = format!("{{\"a\":\"{prose}\",\n \"b\":[\"{prose}\", \"\\t\"]}}");
+    let alike = |body: &[u8]| {
+        let single: Vec<&[u8]> = body.chunks(1).collect();
+        assert_eq!(lex(&[body]), lex(&single));
+        lex(&[body]).is_ok()
+    };
+    assert!(alike(body.as_bytes()));
+    let mut refused = 0;
+    for at in (0..body.len()).step_by(37) {
+        for byte in [0x01, b'\n', 0xff, 0xc3, 0x80, b'"', b'\\', 0x7f] {
+            let mut damaged = body.clone().into_bytes();
+            damaged[at] = byte;
+            refused += usize::from(!alike(&damaged));
+        }
+    }
+    assert!(refused > 300, "{refused}");
+}

@@ -63,6 +63,10 @@ impl Fault {
 /// Runs are checked in blocks of this size, so that the passes over them stay in the first-level cache.
 const BLOCK: usize = 8 * 1024;
 
+/// Prose has an escaped line end every hundred bytes or so. From the second run of a string on, that many bytes are
+/// checked at once, and the runs among them are only found and copied.
+const AHEAD: usize = 1024;
+
 const REPLACEMENT: char = '\u{FFFD}';
 
 impl StringState {
@@ -74,6 +78,9 @@ impl StringState {
         mut emit: impl FnMut(&[u8]),
     ) -> Result<(usize, bool), Fault> {
         let mut pos = 0;
+        let mut is_first = true;
+        // All bytes before it, from the second run on, are known to be good.
+        let mut good_to = 0;
         while pos < bytes.len() {
             match self.within {
                 Within::Plain => {
@@ -81,11 +88,19 @@ impl StringState {
                     let run = memchr::memchr2(b'"', b'\\', window).unwrap_or(window.len());
                     if run > 0 {
                         self.flush_high(&mut emit);
-                        self.plain(&window[..run], &mut emit).map_err(|fault| Fault {
-                            at: pos + fault.at,
-                            ..fault
-                        })?;
+                        if !is_first && pos + run > good_to {
+                            good_to = pos + good(&window[..window.len().min(AHEAD)]);
+                        }
+                        if pos + run <= good_to {
+                            emit(&window[..run]);
+                        } else {
+                            self.plain(&window[..run], &mut emit).map_err(|fault| Fault {
+                                at: pos + fault.at,
+                                ..fault
+                            })?;
+                        }
                     }
+                    is_first = false;
                     pos += run;
                     let Some(&byte) = bytes.get(pos) else { break };
                     if self.partial_len > 0 {
@@ -214,6 +229,15 @@ impl StringState {
         }
         Ok(())
     }
+}
+
+/// How many of the first bytes are UTF-8 without control characters; 0 where there is a control character, because what
+/// is before it is checked run by run then.
+fn good(ahead: &[u8]) -> usize {
+    if has_control(ahead) {
+        return 0;
+    }
+    std::str::from_utf8(ahead).map_or_else(|error| error.valid_up_to(), str::len)
 }
 
 /// Written without early exit, so that it compiles to vector code.
