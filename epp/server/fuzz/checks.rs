@@ -3,19 +3,20 @@
 
 mod picker;
 
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use futures_util::Stream;
-use http_body_util::Full;
+use http_body::Frame;
+use http_body_util::StreamBody;
 use llmd_epp::extproc::ProcessStream;
 use llmd_epp::extproc::proto::{Answer, Event, ProcessingRequest, ProcessingResponse};
+use llmd_epp::grpc::{MessageLimits, Messages};
 use prost::Message;
-use tonic::codec::Codec;
-use tonic::{Status, Streaming};
-use tonic_prost::ProstCodec;
+use tonic::Status;
 
 use picker::Picker;
 
@@ -56,9 +57,13 @@ fn converse(picker: &Picker, flags: u8, most: usize, bytes: &[u8]) -> usize {
     } else {
         &picker.shadowing
     };
-    let decoder = ProstCodec::<ProcessingResponse, ProcessingRequest>::default().decoder();
-    let body = Full::new(Bytes::copy_from_slice(bytes));
-    let incoming = Streaming::new_request(decoder, body, None, None);
+    // Cut somewhere else for every length.
+    let frames = bytes.chunks(1 + bytes.len() % 97).map(Bytes::copy_from_slice);
+    let frames: Vec<_> = frames
+        .map(|data| Ok::<_, Infallible>(Frame::data(data)))
+        .collect();
+    let body = StreamBody::new(futures_util::stream::iter(frames));
+    let incoming = Messages::new(body, MessageLimits::default().receive);
     let mut stream = ProcessStream::new(Arc::clone(shared), incoming);
     let mut cx = Context::from_waker(Waker::noop());
     let mut answers = Vec::new();

@@ -75,14 +75,14 @@ pub struct ExtProc {
     pub tracing: bool,
 }
 
-/// Starts a [`ProcessStream`] per call.
+/// Starts a [`ProcessStream`] per call, where tonic decodes the messages.
 #[derive(Clone)]
 pub(crate) struct Process(pub(crate) Arc<ExtProc>);
 
 impl StreamingService<ProcessingRequest> for Process {
     type Response = ProcessingResponse;
-    type ResponseStream = ProcessStream;
-    type Future = Ready<Result<Response<ProcessStream>, Status>>;
+    type ResponseStream = ProcessStream<Streaming<ProcessingRequest>>;
+    type Future = Ready<Result<Response<Self::ResponseStream>, Status>>;
 
     fn call(&mut self, request: Request<Streaming<ProcessingRequest>>) -> Self::Future {
         let stream = ProcessStream::new(Arc::clone(&self.0), request.into_inner());

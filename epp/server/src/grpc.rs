@@ -1,7 +1,12 @@
 //! gRPC over HTTP/2: a listener, TLS or not, and the two services behind it.
 //!
-//! Connections are served by hyper directly; tonic frames and decodes the messages.
+//! Connections are served by hyper directly. Messages of ext-proc calls are framed here; those of other calls, and of
+//! calls that compress them, by tonic.
 
+mod answers;
+mod messages;
+mod pieces;
+mod reply;
 mod threads;
 
 use std::convert::Infallible;
@@ -10,6 +15,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::{BoxFuture, Either};
+use http::HeaderValue;
+use http::header::CONTENT_TYPE;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -19,16 +27,18 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tonic::body::Body;
 use tonic::codec::CompressionEncoding;
 use tonic::server::{Grpc, UnaryService};
 use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
 
+use answers::Answers;
+pub use messages::Messages;
+use reply::Reply;
 pub use threads::StreamThreads;
 
 use crate::eds::{self, Eds};
-use crate::extproc::{self, ExtProc};
+use crate::extproc::{self, ExtProc, ProcessStream};
 use crate::health::{
     self, Health, HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,
 };
@@ -158,11 +168,8 @@ impl Connection {
     }
 
     async fn serve(self, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-        let services = self.services;
-        let service = service_fn(move |request| {
-            let services = services.clone();
-            async move { Ok::<_, Infallible>(services.answer(request).await) }
-        });
+        let services = Arc::new(self.services);
+        let service = service_fn(move |request| services.answer(request));
         let mut http2 = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
         http2
             .timer(TokioTimer::new())
@@ -178,42 +185,77 @@ impl Connection {
     }
 }
 
+/// Ext-proc calls are answered at once, without a future of their own.
+type Answering = Either<
+    Ready<Result<http::Response<Reply>, Infallible>>,
+    BoxFuture<'static, Result<http::Response<Reply>, Infallible>>,
+>;
+
 impl Services {
-    async fn answer(self, request: http::Request<Incoming>) -> http::Response<Body> {
-        let Self {
-            ext_proc,
-            eds,
-            health,
-            limits,
-        } = self;
+    fn answer(self: &Arc<Self>, request: http::Request<Incoming>) -> Answering {
+        if request.uri().path() == extproc::PROCESS
+            && let Some(shared) = &self.ext_proc
+            && request.headers().get("grpc-encoding").is_none()
+        {
+            return Either::Left(ready(Ok(process(shared, request, self.limits))));
+        }
+        let services = Arc::clone(self);
+        Either::Right(Box::pin(async move {
+            Ok(services.answer_by_tonic(request).await.map(Reply::Tonic))
+        }))
+    }
+
+    async fn answer_by_tonic(&self, request: http::Request<Incoming>) -> http::Response<tonic::body::Body> {
+        let limits = self.limits;
         let path = request.uri().path();
         if path == extproc::PROCESS
-            && let Some(shared) = ext_proc
+            && let Some(shared) = &self.ext_proc
         {
             let codec =
                 ProstCodec::<extproc::proto::ProcessingResponse, extproc::proto::ProcessingRequest>::new();
             return grpc(codec, &request, limits)
-                .streaming(extproc::Process(shared), request)
+                .streaming(extproc::Process(Arc::clone(shared)), request)
                 .await;
         }
         if path == eds::STREAM
-            && let Some(eds) = eds
+            && let Some(eds) = &self.eds
         {
             let codec = ProstCodec::<eds::proto::DiscoveryResponse, eds::proto::DiscoveryRequest>::new();
-            return grpc(codec, &request, limits).streaming(eds, request).await;
+            return grpc(codec, &request, limits)
+                .streaming(eds.clone(), request)
+                .await;
         }
-        if let Some(health) = health {
+        if let Some(health) = &self.health {
             if path == health::CHECK {
                 let codec = ProstCodec::<HealthCheckResponse, HealthCheckRequest>::new();
-                return grpc(codec, &request, limits).unary(Check(health), request).await;
+                return grpc(codec, &request, limits)
+                    .unary(Check(health.clone()), request)
+                    .await;
             }
             if path == health::LIST {
                 let codec = ProstCodec::<HealthListResponse, HealthListRequest>::new();
-                return grpc(codec, &request, limits).unary(List(health), request).await;
+                return grpc(codec, &request, limits)
+                    .unary(List(health.clone()), request)
+                    .await;
             }
         }
         Status::unimplemented(format!("unknown method {path}")).into_http()
     }
+}
+
+/// Starts an ext-proc call whose messages are not compressed.
+fn process(
+    shared: &Arc<ExtProc>,
+    request: http::Request<Incoming>,
+    limits: MessageLimits,
+) -> http::Response<Reply> {
+    let messages = Messages::new(request.into_body(), limits.receive);
+    let stream = ProcessStream::new(Arc::clone(shared), messages);
+    let mut response = http::Response::new(Reply::Process(Answers::new(stream, limits.send)));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response
 }
 
 /// As gRPC for Go does, answers are compressed if and only if the request is.

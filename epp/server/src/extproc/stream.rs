@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use futures_util::Stream;
 use llmd_epp_core::Termination;
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Status};
 
 use super::ExtProc;
 use super::conversation::Conversation;
@@ -66,17 +66,20 @@ impl Talk {
 }
 
 /// Answers to one stream of messages. Dropping it, at whatever point, ends the request.
-pub struct ProcessStream {
-    incoming: Streaming<ProcessingRequest>,
+pub struct ProcessStream<S> {
+    incoming: S,
     conversation: Talk,
     shared: Arc<ExtProc>,
     opened: Instant,
     code: Code,
 }
 
-impl ProcessStream {
+impl<S> ProcessStream<S>
+where
+    S: Stream<Item = Result<ProcessingRequest, Status>> + Unpin,
+{
     /// Answers to the messages of one call.
-    pub fn new(shared: Arc<ExtProc>, incoming: Streaming<ProcessingRequest>) -> Self {
+    pub fn new(shared: Arc<ExtProc>, incoming: S) -> Self {
         if let Some(metrics) = &shared.stream_metrics {
             metrics.opened();
         }
@@ -119,7 +122,10 @@ impl ProcessStream {
     }
 }
 
-impl Stream for ProcessStream {
+impl<S> Stream for ProcessStream<S>
+where
+    S: Stream<Item = Result<ProcessingRequest, Status>> + Unpin,
+{
     type Item = Result<ProcessingResponse, Status>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -133,7 +139,7 @@ impl Stream for ProcessStream {
     }
 }
 
-impl Drop for ProcessStream {
+impl<S> Drop for ProcessStream<S> {
     fn drop(&mut self) {
         let now = Instant::now();
         self.conversation.close(now, Termination::ClientDisconnect);
