@@ -3,6 +3,7 @@
 mod faults;
 mod forbidden_logs;
 mod gateway;
+mod groups;
 mod leader;
 mod lifecycle;
 mod outage;
