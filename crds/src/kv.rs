@@ -15,6 +15,57 @@ pub struct Kv {
     /// How blocks go from prefill to decode engines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transfer: Option<KvTransfer>,
+    /// Where blocks go that accelerators have no room for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offload: Option<KvOffload>,
+}
+
+/// Where blocks go that accelerators have no room for.
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KvOffload {
+    /// Who moves them. Unset: Native.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connector: Option<KvOffloadConnector>,
+    /// Memory for blocks of each rank of a pod, as a quantity such as `100Gi`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32))]
+    pub cpu: Option<String>,
+    /// A second tier below the memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filesystem: Option<KvFilesystem>,
+}
+
+/// Who moves blocks out of accelerators.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+pub enum KvOffloadConnector {
+    /// The engine itself.
+    #[default]
+    Native,
+    /// `LMCache`, which the engine's image must have.
+    #[serde(rename = "LMCache")]
+    LmCache,
+}
+
+/// A file system of a claim that engines share.
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KvFilesystem {
+    /// A PersistentVolumeClaim of the namespace; `ReadWriteMany` for engines on several nodes.
+    #[schemars(length(min = 1, max = 253))]
+    pub claim_name: String,
+    /// Most that `LMCache` keeps there, as a quantity; Native never removes anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32))]
+    pub size: Option<String>,
+    /// Threads that read, for Native. Unset: 16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 256))]
+    pub read_threads: Option<i32>,
+    /// Threads that write, for Native. Unset: 16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 256))]
+    pub write_threads: Option<i32>,
 }
 
 /// How blocks go from prefill to decode engines: NIXL.

@@ -58,7 +58,9 @@ pub use inference_objective::{
 pub use inference_pool::{
     EndpointPickerRef, InferencePool, InferencePoolSpec, PickerPort, PoolSelector, TargetPort,
 };
-pub use kv::{Kv, KvBackend, KvFailurePolicy, KvNetwork, KvTransfer};
+pub use kv::{
+    Kv, KvBackend, KvFailurePolicy, KvFilesystem, KvNetwork, KvOffload, KvOffloadConnector, KvTransfer,
+};
 pub use leader_worker_set::{
     GroupRolling, GroupRollout, LeaderWorkerSet, LeaderWorkerSetSpec, LeaderWorkerSetStatus,
     LeaderWorkerTemplate,

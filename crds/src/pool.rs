@@ -57,8 +57,10 @@ pub enum Role {
     Both,
     /// The prompt; the KV cache then goes to a decode engine.
     Prefill,
-    /// The answer, with the KV cache of a prefill engine.
+    /// The answer, with the KV cache of a prefill engine or the encodings of an encode engine.
     Decode,
+    /// Images, videos and audio of a prompt; their encodings then go to a prefill or decode engine.
+    Encode,
 }
 
 /// How one engine is split over accelerators.

@@ -128,8 +128,8 @@ fn render(text: &str) -> Result<Service, InputError> {
     };
     let mut validated = llmd_render::validate(inputs)
         .map_err(|errors| InputError(errors.iter().map(ToString::to_string).collect()))?;
-    if validated.deployment.transfer.is_some() {
-        let message = "spec.pools: roles Prefill and Decode need a cluster, because no sidecar runs on one machine: use a path \
+    if validated.deployment.is_disaggregated() {
+        let message = "spec.pools: roles need a cluster, because no sidecar runs on one machine: use a path \
                        with engines that do all of a request, such as optimized-baseline or simulated";
         return Err(InputError(vec![message.to_owned()]));
     }

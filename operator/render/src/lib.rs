@@ -35,7 +35,7 @@ pub use options::{CaBundle, Egress, RenderOptions};
 pub use paths::{builtin_paths, find as find_path};
 pub use validate::{Inputs, Validated, validate};
 pub use validated::{
-    ModelSource, PathSource, ResolvedPath, ValidatedDeployment, ValidatedEngine, ValidatedGateway,
-    ValidatedModel, ValidatedParallelism, ValidatedPool, ValidatedProxy, ValidatedRollout, ValidatedRouter,
-    ValidatedTransfer,
+    ModelSource, PathSource, ResolvedPath, ValidatedDeployment, ValidatedEngine, ValidatedFilesystem,
+    ValidatedGateway, ValidatedKv, ValidatedModel, ValidatedOffload, ValidatedParallelism, ValidatedPool,
+    ValidatedProxy, ValidatedRollout, ValidatedRouter, ValidatedTransfer,
 };

@@ -8,10 +8,12 @@ use crate::field_error::{FieldError, Problem};
 
 /// Every released version stays here as it was, because an upgrade of the operator restarts no engine; a change is
 /// a new version.
-const SOURCES: [&str; 4] = [
+const SOURCES: [&str; 6] = [
+    include_str!("../paths/encode-disaggregation/v1.yaml"),
     include_str!("../paths/optimized-baseline/v1.yaml"),
     include_str!("../paths/prefill-decode/v1.yaml"),
     include_str!("../paths/simulated/v1.yaml"),
+    include_str!("../paths/tiered-prefix-cache/v1.yaml"),
     include_str!("../paths/wide-expert-parallel/v1.yaml"),
 ];
 
@@ -98,9 +100,11 @@ mod tests {
         assert_eq!(
             names,
             [
+                "encode-disaggregation",
                 "optimized-baseline",
                 "prefill-decode",
                 "simulated",
+                "tiered-prefix-cache",
                 "wide-expert-parallel"
             ]
         );

@@ -3,6 +3,7 @@
 mod bounds;
 mod disaggregation;
 mod engine;
+mod offload;
 mod parallelism;
 mod pools;
 mod quantity;
@@ -191,7 +192,7 @@ impl Resolver<'_> {
         let merged = self.merged.clone();
         let model = self.model(&merged.model.clone().unwrap_or_default());
         let pools = self.pools(&merged, &name, &model);
-        let (block_size, transfer) = self.kv(&merged, &pools);
+        let kv = self.kv(&merged, &pools);
         let security = merged.security.clone().unwrap_or_default();
         let common = merged.common_metadata.clone().unwrap_or_default();
         ValidatedDeployment {
@@ -199,8 +200,7 @@ impl Resolver<'_> {
             path,
             kept_path: None,
             images,
-            block_size,
-            transfer,
+            kv,
             router: router::resolve(&merged, &mut self.errors, &mut self.notes),
             pod_security: security.pod_security.unwrap_or_default(),
             image_pull_secrets: security.image_pull_secrets.unwrap_or_default(),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use llmd_crds::{
     EngineType, EnvVar, FailureMode, GatewayMatch, GatewayRef, ImagePullPolicy, KvBackend, KvFailurePolicy,
-    LoadBalancing, PodSecurity, Role, Scheduling, Vendor,
+    KvOffloadConnector, LoadBalancing, PodSecurity, Role, Scheduling, Vendor,
 };
 
 use crate::engine_images::EngineImages;
@@ -28,10 +28,8 @@ pub struct ValidatedDeployment {
     pub model: ValidatedModel,
     /// At least one.
     pub pools: Vec<ValidatedPool>,
-    /// Tokens of one KV block; `None` leaves it to the engine.
-    pub block_size: Option<i32>,
-    /// How KV blocks move between roles; `None` where one engine does all of a request.
-    pub transfer: Option<ValidatedTransfer>,
+    /// The KV cache of all engines.
+    pub kv: ValidatedKv,
     /// Endpoint Picker and proxy.
     pub router: ValidatedRouter,
     /// Secrets for pulling images.
@@ -84,7 +82,27 @@ pub struct ValidatedModel {
 impl ValidatedDeployment {
     /// Whether a routing sidecar stands before the engines of `pool`: it fetches what other roles computed.
     pub fn has_sidecar(&self, pool: &ValidatedPool) -> bool {
-        self.transfer.is_some() && pool.role == Role::Decode
+        pool.role == Role::Decode
+    }
+
+    /// Whether some engines only encode images, videos and audio.
+    pub fn encodes(&self) -> bool {
+        self.pools.iter().any(|pool| pool.role == Role::Encode)
+    }
+
+    /// Whether the engines of `pool` take encodings of others: the first that read a prompt.
+    pub fn takes_encodings(&self, pool: &ValidatedPool) -> bool {
+        let first = if self.kv.transfer.is_some() {
+            Role::Prefill
+        } else {
+            Role::Decode
+        };
+        self.encodes() && pool.role == first
+    }
+
+    /// Whether engines depend on each other, and so on running the same.
+    pub fn is_disaggregated(&self) -> bool {
+        self.kv.transfer.is_some() || self.encodes()
     }
 
     /// Ports of a pod that take requests; the same in all pools, because an InferencePool has one list.
@@ -180,6 +198,39 @@ impl ValidatedParallelism {
             LoadBalancing::Hybrid => 1,
         }
     }
+}
+
+/// The KV cache of all engines.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ValidatedKv {
+    /// Tokens of one block; `None` leaves it to the engine.
+    pub block_size: Option<i32>,
+    /// How blocks move between roles; `None` where one engine does all of a request.
+    pub transfer: Option<ValidatedTransfer>,
+    /// Where blocks go that accelerators have no room for.
+    pub offload: Option<ValidatedOffload>,
+}
+
+/// Where KV blocks go that accelerators have no room for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValidatedOffload {
+    /// Who moves them.
+    pub connector: KvOffloadConnector,
+    /// Bytes of memory for blocks of each rank.
+    pub cpu_bytes: i64,
+    /// The tier below.
+    pub filesystem: Option<ValidatedFilesystem>,
+}
+
+/// A file system of a claim that engines share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValidatedFilesystem {
+    /// Name of the claim.
+    pub claim: String,
+    /// Bytes that LMCache keeps there at most.
+    pub bytes: Option<i64>,
+    /// Threads that read and that write, for the engine's own connector.
+    pub threads: (i32, i32),
 }
 
 /// How KV blocks move from prefill to decode engines.

@@ -1,9 +1,12 @@
 //! Engine pods: one Deployment per pool.
 
 mod command;
+mod connector;
 mod egress;
+mod encodings;
 mod env;
 mod group;
+mod offload;
 mod probes;
 mod ranks;
 mod revision;
@@ -110,6 +113,7 @@ fn role(role: Role) -> &'static str {
     match role {
         Role::Both | Role::Decode => "decode",
         Role::Prefill => "prefill",
+        Role::Encode => "encode",
     }
 }
 
@@ -200,7 +204,7 @@ fn container(
         requests.insert(resource.clone(), count.to_string());
         limits.insert(resource.clone(), count.to_string());
     }
-    if let Some((resource, count)) = transfer::devices(deployment) {
+    if let Some((resource, count)) = transfer::devices(deployment, pool) {
         requests.insert(resource.clone(), count.to_string());
         limits.insert(resource.clone(), count.to_string());
     }
@@ -212,7 +216,7 @@ fn container(
     let (command, args) = command::line(deployment, pool, storage::DIRECTORY);
     let probes = probes::of(pool);
     let mut ports = ranks::ports(deployment, pool);
-    ports.extend(transfer::ports(deployment));
+    ports.extend(transfer::ports(deployment, pool));
     Container {
         name: "modelserver".to_owned(),
         termination_message_policy: Some(LAST_WORDS.to_owned()),
@@ -292,6 +296,7 @@ fn environment(
         }
     }
     variables.extend(transfer::variables(deployment, pool));
+    variables.extend(offload::variables(&deployment.kv, pool));
     for variable in &pool.engine.env {
         variables.retain(|earlier| earlier.name != variable.name);
         variables.push(env::variable(variable));
@@ -308,7 +313,14 @@ fn volumes(
     let mut volumes = vec![empty_dir("tmp", None)];
     let mut mounts = vec![mount("tmp", "/tmp", false)];
     if pool.engine.kind == EngineType::Vllm {
-        volumes.push(empty_dir("shm", Some("20Gi")));
+        let holds_encodings =
+            pool.role == Role::Encode || pool.role == Role::Prefill && deployment.takes_encodings(pool);
+        let shared = if holds_encodings {
+            encodings::SHARED_MEMORY.to_owned()
+        } else {
+            offload::shared_memory(&deployment.kv, pool)
+        };
+        volumes.push(empty_dir("shm", Some(&shared)));
         mounts.push(mount("shm", "/dev/shm", false));
         for (name, path) in [
             ("torch-compile-cache", "/.cache"),
@@ -322,7 +334,11 @@ fn volumes(
             volumes.push(volume);
             mounts.push(mount);
         }
-        if let Some((volume, mount)) = storage::volume(&deployment.model) {
+        let claims = [
+            storage::volume(&deployment.model),
+            offload::volume(&deployment.kv, pool),
+        ];
+        for (volume, mount) in claims.into_iter().flatten() {
             volumes.push(volume);
             mounts.push(mount);
         }

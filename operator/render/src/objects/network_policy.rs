@@ -12,7 +12,9 @@ use crate::validated::ValidatedDeployment;
 
 /// HTTP for everybody; all else, the ports that a transfer picks included, for engines of the same deployment.
 pub(super) fn policy(deployment: &ValidatedDeployment) -> Option<NetworkPolicy> {
-    deployment.transfer.as_ref()?;
+    if !deployment.is_disaggregated() {
+        return None;
+    }
     let engines = || LabelSelector {
         match_labels: Some(serving_selector(deployment)),
         ..LabelSelector::default()

@@ -4,69 +4,75 @@ use llmd_crds::{LLMDeploymentSpec, Role};
 
 use super::Resolver;
 use crate::field_error::{FieldError, Problem};
-use crate::validated::{ValidatedPool, ValidatedTransfer};
+use crate::validated::{ValidatedKv, ValidatedPool, ValidatedTransfer};
 
 /// Connections of the sidecar idle this long (llm-d-router); a server that closes them earlier resets requests.
 const SIDECAR_IDLE_SECONDS: i64 = 90;
 
 /// Variables that the operator derives from ports and addresses of the pod.
-const DERIVED: [&str; 2] = ["VLLM_NIXL_SIDE_CHANNEL_HOST", "VLLM_NIXL_SIDE_CHANNEL_PORT"];
+const DERIVED: [&str; 4] = [
+    "VLLM_NIXL_SIDE_CHANNEL_HOST",
+    "VLLM_NIXL_SIDE_CHANNEL_PORT",
+    "VLLM_EC_SIDE_CHANNEL_HOST",
+    "VLLM_EC_SIDE_CHANNEL_PORT",
+];
 
 impl Resolver<'_> {
-    /// Tokens of a block, and how blocks move if they do.
-    pub(super) fn kv(
-        &mut self,
-        merged: &LLMDeploymentSpec,
-        pools: &[ValidatedPool],
-    ) -> (Option<i32>, Option<ValidatedTransfer>) {
+    /// The KV cache, and roles that fit together.
+    pub(super) fn kv(&mut self, merged: &LLMDeploymentSpec, pools: &[ValidatedPool]) -> ValidatedKv {
         let kv = merged.kv.clone().unwrap_or_default();
-        let of = |role| pools.iter().find(|pool| pool.role == role);
-        let (prefill, decode) = (of(Role::Prefill), of(Role::Decode));
-        let transfer = kv.transfer.unwrap_or_default();
-        match (prefill, decode) {
-            (None, None) => {
-                if merged.kv.as_ref().is_some_and(|kv| kv.transfer.is_some()) {
-                    let message = "no pool has role Prefill, so nothing is transferred: add such a pool beside one of \
-                                   role Decode, or leave this out";
-                    self.refuse("spec.kv.transfer", Problem::Forbidden, message);
-                }
-                return (kv.block_size, None);
-            }
-            (Some(pool), None) => {
-                let message =
-                    "role Prefill needs a pool of role Decode that answers: add one, or leave this role out";
-                self.refuse_pool(pool, "role", message);
-            }
-            (None, Some(pool)) => {
-                let message = "role Decode needs a pool of role Prefill that feeds it: add one, or leave this role out \
-                               for engines that do all of a request";
-                self.refuse_pool(pool, "role", message);
-            }
-            (Some(_), Some(_)) => {
-                let of = |role| pools.iter().filter(move |pool| pool.role == role);
-                for (prefill, decode) in
-                    of(Role::Prefill).flat_map(|one| of(Role::Decode).map(move |two| (one, two)))
-                {
-                    self.pair(prefill, decode);
-                }
-            }
-        }
-        if let Some(pool) = of(Role::Both) {
-            let message = "beside role Prefill every other pool has a role, too: set Decode, which also serves prompts \
-                           that no prefill engine takes";
-            self.refuse_pool(pool, "role", message);
+        let has = |role| pools.iter().any(|pool| pool.role == role);
+        let is_split = pools.iter().any(|pool| pool.role != Role::Both);
+        if !has(Role::Prefill) && kv.transfer.is_some() {
+            let message = "no pool has role Prefill, so nothing is transferred: add such a pool beside one of role Decode, \
+                           or leave this out";
+            self.refuse("spec.kv.transfer", Problem::Forbidden, message);
         }
         for pool in pools {
-            self.environment(pool);
+            let message = match pool.role {
+                Role::Prefill if !has(Role::Decode) => {
+                    "role Prefill needs a pool of role Decode that answers: add one, or leave this role out"
+                }
+                Role::Encode if !has(Role::Decode) => {
+                    "role Encode needs a pool of role Decode that answers: add one, or leave this role out"
+                }
+                Role::Decode if !has(Role::Prefill) && !has(Role::Encode) => {
+                    "role Decode needs a pool of role Prefill that feeds it, or one of role Encode: add one, or leave this \
+                     role out for engines that do all of a request"
+                }
+                Role::Both if is_split => {
+                    "beside other roles every pool has one: set Decode, which also serves prompts that no prefill engine \
+                     takes"
+                }
+                _ => continue,
+            };
+            self.refuse_pool(pool, "role", message);
         }
-        let transfer = ValidatedTransfer {
-            backend: transfer.backend,
-            failure_policy: transfer.failure_policy,
-            network: transfer
-                .network
-                .map(|network| (network.resource_name, network.count.unwrap_or(1))),
-        };
-        (kv.block_size, Some(transfer))
+        let of = |role| pools.iter().filter(move |pool| pool.role == role);
+        for (prefill, decode) in of(Role::Prefill).flat_map(|one| of(Role::Decode).map(move |two| (one, two)))
+        {
+            self.pair(prefill, decode);
+        }
+        if is_split {
+            for pool in pools {
+                self.environment(pool);
+            }
+        }
+        let transfer = has(Role::Prefill).then(|| {
+            let transfer = kv.transfer.unwrap_or_default();
+            ValidatedTransfer {
+                backend: transfer.backend,
+                failure_policy: transfer.failure_policy,
+                network: transfer
+                    .network
+                    .map(|network| (network.resource_name, network.count.unwrap_or(1))),
+            }
+        });
+        ValidatedKv {
+            block_size: kv.block_size,
+            transfer,
+            offload: kv.offload.and_then(|offload| self.offload(&offload, pools)),
+        }
     }
 
     /// Blocks of `prefill` go to `decode`.

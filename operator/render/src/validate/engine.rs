@@ -16,7 +16,7 @@ fn is_env_name(name: &str) -> bool {
 
 /// Flags that are rendered from other fields, beside those of `data-parallel-`; `args` refuses them by a rule of the
 /// schema, which cannot look into texts of any length.
-const OWNED: [&str; 12] = [
+const OWNED: [&str; 13] = [
     "model",
     "host",
     "port",
@@ -25,6 +25,7 @@ const OWNED: [&str; 12] = [
     "tp",
     "block-size",
     "kv-transfer-config",
+    "ec-transfer-config",
     "enable-expert-parallel",
     "revision",
     "trust-remote-code",

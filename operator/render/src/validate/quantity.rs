@@ -52,7 +52,8 @@ pub(crate) fn check(
     }
 }
 
-fn parse(text: &str) -> Option<f64> {
+/// The number that a quantity stands for.
+pub(crate) fn parse(text: &str) -> Option<f64> {
     let (number, factor) = SUFFIXES
         .iter()
         .find_map(|(suffix, factor)| text.strip_suffix(suffix).map(|number| (number, *factor)))

@@ -138,6 +138,36 @@ const FLIPS: &[Flip] = &[
         "{MODEL, security: {podSecurity: Privileged}}",
     ),
     flip(
+        "kv.offload.cpu",
+        "{MODEL, kv: {offload: {cpu: 8Gi}}}",
+        "{MODEL, kv: {offload: {cpu: 9Gi}}}",
+    ),
+    flip(
+        "kv.offload.connector",
+        "{MODEL, kv: {offload: {cpu: 8Gi}}}",
+        "{MODEL, kv: {offload: {cpu: 8Gi, connector: LMCache}}}",
+    ),
+    flip(
+        "kv.offload.filesystem.claimName",
+        "{MODEL, kv: {offload: {cpu: 8Gi, filesystem: {claimName: a}}}}",
+        "{MODEL, kv: {offload: {cpu: 8Gi, filesystem: {claimName: b}}}}",
+    ),
+    flip(
+        "kv.offload.filesystem.readThreads",
+        "{MODEL, kv: {offload: {cpu: 8Gi, filesystem: {claimName: a}}}}",
+        "{MODEL, kv: {offload: {cpu: 8Gi, filesystem: {claimName: a, readThreads: 2}}}}",
+    ),
+    flip(
+        "kv.offload.filesystem.writeThreads",
+        "{MODEL, kv: {offload: {cpu: 8Gi, filesystem: {claimName: a}}}}",
+        "{MODEL, kv: {offload: {cpu: 8Gi, filesystem: {claimName: a, writeThreads: 2}}}}",
+    ),
+    flip(
+        "kv.offload.filesystem.size",
+        "{MODEL, kv: {offload: {cpu: 8Gi, connector: LMCache, filesystem: {claimName: a, size: 1Ti}}}}",
+        "{MODEL, kv: {offload: {cpu: 8Gi, connector: LMCache, filesystem: {claimName: a, size: 2Ti}}}}",
+    ),
+    flip(
         "kv.transfer.backend",
         DISAGGREGATED,
         "{MODEL, path: prefill-decode, kv: {transfer: {backend: Libfabric}}}",

@@ -65,3 +65,21 @@ fn groups_with_the_built_in_proxy() {
          router: {proxy: {type: Builtin}}}",
     );
 }
+
+#[test]
+fn encode_engines_with_the_built_in_proxy() {
+    golden(
+        "encode-disaggregation-builtin",
+        "{path: encode-disaggregation, pathVersion: v1, model: {uri: 'hf://Qwen/Qwen3-VL-32B-Instruct'}, \
+         router: {proxy: {type: Builtin}}}",
+    );
+}
+
+#[test]
+fn tiers_with_the_built_in_proxy() {
+    golden(
+        "tiered-prefix-cache-builtin",
+        "{path: tiered-prefix-cache, pathVersion: v1, model: {uri: 'hf://Qwen/Qwen3-32B'}, \
+         kv: {offload: {filesystem: {claimName: llm-d-kv-cache-storage}}}, router: {proxy: {type: Builtin}}}",
+    );
+}

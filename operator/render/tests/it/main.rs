@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // a panic is how a test fails, in its helpers too
 
 mod compared;
+mod connectors;
 mod examples;
 mod fields;
 mod golden;

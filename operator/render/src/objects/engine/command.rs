@@ -56,7 +56,7 @@ fn vllm(deployment: &ValidatedDeployment, pool: &ValidatedPool, model_directory:
         args.push("--trust-remote-code".to_owned());
     }
     args.extend(ranks::args(deployment, pool));
-    args.extend(transfer::args(deployment));
+    args.extend(transfer::args(deployment, pool));
     args
 }
 
@@ -74,6 +74,6 @@ fn simulator(deployment: &ValidatedDeployment, pool: &ValidatedPool) -> Vec<Stri
         args.extend(model.served_names.iter().cloned());
     }
     args.extend(ranks::args(deployment, pool));
-    args.extend(transfer::args(deployment));
+    args.extend(transfer::args(deployment, pool));
     args
 }

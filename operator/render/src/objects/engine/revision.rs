@@ -14,7 +14,7 @@ pub(super) fn marked(
     mut rendered: PodTemplateSpec,
     options: &RenderOptions,
 ) -> PodTemplateSpec {
-    if deployment.transfer.is_some() {
+    if deployment.is_disaggregated() {
         let mut hash = Xxh64::new(0);
         for pool in &deployment.pools {
             // not through a value, whose order of keys depends on how serde_json was built

@@ -25,7 +25,11 @@ pub(super) fn pod(deployment: &ValidatedDeployment, options: &RenderOptions) -> 
 
 pub(super) fn container(deployment: &ValidatedDeployment) -> SecurityContext {
     let mut security = container_security();
-    let backend = deployment.transfer.as_ref().and_then(|transfer| transfer.backend);
+    let backend = deployment
+        .kv
+        .transfer
+        .as_ref()
+        .and_then(|transfer| transfer.backend);
     let capabilities: &[&str] = match (deployment.pod_security, backend) {
         (PodSecurity::Privileged, _) => &PRIVILEGED,
         (PodSecurity::Restricted, Some(KvBackend::Libfabric)) => &LIBFABRIC,

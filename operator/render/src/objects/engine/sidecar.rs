@@ -33,7 +33,7 @@ pub(super) fn container(deployment: &ValidatedDeployment, options: &RenderOption
         name: "routing-proxy".to_owned(),
         termination_message_policy: Some(LAST_WORDS.to_owned()),
         image: Some(options.engine_image("llmd")),
-        args: Some(args(ranks.len())),
+        args: Some(args(ranks.len(), deployment.encodes())),
         ports: Some(ports),
         resources: resources(&quantities(&REQUESTS), &quantities(&LIMITS)),
         // The engine's own probe says nothing about the way to it.
@@ -57,7 +57,7 @@ pub(super) fn container(deployment: &ValidatedDeployment, options: &RenderOption
     }
 }
 
-fn args(ranks: usize) -> Vec<String> {
+fn args(ranks: usize, encodes: bool) -> Vec<String> {
     let mut args = vec![
         "sidecar".to_owned(),
         format!("--port={}", names::ENGINE_PORT),
@@ -65,6 +65,9 @@ fn args(ranks: usize) -> Vec<String> {
         "--kv-connector=nixlv2".to_owned(),
         "--secure-serving=false".to_owned(),
     ];
+    if encodes {
+        args.push("--ec-connector=ec-nixl".to_owned());
+    }
     if ranks > 1 {
         args.push(format!("--data-parallel-size={ranks}"));
         args.push("--enable-prefiller-sampling".to_owned());

@@ -2,88 +2,57 @@
 //! Source: llm-d guides v0.8, `pd-disaggregation`.
 
 use k8s_openapi::api::core::v1::{ContainerPort, EnvVar};
-use llmd_crds::{EngineType, KvBackend, KvFailurePolicy};
-use serde::Serialize;
+use llmd_crds::{EngineType, Role};
 
 use super::super::pod::{env, env_field, port};
+use super::{connector, encodings};
 use crate::names;
-use crate::validated::{ValidatedDeployment, ValidatedPool, ValidatedTransfer};
+use crate::validated::{ValidatedDeployment, ValidatedPool};
 
 /// Above the 90 s for which a sidecar keeps idle connections; the engine's own 5 s would reset requests.
 const KEEP_ALIVE_SECONDS: &str = "120";
 
-/// Flags of block size and connector.
-pub(super) fn args(deployment: &ValidatedDeployment) -> Vec<String> {
+/// Flags of block size and connectors.
+pub(super) fn args(deployment: &ValidatedDeployment, pool: &ValidatedPool) -> Vec<String> {
+    let kv = &deployment.kv;
     let mut args = Vec::new();
-    args.extend(
-        deployment
-            .block_size
-            .map(|tokens| format!("--block-size={tokens}")),
-    );
-    let transfer = deployment.transfer.as_ref();
-    args.extend(transfer.map(|transfer| format!("--kv-transfer-config={}", connector(transfer))));
+    args.extend(kv.block_size.map(|tokens| format!("--block-size={tokens}")));
+    args.extend(connector::config(kv, pool).map(|config| format!("--kv-transfer-config={config}")));
+    args.extend(encodings::config(deployment, pool).map(|config| format!("--ec-transfer-config={config}")));
     args
 }
 
-/// vLLM's `--kv-transfer-config`; in this order, whatever `serde_json` was built with.
-#[derive(Serialize)]
-#[allow(clippy::struct_field_names, reason = "vLLM's names")]
-struct Connector {
-    kv_connector: &'static str,
-    kv_role: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    kv_load_failure_policy: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    kv_connector_extra_config: Option<Extra>,
-}
-
-#[derive(Serialize)]
-struct Extra {
-    backends: [&'static str; 1],
-}
-
-fn connector(transfer: &ValidatedTransfer) -> String {
-    let config = Connector {
-        kv_connector: "NixlConnector",
-        kv_role: "kv_both",
-        kv_load_failure_policy: transfer.failure_policy.map(|policy| match policy {
-            KvFailurePolicy::Fail => "fail",
-            KvFailurePolicy::Recompute => "recompute",
-        }),
-        kv_connector_extra_config: transfer.backend.map(|backend| Extra {
-            backends: [match backend {
-                KvBackend::Ucx => "UCX",
-                KvBackend::Libfabric => "LIBFABRIC",
-            }],
-        }),
-    };
-    // strings only: there is nothing that JSON cannot say
-    serde_json::to_string(&config).unwrap_or_default()
-}
-
-/// Where peers ask for blocks.
+/// Where peers ask for blocks and encodings.
 pub(super) fn variables(deployment: &ValidatedDeployment, pool: &ValidatedPool) -> Vec<EnvVar> {
-    if deployment.transfer.is_none() {
-        return Vec::new();
+    let mut variables = Vec::new();
+    if has_blocks(deployment, pool) {
+        variables.push(env_field("VLLM_NIXL_SIDE_CHANNEL_HOST", "status.podIP"));
+        variables.push(env("VLLM_NIXL_SIDE_CHANNEL_PORT", &names::NIXL_PORT.to_string()));
     }
-    let mut variables = vec![
-        env_field("VLLM_NIXL_SIDE_CHANNEL_HOST", "status.podIP"),
-        env("VLLM_NIXL_SIDE_CHANNEL_PORT", &names::NIXL_PORT.to_string()),
-    ];
-    if pool.engine.kind == EngineType::Vllm {
+    variables.extend(encodings::variables(pool));
+    if deployment.is_disaggregated() && pool.engine.kind == EngineType::Vllm {
         variables.push(env("VLLM_HTTP_TIMEOUT_KEEP_ALIVE", KEEP_ALIVE_SECONDS));
     }
     variables
 }
 
-pub(super) fn ports(deployment: &ValidatedDeployment) -> Option<ContainerPort> {
-    deployment
-        .transfer
-        .as_ref()
-        .map(|_| port("nixl", names::NIXL_PORT))
+/// Whether engines of `pool` give or take KV blocks.
+fn has_blocks(deployment: &ValidatedDeployment, pool: &ValidatedPool) -> bool {
+    deployment.kv.transfer.is_some() && pool.role != Role::Encode
+}
+
+pub(super) fn ports(deployment: &ValidatedDeployment, pool: &ValidatedPool) -> Vec<ContainerPort> {
+    let mut ports = Vec::new();
+    ports.extend(has_blocks(deployment, pool).then(|| port("nixl", names::NIXL_PORT)));
+    ports.extend((pool.role == Role::Encode).then(|| port("ec-nixl", names::ENCODINGS_PORT)));
+    ports
 }
 
 /// Network device and how many a pod has.
-pub(super) fn devices(deployment: &ValidatedDeployment) -> Option<&(String, i32)> {
-    deployment.transfer.as_ref()?.network.as_ref()
+pub(super) fn devices<'a>(
+    deployment: &'a ValidatedDeployment,
+    pool: &ValidatedPool,
+) -> Option<&'a (String, i32)> {
+    let transfer = deployment.kv.transfer.as_ref()?;
+    transfer.network.as_ref().filter(|_| pool.role != Role::Encode)
 }
