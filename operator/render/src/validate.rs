@@ -5,6 +5,7 @@ mod disaggregation;
 mod engine;
 mod offload;
 mod parallelism;
+mod picker;
 mod pools;
 mod quantity;
 mod router;
@@ -193,6 +194,7 @@ impl Resolver<'_> {
         let model = self.model(&merged.model.clone().unwrap_or_default());
         let pools = self.pools(&merged, &name, &model);
         let kv = self.kv(&merged, &pools);
+        self.picker(&merged, &model, &pools, &kv);
         let security = merged.security.clone().unwrap_or_default();
         let common = merged.common_metadata.clone().unwrap_or_default();
         ValidatedDeployment {

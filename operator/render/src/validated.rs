@@ -227,7 +227,7 @@ pub struct ValidatedOffload {
 pub struct ValidatedFilesystem {
     /// Name of the claim.
     pub claim: String,
-    /// Bytes that LMCache keeps there at most.
+    /// Bytes that `LMCache` keeps there at most.
     pub bytes: Option<i64>,
     /// Threads that read and that write, for the engine's own connector.
     pub threads: (i32, i32),

@@ -53,10 +53,8 @@ impl Resolver<'_> {
         {
             self.pair(prefill, decode);
         }
-        if is_split {
-            for pool in pools {
-                self.environment(pool);
-            }
+        for pool in pools {
+            self.environment(pool, is_split);
         }
         let transfer = has(Role::Prefill).then(|| {
             let transfer = kv.transfer.unwrap_or_default();
@@ -120,16 +118,17 @@ impl Resolver<'_> {
     }
 
     /// Variables that contradict what is derived.
-    fn environment(&mut self, pool: &ValidatedPool) {
+    fn environment(&mut self, pool: &ValidatedPool, is_split: bool) {
         for variable in &pool.engine.env {
-            if DERIVED.contains(&variable.name.as_str()) {
+            let name = variable.name.as_str();
+            if is_split && DERIVED.contains(&name) || name.starts_with("LWS_") {
                 let message = format!(
-                    "{} is set by the operator, from the pod's own address and port: leave it out",
+                    "{} is set on the cluster, from the pod's own address, port and number: leave it out",
                     variable.name
                 );
                 self.refuse_pool(pool, "engine.env", &message);
             }
-            if variable.name != "VLLM_HTTP_TIMEOUT_KEEP_ALIVE" {
+            if !is_split || name != "VLLM_HTTP_TIMEOUT_KEEP_ALIVE" {
                 continue;
             }
             let seconds: Option<i64> = variable.value.as_ref().and_then(|value| value.parse().ok());

@@ -12,6 +12,7 @@ mod guide_pd;
 mod guide_wide_ep;
 mod hostile;
 mod installation;
+mod invariants;
 mod mistakes;
 mod properties;
 mod releases;
