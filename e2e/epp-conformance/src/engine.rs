@@ -34,10 +34,10 @@ struct State {
 }
 
 impl Engine {
-    /// Starts on a free port of `127.0.0.(index + 1)`: subsets are told apart by their IP addresses alone.
-    pub async fn start(index: usize, member: Member) -> anyhow::Result<Self> {
+    /// Starts on `port` of `127.0.0.(index + 1)`, 0 for a free one: subsets are told apart by their IP addresses alone.
+    pub async fn start(index: usize, port: u16, member: Member) -> anyhow::Result<Self> {
         let host = Ipv4Addr::new(127, 0, 0, u8::try_from(index + 1)?);
-        let listener = TcpListener::bind((host, 0)).await?;
+        let listener = TcpListener::bind((host, port)).await?;
         let address = listener.local_addr()?;
         let state = Arc::new(State {
             member: Mutex::new(member),

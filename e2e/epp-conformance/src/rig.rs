@@ -111,14 +111,11 @@ impl Rig {
 
     async fn attempt(binary: &Binary, setup: &Setup) -> anyhow::Result<Result<Self, Refused>> {
         let directory = tempfile::tempdir()?;
-        let mut engines = Vec::new();
-        for (index, (name, member)) in setup.members().into_iter().enumerate() {
-            engines.push((name, Engine::start(index, member).await?));
-        }
+        let (engines, port) = engines(setup).await?;
         let endpoints = directory.path().join("endpoints.yaml");
         let config = directory.path().join("config.yaml");
         write_endpoints(&directory, &engines.iter().collect::<Vec<_>>())?;
-        let file = setup.config_file(binary.config.as_ref(), &endpoints);
+        let file = setup.config_file(binary.config.as_ref(), &endpoints, port);
         // JSON: readers of YAML 1.1 take a plain `y` for a truth value.
         std::fs::write(&config, file.to_string())?;
         let ports = free_ports()?;
@@ -325,6 +322,28 @@ fn listen(port: u16) -> std::io::Result<TcpListener> {
 
 fn is_taken(ports: &[u16]) -> bool {
     ports.iter().any(|port| listen(*port).is_err())
+}
+
+/// The engines of a set-up, all on one port: sources that are told a port find each of them.
+async fn engines(setup: &Setup) -> anyhow::Result<(Vec<(String, Engine)>, u16)> {
+    let mut outcome = Err(anyhow::anyhow!("no attempt was made"));
+    for _ in 0..ATTEMPTS {
+        outcome = engines_on_one_port(setup).await;
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    outcome
+}
+
+async fn engines_on_one_port(setup: &Setup) -> anyhow::Result<(Vec<(String, Engine)>, u16)> {
+    let (mut engines, mut port) = (Vec::new(), 0);
+    for (index, (name, member)) in setup.members().into_iter().enumerate() {
+        let engine = Engine::start(index, port, member).await?;
+        port = engine.address.port();
+        engines.push((name, engine));
+    }
+    Ok((engines, port))
 }
 
 /// Replaces the file in one step.

@@ -41,7 +41,8 @@ impl Setup {
     }
 
     /// The configuration file, with endpoints from `endpoints`. `fallback` serves cases that need no particular one.
-    pub fn config_file(&self, fallback: Option<&Value>, endpoints: &Path) -> Value {
+    /// The text `${port}` as a whole value becomes the engines' `port`.
+    pub fn config_file(&self, fallback: Option<&Value>, endpoints: &Path, port: u16) -> Value {
         let mut config = self.config.as_ref().or(fallback).cloned().unwrap_or_else(plain);
         let Value::Object(map) = &mut config else {
             return config; // A case about files that are no object.
@@ -60,7 +61,17 @@ impl Setup {
         if layer.is_object() {
             layer["discovery"] = json!({"pluginRef": "file-discovery"});
         }
+        set_port(&mut config, port);
         config
+    }
+}
+
+fn set_port(value: &mut Value, port: u16) {
+    match value {
+        Value::String(text) if text == "${port}" => *value = port.into(),
+        Value::Array(items) => items.iter_mut().for_each(|item| set_port(item, port)),
+        Value::Object(members) => members.values_mut().for_each(|member| set_port(member, port)),
+        _ => {}
     }
 }
 

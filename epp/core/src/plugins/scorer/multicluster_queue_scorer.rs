@@ -11,8 +11,7 @@ use crate::plugins::endpoint_attribute::EndpointAttribute;
 /// Type name in configurations.
 pub const TYPE: &str = "multicluster-queue-scorer";
 
-/// Mean queue of a cluster's engines.
-/// Key of the attribute it reads.
+/// Key of the attribute it reads: the mean queue of a cluster's engines.
 pub const ATTRIBUTE: &str = "llm-d.ai/multicluster-queue-size";
 
 /// The registry line.
