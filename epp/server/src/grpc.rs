@@ -11,7 +11,6 @@ mod threads;
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -302,15 +301,5 @@ impl UnaryService<HealthListRequest> for List {
 
     fn call(&mut self, _: Request<HealthListRequest>) -> Self::Future {
         ready(Ok(Response::new(self.0.list())))
-    }
-}
-
-/// Binds a listener on every address of the host.
-pub async fn bind(port: u16) -> io::Result<TcpListener> {
-    // One dual-stack socket, as Go's ":port"; hosts without IPv6 get IPv4.
-    match TcpListener::bind((std::net::Ipv6Addr::UNSPECIFIED, port)).await {
-        Ok(listener) => Ok(listener),
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(error),
-        Err(_) => TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, port)).await,
     }
 }

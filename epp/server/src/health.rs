@@ -9,6 +9,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::sync::Notify;
+
 use crate::extproc;
 
 /// Path of `Check`.
@@ -23,6 +25,8 @@ pub struct Health(Arc<State>);
 #[derive(Debug, Default)]
 struct State {
     synced: AtomicBool,
+    /// Told when `synced` was set.
+    known: Notify,
     protocol_supported: AtomicBool,
     draining: AtomicBool,
     /// Only the leader is ready.
@@ -57,7 +61,26 @@ impl Health {
 
     /// Whether the pool is known: it exists and its endpoints were listed.
     pub fn set_synced(&self, synced: bool) {
-        self.0.synced.store(synced, Ordering::Relaxed);
+        self.0.synced.store(synced, Ordering::Release);
+        if synced {
+            self.0.known.notify_waiters();
+        }
+    }
+
+    /// Whether the pool is known.
+    pub fn is_synced(&self) -> bool {
+        self.0.synced.load(Ordering::Acquire)
+    }
+
+    /// Waits until the pool is known.
+    pub async fn until_synced(&self) {
+        loop {
+            let known = self.0.known.notified();
+            if self.is_synced() {
+                return;
+            }
+            known.await;
+        }
     }
 
     /// From now on only a leader is ready; nobody leads yet.
@@ -85,6 +108,7 @@ impl Health {
         let is = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
         let State {
             synced,
+            known: _,
             protocol_supported,
             draining: _,
             elects,

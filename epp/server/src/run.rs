@@ -2,6 +2,7 @@
 
 mod drain;
 mod error;
+mod port;
 mod servers;
 mod source;
 
@@ -40,7 +41,7 @@ use crate::render::RenderClient;
 use crate::verbs;
 use crate::waiting::{WaitingMetrics, WaitingRoom};
 pub use error::RunError;
-use servers::{Listeners, Servers};
+use servers::{Listeners, Probes, Servers};
 use source::Source;
 
 /// Exit status for a command line that cannot be obeyed, pflag's.
@@ -145,7 +146,7 @@ pub async fn serve(
     let parsers = Parsers::from_types(parsers.iter().map(|plan| plan.name.plugin_type))?;
     let health = Health::new(parsers.support(POOL_PROTOCOL));
     let source = Source::of(options, data_layer.discovery.as_ref()).await?;
-    let listeners = Listeners::bind(options).await?;
+    let listeners = Listeners::bind(options)?;
     let (closing, stop) = (CancellationToken::new(), CancellationToken::new());
     let tls = options
         .tls
@@ -258,6 +259,23 @@ pub async fn serve(
         .map(|client| PoolLeader::start(client, &options.pool, health.clone()));
     let discovery = source.start(options, sinks, &registry).await?;
     let picker = Arc::clone(&epp);
+    let addresses = listeners.addresses()?;
+    let Listeners {
+        health: health_port,
+        metrics: metrics_port,
+        traffic,
+    } = listeners;
+    let probes = Probes {
+        health: health.clone(),
+        limits: options.messages,
+        registry: registry.clone(),
+        layer: layer.clone(),
+        epp: Arc::clone(&epp),
+        metrics_auth,
+        metrics_tls,
+        stop: stop.clone(),
+    };
+    let mut running = probes.start(health_port, metrics_port);
     let servers = Servers {
         options,
         registry,
@@ -266,28 +284,48 @@ pub async fn serve(
         epp,
         endpoint_changes,
         waiting,
-        metrics_auth,
         tls,
         threads,
-        metrics_tls,
         proxy_tls,
         pool_protocol,
         closing: closing.clone(),
         stop: stop.clone(),
     };
-    let addresses = listeners.addresses()?;
-    let running = servers.start(listeners)?;
     let following = match &options.config {
         ConfigSource::File(path) if options.reload_config => {
             Some(reload::follow(path.clone(), text, reloader))
         }
         _ => None,
     };
+    let mut traffic = Some((servers, traffic));
+    // A file or a fixed list is known already; an API server has yet to answer.
+    if health.is_synced()
+        && let Some((servers, ports)) = traffic.take()
+    {
+        running.extend(servers.start(ports)?);
+    }
     on_serving(addresses);
 
-    let outcome = tokio::select! {
-        () = shutdown.cancelled() => Ok(()),
-        () = lost(leader.as_ref()) => Err(RunError::LeaseLost),
+    let outcome = {
+        let ended = async {
+            tokio::select! {
+                () = shutdown.cancelled() => Ok(()),
+                () = lost(leader.as_ref()) => Err(RunError::LeaseLost),
+            }
+        };
+        tokio::pin!(ended);
+        let mut early = None;
+        if let Some((servers, ports)) = traffic {
+            // Before the pool is known, a refused connection lets a proxy fail open; an answer could only be 503.
+            tokio::select! {
+                () = health.until_synced() => running.extend(servers.start(ports)?),
+                outcome = &mut ended => early = Some(outcome),
+            }
+        }
+        match early {
+            Some(outcome) => outcome,
+            None => ended.await,
+        }
     };
     health.draining();
     tracing::info!(seconds = options.drain_timeout.as_secs(), "draining");

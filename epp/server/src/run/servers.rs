@@ -1,7 +1,6 @@
-//! The listeners, bound before anything else happens, and the servers on them.
+//! The ports, bound before anything else happens, and the servers on them. Those for requests open last.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
@@ -10,9 +9,11 @@ use llmd_process::admin;
 use llmd_proxy::AccessLog;
 use prometheus::Registry;
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::port::Port;
 use super::{Addresses, RunError};
 use crate::body_budget::BodyBudget;
 use crate::builtin_proxy::access_log::{self, Written};
@@ -22,7 +23,7 @@ use crate::debug;
 use crate::eds::Changes;
 use crate::extproc::{ExtProc, ReceivedBytes, ShadowMetrics, StreamMetrics};
 use crate::flags::{EppOptions, ProxyOptions};
-use crate::grpc::{self, Services, StreamThreads};
+use crate::grpc::{self, MessageLimits, Services, StreamThreads};
 use crate::health::Health;
 use crate::metrics_auth::{self, MetricsAuth};
 use crate::reload::PoolProtocol;
@@ -37,33 +38,43 @@ const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// Bound, but not served yet: a taken port is reported before anything else happens.
 pub(super) struct Listeners {
-    grpc: TcpListener,
-    health: TcpListener,
-    metrics: TcpListener,
-    proxy: Option<TcpListener>,
+    pub(super) health: TcpListener,
+    pub(super) metrics: TcpListener,
+    /// Who connects is refused until they open.
+    pub(super) traffic: TrafficPorts,
+}
+
+/// The ports that requests come to.
+pub(super) struct TrafficPorts {
+    grpc: Port,
+    proxy: Option<Port>,
 }
 
 impl Listeners {
-    pub(super) async fn bind(options: &EppOptions) -> Result<Self, RunError> {
+    pub(super) fn bind(options: &EppOptions) -> Result<Self, RunError> {
         let all = options.bind_address;
-        let proxy = match &options.proxy {
-            Some(proxy) => Some(open("proxy-port", Some(proxy.address), proxy.port).await?),
-            None => None,
-        };
+        let proxy = options
+            .proxy
+            .as_ref()
+            .map(|proxy| Port::take("proxy-port", Some(proxy.address), proxy.port))
+            .transpose()?;
         Ok(Self {
-            grpc: open("grpc-port", all, options.grpc_port).await?,
-            health: open("grpc-health-port", all, options.health_port).await?,
-            metrics: open("metrics-port", all, options.metrics_port).await?,
-            proxy,
+            traffic: TrafficPorts {
+                grpc: Port::take("grpc-port", all, options.grpc_port)?,
+                proxy,
+            },
+            health: Port::take("grpc-health-port", all, options.health_port)?.open()?,
+            metrics: Port::take("metrics-port", all, options.metrics_port)?.open()?,
         })
     }
 
     pub(super) fn addresses(&self) -> io::Result<Addresses> {
+        let TrafficPorts { grpc, proxy } = &self.traffic;
         Ok(Addresses {
-            grpc: self.grpc.local_addr()?,
+            grpc: grpc.socket.local_addr()?,
             health: self.health.local_addr()?,
             metrics: self.metrics.local_addr()?,
-            proxy: self.proxy.as_ref().map(TcpListener::local_addr).transpose()?,
+            proxy: proxy.as_ref().map(|port| port.socket.local_addr()).transpose()?,
         })
     }
 }
@@ -79,16 +90,6 @@ fn access_log(proxy: &ProxyOptions, registry: &Registry) -> Result<Option<(Acces
     started.map(Some).map_err(RunError::AccessLog)
 }
 
-async fn open(flag: &'static str, address: Option<IpAddr>, port: u16) -> Result<TcpListener, RunError> {
-    let listener = match address {
-        Some(address) => TcpListener::bind(SocketAddr::new(address, port)).await,
-        None => grpc::bind(port).await,
-    };
-    let listener = listener.map_err(|source| RunError::Port { flag, port, source })?;
-    tracing::info!(address = %listener.local_addr()?, "listening for --{flag}");
-    Ok(listener)
-}
-
 /// Everything the servers share.
 pub(super) struct Servers<'a> {
     pub(super) options: &'a EppOptions,
@@ -100,13 +101,9 @@ pub(super) struct Servers<'a> {
     pub(super) endpoint_changes: Arc<Changes>,
     /// Where requests wait while the pool is empty.
     pub(super) waiting: Option<Arc<WaitingRoom>>,
-    /// Who may read metrics and debug pages; `None` lets everybody.
-    pub(super) metrics_auth: Option<MetricsAuth>,
     pub(super) tls: Option<Arc<rustls::ServerConfig>>,
     /// For the connections of `ext_proc`; `None` takes the caller's runtime.
     pub(super) threads: Option<StreamThreads>,
-    /// Of the metrics port; `None` serves plain HTTP.
-    pub(super) metrics_tls: Option<Arc<rustls::ServerConfig>>,
     /// Of the built-in proxy; `None` serves plain HTTP.
     pub(super) proxy_tls: Option<Arc<rustls::ServerConfig>>,
     /// What the engines speak, as their pool says.
@@ -117,7 +114,8 @@ pub(super) struct Servers<'a> {
 }
 
 impl Servers<'_> {
-    pub(super) fn start(self, listeners: Listeners) -> Result<Vec<tokio::task::JoinHandle<()>>, RunError> {
+    /// Opens the ports for requests.
+    pub(super) fn start(self, ports: TrafficPorts) -> Result<Vec<JoinHandle<()>>, RunError> {
         let Self {
             options,
             registry,
@@ -126,21 +124,13 @@ impl Servers<'_> {
             epp,
             endpoint_changes,
             waiting,
-            metrics_auth,
             tls,
             threads,
-            metrics_tls,
             proxy_tls,
             pool_protocol,
             closing,
             stop,
         } = self;
-        let Listeners {
-            grpc: grpc_listener,
-            health: health_listener,
-            metrics,
-            proxy,
-        } = listeners;
         let patience = options.drain_timeout * STREAM_PATIENCE;
         let (pool, outcomes, told) = (layer.clone(), layer.clone(), layer.clone());
         let ext_proc = ExtProc {
@@ -177,30 +167,15 @@ impl Servers<'_> {
             limits: options.messages,
         };
         running.push(tokio::spawn(grpc::serve(
-            grpc_listener,
+            ports.grpc.open()?,
             tls,
             services,
             threads,
             stop.clone(),
             patience,
         )));
-        let services = Services {
-            ext_proc: None,
-            eds: None,
-            health: Some(health.clone()),
-            limits: options.messages,
-        };
-        // Probes are short: nothing of theirs is worth waiting for.
-        let health_server = grpc::serve(
-            health_listener,
-            None,
-            services,
-            None,
-            stop.clone(),
-            Duration::ZERO,
-        );
-        running.push(tokio::spawn(health_server));
-        if let (Some(listener), Some(proxy)) = (proxy, &options.proxy) {
+        if let (Some(port), Some(proxy)) = (ports.proxy, &options.proxy) {
+            let listener = port.open()?;
             let ready = health.clone();
             let (log, written) = access_log(proxy, &registry)?.unzip();
             let proxy_options = builtin_proxy::Options {
@@ -242,19 +217,49 @@ impl Servers<'_> {
                 }
             }));
         }
-        let mut pages = admin::pages(registry, debug::router(layer).merge(debug::plugins(epp)));
-        if let Some(auth) = metrics_auth {
+        Ok(running)
+    }
+}
+
+/// What is answered from the beginning: probes, metrics and debug pages.
+pub(super) struct Probes {
+    pub(super) health: Health,
+    pub(super) limits: MessageLimits,
+    pub(super) registry: Registry,
+    pub(super) layer: DataLayer,
+    pub(super) epp: Arc<Epp>,
+    /// Who may read metrics and debug pages; `None` lets everybody.
+    pub(super) metrics_auth: Option<MetricsAuth>,
+    /// Of the metrics port; `None` serves plain HTTP.
+    pub(super) metrics_tls: Option<Arc<rustls::ServerConfig>>,
+    pub(super) stop: CancellationToken,
+}
+
+impl Probes {
+    pub(super) fn start(self, health: TcpListener, metrics: TcpListener) -> Vec<JoinHandle<()>> {
+        let services = Services {
+            ext_proc: None,
+            eds: None,
+            health: Some(self.health),
+            limits: self.limits,
+        };
+        // Probes are short: nothing of theirs is worth waiting for.
+        let health = grpc::serve(health, None, services, None, self.stop.clone(), Duration::ZERO);
+        let pages = debug::router(self.layer).merge(debug::plugins(self.epp));
+        let mut pages = admin::pages(self.registry, pages);
+        if let Some(auth) = self.metrics_auth {
             pages = pages.layer(axum::middleware::from_fn_with_state(auth, metrics_auth::guard));
         }
-        running.push(tokio::spawn(async move {
-            let served = match metrics_tls {
+        let (tls, stop) = (self.metrics_tls, self.stop);
+        let metrics = async move {
+            let served = match tls {
                 Some(tls) => admin::serve_pages_over_tls(metrics, tls, pages, stop).await,
                 None => admin::serve_pages(metrics, pages, stop).await,
             };
             if let Err(error) = served {
                 tracing::warn!(%error, "the metrics server ended");
             }
-        }));
-        Ok(running)
+        };
+        vec![tokio::spawn(health), tokio::spawn(metrics)]
     }
 }

@@ -1,5 +1,6 @@
 //! The data layer against real metrics servers.
 
+mod adaptive;
 mod others;
 mod tls;
 
@@ -43,13 +44,21 @@ fn start(sources: Vec<Source>) -> Rig {
 }
 
 fn start_fading(sources: Vec<Source>, fresh_for: Option<Duration>) -> Rig {
+    start_with(sources, fresh_for, false)
+}
+
+fn start_adaptive(sources: Vec<Source>) -> Rig {
+    start_with(sources, None, true)
+}
+
+fn start_with(sources: Vec<Source>, fresh_for: Option<Duration>, adaptive: bool) -> Rig {
     let announced = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&announced);
     let registry = Registry::new();
     let options = Options {
         sources,
         refresh_interval: Duration::from_millis(50),
-        adaptive: false,
+        adaptive,
         fresh_for,
         slots: Arc::new(SlotTable::default()),
         on_endpoints: Box::new(move |snapshot| seen.lock().expect("log").push(names(snapshot))),

@@ -293,3 +293,38 @@ pub(crate) async fn until_async<T>(mut question: impl AsyncFnMut() -> Option<T>)
         .await
         .expect("an answer in time")
 }
+
+/// An API server that takes connections and says nothing.
+#[tokio::test]
+async fn the_ports_for_requests_open_when_the_pool_is_known() {
+    let silent = tokio::net::TcpListener::bind(("127.0.0.1", 0))
+        .await
+        .expect("binds");
+    let server = format!("http://{}", silent.local_addr().expect("bound"));
+    let directory = tempfile::tempdir().expect("a directory");
+    let kubeconfig = directory.path().join("kubeconfig");
+    let content = format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n\
+         clusters: [{{name: c, cluster: {{server: '{server}'}}}}]\nusers: [{{name: u, user: {{}}}}]\n"
+    );
+    std::fs::write(&kubeconfig, content).expect("written");
+    let role = Role::start(format!(
+        "{PORTS} --secure-serving=false --pool-name=pool --pool-namespace=default --kubeconfig={} \
+         --drain-timeout=0s --metrics-endpoint-auth=false --bind-address=127.0.0.1",
+        kubeconfig.display()
+    ))
+    .await;
+    let asked = tokio::time::timeout(PATIENCE, silent.accept()).await;
+    let _held = asked.expect("asked in time").expect("accepted");
+
+    let refused = tokio::net::TcpStream::connect(role.addresses.grpc).await;
+    assert_eq!(
+        refused.expect_err("closed").kind(),
+        std::io::ErrorKind::ConnectionRefused
+    );
+    let health = Role::channel(role.addresses.health.port()).await;
+    assert_eq!(check(&health, "readiness").await, ServingStatus::NotServing);
+    role.shutdown.cancel();
+    let ended = tokio::time::timeout(PATIENCE, role.running).await;
+    ended.expect("ends in time").expect("joins").expect("in order");
+}
