@@ -122,6 +122,9 @@ pub enum PodSecurity {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(cel, validation = Rule::new("!(has(self.maxSurge) && has(self.maxUnavailable) && string(self.maxSurge) in ['0', '0%'] && string(self.maxUnavailable) in ['0', '0%'])").message("maxSurge and maxUnavailable cannot both be 0: no pod could ever be replaced").field_path(".maxUnavailable").reason(Reason::FieldValueInvalid))]
 pub struct Rollout {
+    /// How pools move to another template. Unset: RollingUpdate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<RolloutStrategy>,
     /// Pods above the wanted number, as a number or a percentage. Needs free accelerators.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "int_or_string")]
@@ -134,6 +137,16 @@ pub struct Rollout {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub drain: Option<String>,
+}
+
+/// How pools move to another template.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+pub enum RolloutStrategy {
+    /// Each pool by itself.
+    #[default]
+    RollingUpdate,
+    /// All pools in their ratio: every revision has workloads of its own.
+    Coherent,
 }
 
 /// Labels and annotations for all objects.

@@ -40,7 +40,9 @@ mod well_lit_path;
 
 pub use accelerator_profile::{AcceleratorProfile, AcceleratorProfileSpec};
 pub use definitions::{all, yaml};
-pub use deployment::{CommonMetadata, LLMDeployment, LLMDeploymentSpec, PodSecurity, Rollout, Security};
+pub use deployment::{
+    CommonMetadata, LLMDeployment, LLMDeploymentSpec, PodSecurity, Rollout, RolloutStrategy, Security,
+};
 pub use engine::{Engine, EngineType, ImagePullPolicy};
 pub use env::{EnvVar, EnvVarSource, FieldRef, KeyRef};
 pub use gateway::{GatewayMatch, GatewayRef, RouterGateway};

@@ -16,6 +16,7 @@ use xxhash_rust::xxh64::xxh64;
 
 use crate::error::ReconcileError;
 use crate::metrics::Metrics;
+use crate::rollout::{Earlier, INITIAL};
 use crate::stores::{Identity, Stores, live_mark};
 
 /// Field manager of the objects that are rendered. Stable for ever: fields are owned by name.
@@ -56,7 +57,7 @@ pub(crate) struct Owner<'a> {
     pub(crate) reference: OwnerReference,
 }
 
-/// Applies `objects` in their order, then takes away what carries our label and owner and is not among them.
+/// Applies `objects` in their order, sizes workloads of earlier revisions, then takes away what carries our label and owner and is not among them.
 pub(crate) async fn apply(
     client: &Client,
     stores: &Stores,
@@ -64,6 +65,7 @@ pub(crate) async fn apply(
     metrics: &Metrics,
     owner: &Owner<'_>,
     objects: &[Object],
+    earlier: &[Earlier],
 ) -> Result<Applied, ReconcileError> {
     let mut applied = Applied::default();
     let mut wanted = Vec::with_capacity(objects.len());
@@ -82,10 +84,38 @@ pub(crate) async fn apply(
         )
         .await?;
     }
+    for one in earlier {
+        resize(client, owner, one).await?;
+        wanted.push((one.resource.kind.clone(), one.name.clone()));
+    }
     if applied.refused.is_empty() {
         prune(client, stores, sent, owner, &wanted, &mut applied).await?;
     }
     Ok(applied)
+}
+
+/// Gives a workload of an earlier revision its size; nothing else of it is known any more.
+async fn resize(client: &Client, owner: &Owner<'_>, one: &Earlier) -> Result<(), ReconcileError> {
+    if one.next == one.replicas && one.is_marked {
+        return Ok(());
+    }
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), owner.namespace, &one.resource);
+    let patch = json!({
+        "metadata": {"annotations": {INITIAL: one.initial.to_string()}},
+        "spec": {"replicas": one.next},
+    });
+    let parameters = PatchParams {
+        field_manager: Some(MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    match api
+        .patch_metadata(&one.name, &parameters, &Patch::Merge(patch))
+        .await
+    {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        Err(error) => Err(ReconcileError::api("patch", &one.resource.kind, &one.name, error)),
+    }
 }
 
 /// The object as it is sent: with its owner.

@@ -27,6 +27,7 @@ pub mod observe;
 mod pin;
 pub mod rbac;
 mod reconcile;
+mod rollout;
 mod run;
 mod scope;
 pub mod status;

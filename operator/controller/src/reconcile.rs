@@ -12,7 +12,8 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 use llmd_crds::{HTTPRoute, InferencePool, LLMDeployment, LLMDeploymentStatus, PathStatus};
 use llmd_render::{
-    Document, Inputs, RenderOptions, ValidatedDeployment, ValidatedGateway, decode_value, render, validate,
+    Document, Inputs, RenderOptions, Rendered, ValidatedDeployment, ValidatedGateway, decode_value, render,
+    validate,
 };
 
 use crate::apply::{self, Applied, Owner};
@@ -22,6 +23,7 @@ use crate::dereference::without_status;
 use crate::error::ReconcileError;
 use crate::observe::{self, Workload, workload};
 use crate::pin::{self, pin, pinned};
+use crate::rollout::{self, Earlier};
 use crate::status::{self, Facts, READY, Workloads, compute};
 use crate::status_write;
 
@@ -164,7 +166,8 @@ async fn look(
         inference_pool: context.served.inference_pool,
         ..context.shared.render.clone()
     };
-    let rendered = render(&validated, &options);
+    let mut rendered = render(&validated, &options);
+    let earlier = rollout::step(&mut rendered, &validated, &context.stores);
     let owner = Owner {
         namespace: &namespace,
         name: &name,
@@ -178,10 +181,11 @@ async fn look(
         &shared.metrics,
         &owner,
         &rendered.objects,
+        &earlier,
     )
     .await?;
     facts.refused.clone_from(&applied.refused);
-    let (workloads, again) = workloads(&validated, &deployment, path, &namespace, &name, context);
+    let (workloads, again) = workloads(&validated, &deployment, &rendered, &earlier, path, context);
     facts.workloads = Some(workloads);
     facts.again = again;
     Ok((facts, applied))
@@ -217,11 +221,12 @@ fn missing(validated: &ValidatedDeployment, served: Capabilities) -> Vec<String>
 fn workloads(
     validated: &ValidatedDeployment,
     deployment: &LLMDeployment,
+    rendered: &Rendered,
+    earlier: &[Earlier],
     path: PathStatus,
-    namespace: &str,
-    name: &str,
     context: &Context,
 ) -> (Workloads, Option<Duration>) {
+    let (namespace, name) = (&*validated.namespace, &*validated.name);
     let pods = context.stores.pods.of(namespace, name);
     let look = |workload_name: &str, object: &str, desired: i32, nodes: i32, mine: &dyn Fn(&str) -> bool| {
         let live = context.stores.engines(nodes > 1, namespace, object);
@@ -249,11 +254,18 @@ fn workloads(
         .and_then(|deployment| deployment.content.replicas)
         .unwrap_or(1);
     let pools = validated.pools.iter().map(|pool| {
-        let object = format!("{name}-{}", pool.name);
+        let mut objects = rendered.objects.iter();
+        let object = objects.find(|object| object.pool() == Some(&pool.name));
+        let object = object.map_or("", llmd_render::Object::name);
         let nodes = pool.parallelism.nodes();
-        look(&pool.name, &object, pool.replicas, nodes, &|label| {
+        let (mut seen, again) = look(&pool.name, object, pool.replicas, nodes, &|label| {
             label == pool.name
-        })
+        });
+        for one in earlier.iter().filter(|one| one.pool == pool.name) {
+            seen.ready += one.ready;
+            seen.total += one.total;
+        }
+        (seen, again)
     });
     let (pools, again): (Vec<Workload>, Vec<_>) = pools.unzip();
     let (router, _) = look("router", &router_object, router_replicas, 1, &str::is_empty);

@@ -157,6 +157,24 @@ impl Stores {
         self.routed.get(kind)?.1.get(namespace, name)
     }
 
+    /// Workloads of a pool, of all revisions.
+    pub(crate) fn workloads(
+        &self,
+        namespace: &str,
+        name: &str,
+        pool: &str,
+    ) -> Vec<(ApiResource, Arc<Kept<Rollout>>)> {
+        let deployment = ApiResource::erase::<Deployment>(&());
+        let deployments = self.deployments.of(namespace, name);
+        let deployments = deployments.into_iter().map(|kept| (deployment.clone(), kept));
+        let groups = self.groups.iter().flat_map(|groups| groups.of(namespace, name));
+        let groups = groups.map(|kept| (groups_kind(), kept));
+        deployments
+            .chain(groups)
+            .filter(|(_, kept)| &*kept.pool == pool)
+            .collect()
+    }
+
     /// How far the engines of a pool are: a Deployment's pods, or a LeaderWorkerSet's groups.
     pub(crate) fn engines(
         &self,

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use llmd_crds::{HTTPRoute, InferencePool, LeaderWorkerSet};
 use serde::Serialize;
 use serde_json::Value;
@@ -47,7 +48,27 @@ impl Object {
 
     /// `metadata.name`.
     pub fn name(&self) -> &str {
-        let metadata = match self {
+        self.metadata().name.as_deref().unwrap_or_default()
+    }
+
+    /// The pool whose engines this workload runs.
+    pub fn pool(&self) -> Option<&str> {
+        let is_workload = matches!(self, Self::Deployment(_) | Self::LeaderWorkerSet(_));
+        let labels = self.metadata().labels.as_ref().filter(|_| is_workload)?;
+        labels.get(crate::names::POOL).map(String::as_str)
+    }
+
+    /// Changes how many engines a workload has; other kinds have none.
+    pub fn set_replicas(&mut self, replicas: i32) {
+        match self {
+            Self::Deployment(object) => object.spec.get_or_insert_default().replicas = Some(replicas),
+            Self::LeaderWorkerSet(object) => object.spec.replicas = replicas,
+            _ => {}
+        }
+    }
+
+    fn metadata(&self) -> &ObjectMeta {
+        match self {
             Self::ServiceAccount(object) => &object.metadata,
             Self::Role(object) => &object.metadata,
             Self::RoleBinding(object) => &object.metadata,
@@ -59,8 +80,7 @@ impl Object {
             Self::LeaderWorkerSet(object) => &object.metadata,
             Self::InferencePool(object) => &object.metadata,
             Self::HTTPRoute(object) => &object.metadata,
-        };
-        metadata.name.as_deref().unwrap_or_default()
+        }
     }
 
     /// The object as the API server takes it: `apiVersion` and `kind` first.

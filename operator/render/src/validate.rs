@@ -16,7 +16,8 @@ use crate::engine_images::EngineImages;
 use crate::field_error::{FieldError, Problem};
 use crate::merge::overlay;
 use crate::validated::{
-    ModelSource, PathSource, ResolvedPath, ValidatedDeployment, ValidatedModel, ValidatedRollout,
+    ModelSource, PathSource, ResolvedPath, ValidatedDeployment, ValidatedModel, ValidatedPool,
+    ValidatedRollout,
 };
 use crate::{kept_path, paths};
 
@@ -206,7 +207,7 @@ impl Resolver<'_> {
             router: router::resolve(&merged, &mut self.errors, &mut self.notes),
             pod_security: security.pod_security.unwrap_or_default(),
             image_pull_secrets: security.image_pull_secrets.unwrap_or_default(),
-            rollout: self.rollout(&merged),
+            rollout: self.rollout(&merged, &pools),
             labels: common.labels.unwrap_or_default(),
             annotations: common.annotations.unwrap_or_default(),
             name,
@@ -263,11 +264,19 @@ impl Resolver<'_> {
         }
     }
 
-    fn rollout(&mut self, merged: &LLMDeploymentSpec) -> ValidatedRollout {
+    fn rollout(&mut self, merged: &LLMDeploymentSpec, pools: &[ValidatedPool]) -> ValidatedRollout {
         use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
         let rollout = merged.rollout.clone().unwrap_or_default();
         let drain = rollout.drain.unwrap_or_else(|| "45s".to_owned());
+        let is_coherent = rollout.strategy == Some(llmd_crds::RolloutStrategy::Coherent);
+        if is_coherent && pools.iter().all(|pool| pool.role == llmd_crds::Role::Both) {
+            let message = "pools whose engines do all of a request need not move together: leave it out, or give pools roles";
+            self.errors.push(
+                FieldError::new("spec.rollout.strategy", Problem::Forbidden, message).value("Coherent"),
+            );
+        }
         ValidatedRollout {
+            is_coherent,
             max_surge: rollout.max_surge.unwrap_or(IntOrString::Int(0)),
             max_unavailable: rollout.max_unavailable.unwrap_or(IntOrString::Int(1)),
             drain_seconds: i64::from(engine::seconds("spec.rollout.drain", &drain, &mut self.errors)),

@@ -324,6 +324,8 @@ pub struct ValidatedGateway {
 /// How engine pods are replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValidatedRollout {
+    /// All pools move in their ratio, and each revision has workloads of its own.
+    pub is_coherent: bool,
     /// Pods above the wanted number.
     pub max_surge: IntOrString,
     /// Pods below the wanted number.

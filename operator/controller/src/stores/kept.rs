@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodSpec, PodStatus};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::DynamicObject;
 use llmd_crds::LeaderWorkerSetStatus;
 use serde_json::{Value, json};
 use xxhash_rust::xxh64::xxh64;
 
 use super::{DEPLOYMENT_LABEL, POOL_LABEL};
+use crate::rollout::INITIAL;
 
 /// Annotation that the Deployment controller keeps on Deployments.
 const REVISION: &str = "deployment.kubernetes.io/revision";
@@ -105,6 +106,10 @@ pub(crate) struct Rollout {
     pub(crate) generation: Option<i64>,
     /// Pods that its spec wants.
     pub(crate) replicas: Option<i32>,
+    /// Pods that it had when another revision began to take its place.
+    pub(crate) initial: Option<i32>,
+    /// When it was made.
+    pub(crate) created: Option<Time>,
     /// What its controller says.
     pub(crate) status: Option<DeploymentStatus>,
 }
@@ -112,10 +117,16 @@ pub(crate) struct Rollout {
 pub(super) fn rollout(deployment: Deployment) -> (ObjectMeta, Rollout) {
     let rollout = Rollout {
         generation: deployment.metadata.generation,
+        initial: initial(&deployment.metadata),
+        created: deployment.metadata.creation_timestamp.clone(),
         replicas: deployment.spec.and_then(|spec| spec.replicas),
         status: deployment.status,
     };
     (deployment.metadata, rollout)
+}
+
+fn initial(meta: &ObjectMeta) -> Option<i32> {
+    meta.annotations.as_ref()?.get(INITIAL)?.parse().ok()
 }
 
 /// A LeaderWorkerSet, with its counts of groups in the place of those of pods.
@@ -124,6 +135,8 @@ pub(super) fn group(mut object: DynamicObject) -> (ObjectMeta, Rollout) {
     let status: Option<LeaderWorkerSetStatus> = status.and_then(|status| serde_json::from_value(status).ok());
     let rollout = Rollout {
         generation: object.metadata.generation,
+        initial: initial(&object.metadata),
+        created: object.metadata.creation_timestamp.clone(),
         replicas: object
             .data
             .pointer("/spec/replicas")

@@ -9,6 +9,7 @@ mod lifecycle;
 mod outage;
 mod privilege;
 mod rig;
+mod rollouts;
 mod schema;
 mod undecodable;
 mod usage;

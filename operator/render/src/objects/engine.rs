@@ -57,18 +57,22 @@ pub(super) fn workload(
     pool: &ValidatedPool,
     options: &RenderOptions,
 ) -> [Object; 2] {
-    let mut meta = metadata(
-        deployment,
-        format!("{}-{}", deployment.name, pool.name),
-        "modelserver",
-    );
-    let template = revision::marked(deployment, template(deployment, pool, options), options);
+    let pool_name = format!("{}-{}", deployment.name, pool.name);
+    let mut meta = metadata(deployment, pool_name.clone(), "modelserver");
+    let mut template = template(deployment, pool, options);
+    let mut pods = selector(deployment, pool);
+    let revision = revision::of(deployment, options);
+    if let Some(revision) = &revision {
+        revision::mark(&mut template, revision);
+    }
     meta.labels = template.metadata.as_ref().and_then(|meta| meta.labels.clone());
-    let selector = LabelSelector {
-        match_labels: Some(selector(deployment, pool)),
-        ..LabelSelector::default()
-    };
-    let budget = Object::PodDisruptionBudget(Box::new(budget(&meta, selector.clone())));
+    // of all revisions
+    let budget = budget(&meta, label_selector(pods.clone()));
+    let budget = Object::PodDisruptionBudget(Box::new(budget));
+    if let Some(revision) = revision.filter(|_| deployment.rollout.is_coherent) {
+        meta.name = Some(format!("{pool_name}-{}", revision::short(&revision)));
+        pods.insert(names::REVISION.to_owned(), revision);
+    }
     if pool.parallelism.nodes() > 1 {
         let set = group::set(deployment, pool, meta, template);
         return [budget, Object::LeaderWorkerSet(Box::new(set))];
@@ -81,7 +85,7 @@ pub(super) fn workload(
         metadata: meta,
         spec: Some(DeploymentSpec {
             replicas: Some(pool.replicas),
-            selector,
+            selector: label_selector(pods),
             strategy: Some(DeploymentStrategy {
                 type_: Some("RollingUpdate".to_owned()),
                 rolling_update: Some(rolling),
@@ -114,6 +118,13 @@ fn role(role: Role) -> &'static str {
         Role::Both | Role::Decode => "decode",
         Role::Prefill => "prefill",
         Role::Encode => "encode",
+    }
+}
+
+fn label_selector(labels: BTreeMap<String, String>) -> LabelSelector {
+    LabelSelector {
+        match_labels: Some(labels),
+        ..LabelSelector::default()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Pools: one engine each, its accelerators and where it may run.
 
-use llmd_crds::{EngineType, LLMDeploymentSpec, Pool, Vendor};
+use llmd_crds::{EngineType, LLMDeploymentSpec, Pool, RolloutStrategy, Vendor};
 
 use super::{Resolver, engine, quantity};
 use crate::field_error::{FieldError, Problem};
@@ -60,7 +60,11 @@ impl Resolver<'_> {
             || format!("spec.pools[{}]", pool.name),
             |(index, _)| format!("spec.pools[{index}]"),
         );
-        let child = format!("{name}-{}", pool.name);
+        let mut child = format!("{name}-{}", pool.name);
+        let strategy = merged.rollout.as_ref().and_then(|rollout| rollout.strategy);
+        if strategy == Some(RolloutStrategy::Coherent) {
+            child.push_str("-01234567"); // a revision
+        }
         if pool.name == "epp" {
             let message = "this name is taken by the router's own objects; choose another";
             self.errors

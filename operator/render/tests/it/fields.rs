@@ -168,6 +168,11 @@ const FLIPS: &[Flip] = &[
         "{MODEL, kv: {offload: {cpu: 8Gi, connector: LMCache, filesystem: {claimName: a, size: 2Ti}}}}",
     ),
     flip(
+        "rollout.strategy",
+        "{MODEL, path: prefill-decode, rollout: {strategy: RollingUpdate}}",
+        "{MODEL, path: prefill-decode, rollout: {strategy: Coherent}}",
+    ),
+    flip(
         "kv.transfer.backend",
         DISAGGREGATED,
         "{MODEL, path: prefill-decode, kv: {transfer: {backend: Libfabric}}}",

@@ -332,3 +332,34 @@ fn only_engines_of_the_deployment_reach_the_side_channel() {
         engines
     );
 }
+
+/// Each revision has workloads of its own, so that none is replaced before the others are.
+#[test]
+fn a_revision_has_workloads_of_its_own_unless_pools_roll_by_themselves() {
+    let names = |strategy: &str| -> Vec<String> {
+        let spec = format!(
+            "{{path: prefill-decode, pathVersion: v1, model: {{uri: 'hf://a/b'}}, rollout: {{strategy: {strategy}}}}}"
+        );
+        let rendered = rendered(&spec);
+        let workloads = rendered.objects.iter().filter(|object| object.pool().is_some());
+        workloads.map(|object| object.name().to_owned()).collect()
+    };
+    assert_eq!(names("RollingUpdate"), ["x-prefill", "x-decode"]);
+    let coherent = names("Coherent");
+    let (prefill, decode) = (&coherent[0], &coherent[1]);
+    assert_eq!(
+        prefill.strip_prefix("x-prefill"),
+        decode.strip_prefix("x-decode"),
+        "one revision"
+    );
+    let deployment = object(&deployed(), "Deployment", "x-decode");
+    let labels = &deployment["spec"]["template"]["metadata"]["labels"];
+    let selector = deployment["spec"]["selector"]["matchLabels"].as_object().unwrap();
+    assert!(
+        selector.contains_key("llmd.dev/revision"),
+        "pods of two revisions are not one workload's"
+    );
+    for (key, value) in selector {
+        assert_eq!(&labels[key], value, "{key}");
+    }
+}

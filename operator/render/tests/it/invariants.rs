@@ -396,6 +396,12 @@ const MISTAKES: &[Mistake] = &[
         "engine.type",
         "the same type",
     ),
+    Mistake(
+        19,
+        "{ONE, rollout: {strategy: Coherent}}",
+        "rollout.strategy",
+        "or give pools roles",
+    ),
     // lengths of names
     Mistake(
         20,

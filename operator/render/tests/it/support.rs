@@ -72,11 +72,14 @@ pub(crate) fn rendered(spec: &str) -> Rendered {
     Documents::read(&document(spec)).render(0)
 }
 
-/// One object of a rendering as JSON.
+/// One object of a rendering as JSON; a workload of a coherent rollout has its revision behind its name.
 pub(crate) fn object(rendered: &Rendered, kind: &str, name: &str) -> Value {
-    let found = rendered
-        .objects
-        .iter()
-        .find(|object| object.kind() == kind && object.name() == name);
+    let is_it = |found: &str| {
+        let revision = found.strip_prefix(name);
+        revision
+            .is_some_and(|revision| revision.is_empty() || revision.len() == 9 && revision.starts_with('-'))
+    };
+    let mut objects = rendered.objects.iter();
+    let found = objects.find(|object| object.kind() == kind && is_it(object.name()));
     found.unwrap_or_else(|| panic!("no {kind} {name}")).to_value()
 }

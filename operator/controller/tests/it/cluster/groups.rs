@@ -17,6 +17,7 @@ spec:
   model: {name: test/model}
   engine: {type: Simulator}
   security: {podSecurity: Restricted}
+  rollout: {strategy: RollingUpdate}
   pools:
     - &small
       name: prefill
@@ -131,6 +132,34 @@ async fn groups_become_ready_scale_roll_and_give_way_to_single_pods() {
             .await
             .is_empty()
             .then_some(())
+    })
+    .await
+    .unwrap();
+}
+
+/// As the path has it: each revision has LeaderWorkerSets of its own, and both roles move in step.
+#[tokio::test]
+async fn groups_move_to_another_revision_together() {
+    let (namespace, _operator) = groups_site().await;
+    namespace
+        .apply(&WIDE.replace("strategy: RollingUpdate", "strategy: Coherent"))
+        .await
+        .unwrap();
+    wait_for(&namespace, "wide", "True", "decode 2/2").await;
+    let before = names(&namespace, "leaderworkersets").await;
+    assert_eq!(before.len(), 2, "{before:?}");
+    let edit = r#"{"spec":{"engine":{"args":{"seed":"7"}}}}"#;
+    namespace
+        .kubectl(["patch", "llmd/wide", "--type=merge", "-p", edit])
+        .await
+        .unwrap();
+    poll_until("two other LeaderWorkerSets, and no more", || async {
+        let object = read(&namespace, "wide").await?;
+        let (is, ..) = condition(&object, "Ready")?;
+        let current = object["status"]["observedGeneration"] == object["metadata"]["generation"];
+        let now = names(&namespace, "leaderworkersets").await;
+        let moved = now.len() == 2 && now.iter().all(|name| !before.contains(name));
+        (is == "True" && current && moved).then_some(())
     })
     .await
     .unwrap();
