@@ -45,11 +45,12 @@ pub(crate) async fn attempt(
     target: SocketAddr,
     limits: &Limits,
 ) -> Result<Started, Failed> {
-    let mut request = Request::new(body);
+    let is_http2 = connection.sender.is_http2();
+    let mut request = Request::new(if is_http2 { body } else { body.without_trailers() });
     *request.method_mut() = head.method.clone();
     *request.uri_mut() = head.uri.clone();
     *request.headers_mut() = head.headers.clone();
-    if connection.sender.is_http2() {
+    if is_http2 {
         let scheme = if connection.is_secure {
             Scheme::HTTPS
         } else {

@@ -6,15 +6,41 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use crate::trailers::prepare;
+
 /// What is sent to a target.
 pub(crate) enum TargetBody {
-    /// A held body in pieces; it can be built again for another target.
-    Held(VecDeque<Bytes>),
+    /// A held body; it can be built again for another target.
+    Held(HeldBody),
     /// The client's body as it arrives, with the bytes it may still carry.
-    Streamed { body: Incoming, left: usize },
+    Streamed {
+        body: Incoming,
+        left: usize,
+        trails: bool,
+    },
+}
+
+/// A body that is here whole, in pieces.
+#[derive(Clone)]
+pub(crate) struct HeldBody {
+    pub(crate) pieces: VecDeque<Bytes>,
+    /// What stands behind it.
+    pub(crate) trailers: Option<HeaderMap>,
+}
+
+impl TargetBody {
+    /// The same body for a target that has no use for trailers.
+    pub(crate) fn without_trailers(mut self) -> Self {
+        match &mut self {
+            Self::Held(held) => held.trailers = None,
+            Self::Streamed { trails, .. } => *trails = false,
+        }
+        self
+    }
 }
 
 /// Why a streamed request body stopped.
@@ -35,9 +61,12 @@ impl Body for TargetBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, StreamedBodyError>>> {
         match &mut *self {
-            Self::Held(pieces) => Poll::Ready(pieces.pop_front().map(|piece| Ok(Frame::data(piece)))),
-            Self::Streamed { body, left } => match std::task::ready!(Pin::new(body).poll_frame(cx)) {
-                // Trailers of a request end its body; an intermediary may drop them (RFC 9110 §6.5.1).
+            Self::Held(held) => {
+                let piece = held.pieces.pop_front().map(Frame::data);
+                let frame = piece.or_else(|| held.trailers.take().map(Frame::trailers));
+                Poll::Ready(frame.map(Ok))
+            }
+            Self::Streamed { body, left, trails } => match std::task::ready!(Pin::new(body).poll_frame(cx)) {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) if data.remaining() > *left => {
                         Poll::Ready(Some(Err(StreamedBodyError::TooLarge)))
@@ -46,7 +75,15 @@ impl Body for TargetBody {
                         *left -= data.remaining();
                         Poll::Ready(Some(Ok(Frame::data(data))))
                     }
-                    Err(_) => Poll::Ready(None),
+                    // They are the end of the body.
+                    Err(frame) => {
+                        let trailers = frame.into_trailers().ok().filter(|_| *trails);
+                        Poll::Ready(
+                            trailers
+                                .and_then(prepare)
+                                .map(|trailers| Ok(Frame::trailers(trailers))),
+                        )
+                    }
                 },
                 Some(Err(error)) => Poll::Ready(Some(Err(error.into()))),
                 None => Poll::Ready(None),
@@ -56,14 +93,16 @@ impl Body for TargetBody {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Held(pieces) => pieces.is_empty(),
+            Self::Held(held) => held.pieces.is_empty() && held.trailers.is_none(),
             Self::Streamed { body, .. } => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Held(pieces) => SizeHint::with_exact(pieces.iter().map(|piece| piece.len() as u64).sum()),
+            Self::Held(held) => {
+                SizeHint::with_exact(held.pieces.iter().map(|piece| piece.len() as u64).sum())
+            }
             Self::Streamed { body, .. } => body.size_hint(),
         }
     }

@@ -1,13 +1,12 @@
 //! One request: read it, ask where it goes, send it, and try again while nothing reached the client.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, HeaderValue};
-use http::{Request, Response, StatusCode, Version, request};
+use http::{HeaderMap, Request, Response, StatusCode, Version, request};
 use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -19,7 +18,7 @@ use crate::access_log::{AccessLog, Entry};
 use crate::activity::OpenRequest;
 use crate::answer::Answer;
 use crate::attempt::{Failed, attempt};
-use crate::body::TargetBody;
+use crate::body::{HeldBody, TargetBody};
 use crate::connection::Client;
 use crate::headers::{check_request, prepare_request};
 use crate::held::{HeldBytes, Lease};
@@ -28,6 +27,7 @@ use crate::pool::Pool;
 use crate::relay::{Relay, Started};
 use crate::reply::LocalReply;
 use crate::route::{BodyMode, Flight, Outcome, Plan, Resumption, Route, Tracked};
+use crate::trailers;
 use crate::upgrade::{self, Tunnel};
 
 /// What all requests of a server share.
@@ -158,22 +158,26 @@ async fn start<R: Route>(
     }
     // Held until an answer has begun: only then is nobody else asked.
     let mut lease = shared.held.lease();
-    let held = read_body(body, &shared.limits, tracked.flight(), &mut lease).await?;
+    let (held, trailers) = read_body(body, &shared.limits, tracked.flight(), &mut lease).await?;
     prepare_request(head, client, shared.trusts_forwarded);
     let Plan { target, body } = tracked.flight().plan(head, held).await?;
+    let body = HeldBody {
+        pieces: body.into(),
+        trailers,
+    };
     if leaves_http {
         upgrade::mark(&mut head.headers);
     }
     send_held(shared, tracked, head, target, body).await
 }
 
-/// Reads a body to its end, showing each chunk to the flight. A trailer section ends it.
+/// Reads a body to its end, showing each chunk to the flight, and what of its trailers goes on.
 async fn read_body<F: Flight>(
     mut body: Incoming,
     limits: &Limits,
     flight: &mut F,
     lease: &mut Lease,
-) -> Result<Vec<Bytes>, LocalReply> {
+) -> Result<(Vec<Bytes>, Option<HeaderMap>), LocalReply> {
     let mut held = Vec::new();
     let mut size = 0_usize;
     let end = Instant::now() + limits.request_body;
@@ -191,15 +195,16 @@ async fn read_body<F: Flight>(
                 );
                 return Err(LocalReply::error(StatusCode::REQUEST_TIMEOUT, &message));
             }
-            Ok(None) => return Ok(held),
+            Ok(None) => return Ok((held, None)),
             Ok(Some(Err(error))) => {
                 let message = format!("the request body broke off: {error}");
                 return Err(LocalReply::error(StatusCode::BAD_REQUEST, &message));
             }
             Ok(Some(Ok(frame))) => frame,
         };
-        let Ok(chunk) = frame.into_data() else {
-            return Ok(held);
+        let chunk = match frame.into_data() {
+            Ok(chunk) => chunk,
+            Err(frame) => return Ok((held, frame.into_trailers().ok().and_then(trailers::prepare))),
         };
         size += chunk.len();
         if size > limits.request_body_bytes {
@@ -233,9 +238,8 @@ async fn send_held<R: Route>(
     tracked: &mut Tracked<R::Flight>,
     head: &mut request::Parts,
     first: SocketAddr,
-    body: Vec<Bytes>,
+    body: HeldBody,
 ) -> Result<Started, LocalReply> {
-    let body = VecDeque::from(body);
     let mut target = first;
     let mut failure = String::new();
     for _ in 0..shared.limits.attempts {
@@ -263,7 +267,7 @@ async fn send_to<R: Route>(
     shared: &Shared<R>,
     head: &request::Parts,
     target: SocketAddr,
-    body: &VecDeque<Bytes>,
+    body: &HeldBody,
 ) -> Result<Started, Failed> {
     let mut connection = shared.pool.get(target).await;
     loop {
@@ -300,7 +304,11 @@ pub(crate) async fn resume<R: Route>(
             Some(Resumption::Complete(rest)) => return Resumed::Complete(rest),
             None => break,
         };
-        match send_to(shared, head, target, &VecDeque::from(body)).await {
+        let body = HeldBody {
+            pieces: body.into(),
+            trailers: None,
+        };
+        match send_to(shared, head, target, &body).await {
             Ok(started) if started.head.status == StatusCode::OK && started.is_event_stream() => {
                 return Resumed::Started(Box::new(started));
             }
@@ -334,6 +342,7 @@ async fn send_streamed<R: Route>(
                 let body = TargetBody::Streamed {
                     body,
                     left: shared.limits.request_body_bytes,
+                    trails: true,
                 };
                 return match attempt(connection, head, body, target, &shared.limits).await {
                     Ok(started) => Ok(started),

@@ -15,7 +15,7 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// What clients may say about hops before them; only a trusted hop may.
-const SAID_BY_HOPS: [HeaderName; 8] = [
+pub(crate) const SAID_BY_HOPS: [HeaderName; 8] = [
     FORWARDED,
     X_FORWARDED_FOR,
     X_FORWARDED_PROTO,

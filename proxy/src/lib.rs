@@ -33,6 +33,7 @@ mod reply;
 mod route;
 mod server;
 mod stall;
+mod trailers;
 mod transport;
 mod upgrade;
 

@@ -44,18 +44,18 @@ impl Body for Told {
 
 async fn tell(request: Request<Incoming>) -> Result<Response<Told>, Infallible> {
     let (head, body) = request.into_parts();
-    let body = body
-        .collect()
-        .await
-        .map(http_body_util::Collected::to_bytes)
-        .unwrap_or_default();
+    let (trailers, body) = match body.collect().await {
+        Ok(all) => (all.trailers().cloned(), all.to_bytes()),
+        Err(_) => (None, Bytes::new()),
+    };
     let told = format!(
-        "{:?} {} te={:?} hop={} {}",
+        "{:?} {} te={:?} hop={} {} {:?}",
         head.version,
         head.uri,
         head.headers.get("te"),
         head.headers.contains_key("connection") || head.headers.contains_key("keep-alive"),
         String::from_utf8_lossy(&body),
+        trailers.unwrap_or_default(),
     );
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", "0".parse().unwrap());
@@ -138,6 +138,26 @@ async fn trailers_reach_a_client_that_takes_them() {
     assert_eq!(body.trailers().unwrap()["grpc-status"], "0");
     let told = String::from_utf8(body.to_bytes().to_vec()).unwrap();
     assert!(told.contains(r#"te=Some("trailers")"#), "{told}");
+}
+
+#[tokio::test]
+async fn trailers_of_a_request_reach_a_target_that_speaks_http2() {
+    const TRAILED: &str = "POST /x HTTP/1.1\r\nhost: llm.example\r\nconnection: close\r\ntrailer: x-sum\r\ntransfer-encoding: chunked\r\n\r\n\
+        5\r\nhello\r\n0\r\nx-sum: 7\r\nauthorization: k\r\nx-gateway-destination-endpoint: 192.0.2.1:1\r\n\r\n";
+    let (target, _) = telling(None).await;
+    let route = TestRoute::to(&[refusing().await, target]);
+    for route in [route.clone(), route.streaming()] {
+        let proxy = reaching(&route, prior_knowledge()).await;
+        let answer = raw(proxy.address, TRAILED).await;
+        assert!(answer.contains(r#"hop=false hello {"x-sum": "7"}"#), "{answer}");
+
+        let proxy = reaching(&route, TargetProtocol::default()).await;
+        let answer = raw(proxy.address, TRAILED).await;
+        assert!(
+            answer.contains("HTTP/1.1 /x") && answer.contains("hello {}"),
+            "{answer}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -261,7 +281,7 @@ async fn many_requests_at_once_leave_one_connection_kept() {
         tokio::spawn(async move { text(crate::support::send(&sender, "hello").await).await })
     });
     for answer in answers.collect::<Vec<_>>() {
-        assert!(answer.await.unwrap().ends_with("hello"));
+        assert!(answer.await.unwrap().ends_with("hello {}"));
     }
     // At the start each request that finds no connection opens one; one of them is kept.
     let opened = connections.load(Ordering::Relaxed);
