@@ -106,6 +106,12 @@ impl Activity {
 /// A request in flight on a connection.
 pub(crate) struct OpenRequest(Arc<Activity>);
 
+impl Clone for OpenRequest {
+    fn clone(&self) -> Self {
+        self.0.request()
+    }
+}
+
 impl Drop for OpenRequest {
     fn drop(&mut self) {
         if self.0.open.fetch_sub(1, Relaxed) == 1 {

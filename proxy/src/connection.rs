@@ -181,6 +181,8 @@ pub(crate) fn http(limits: &Limits) -> auto::Builder<StreamExecutor> {
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(HEAD_BYTES)
+        // WebSockets (RFC 8441).
+        .enable_connect_protocol()
         .keep_alive_interval(PING)
         .keep_alive_timeout(PING);
     http

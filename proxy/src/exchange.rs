@@ -28,7 +28,7 @@ use crate::relay::{Relay, Started};
 use crate::reply::LocalReply;
 use crate::route::{BodyMode, Flight, Outcome, Plan, Resumption, Route, Tracked};
 use crate::trailers;
-use crate::upgrade::{self, Tunnel};
+use crate::upgrade::{self, Asked, Tunnel};
 
 /// What all requests of a server share.
 pub(crate) struct Shared<R: Route> {
@@ -64,7 +64,7 @@ pub(crate) async fn serve<R: Route>(
     let has_header = request.version() <= Version::HTTP_11;
     let entry = shared.access_log.as_ref();
     let mut entry = entry.map(|log| Box::new(Entry::new(log, &request, client)));
-    let mut response = match forward(shared, request, client, &mut entry).await {
+    let mut response = match forward(shared, request, client, &open, &mut entry).await {
         Ok(response) => response,
         Err(reply) => reply.into_response(),
     };
@@ -82,6 +82,7 @@ async fn forward<R: Route>(
     shared: Arc<Shared<R>>,
     mut request: Request<Incoming>,
     client: Client,
+    open: &OpenRequest,
     entry: &mut Option<Box<Entry>>,
 ) -> Result<Response<Relay<R>>, LocalReply> {
     let Ok(permit) = Arc::clone(&shared.permits).try_acquire_owned() else {
@@ -93,8 +94,9 @@ async fn forward<R: Route>(
     };
     let leaving = hyper::upgrade::on(&mut request);
     let (mut head, body) = request.into_parts();
+    let asked = Asked::by(&mut head);
     check_request(&head)?;
-    let leaving = upgrade::is_asked_for(&head).then_some(leaving);
+    let leaving = asked.map(|asked| (asked, leaving));
     let until = shared.limits.total.map(|total| Instant::now() + total);
     let mut tracked = Tracked::new(shared.route.begin(&head, client.peer)?);
     let starting = start(&shared, &mut tracked, &mut head, body, client, leaving.is_some());
@@ -109,14 +111,21 @@ async fn forward<R: Route>(
     if let Some(entry) = entry {
         entry.forwarded(started.target, &head.headers);
     }
-    let Some((client, target)) = leaving.zip(started.upgrade.take()) else {
+    let agreed = leaving.zip(started.upgrade.take());
+    if agreed.is_none() && asked == Some(Asked::Connect) && started.head.status.is_success() {
+        // For the client any success would be the WebSocket.
+        tracked.end(Outcome::Rejected);
+        let message = format!("{} answered, but did not agree to a WebSocket", started.target);
+        return Err(LocalReply::error(StatusCode::BAD_GATEWAY, &message));
+    }
+    let Some(((asked, client), target)) = agreed else {
         return Ok(Relay::respond(started, head, tracked, shared, permit, until));
     };
     tracked.flight().on_response_head(&mut started.head);
-    upgrade::mark(&mut started.head.headers);
+    let status = asked.agree(&mut started.head);
     let mut entry = entry.take();
     if let Some(entry) = &mut entry {
-        entry.answered(StatusCode::SWITCHING_PROTOCOLS);
+        entry.answered(status);
     }
     let tunnel = Tunnel {
         client,
@@ -125,6 +134,7 @@ async fn forward<R: Route>(
         entry,
         until,
         permit,
+        open: open.clone(),
     };
     let running = tunnel.run(shared.limits.clone(), shared.cut.clone());
     shared.running.spawn(running);

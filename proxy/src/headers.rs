@@ -5,6 +5,7 @@ use http::header::{
     PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, Method, StatusCode, Uri, Version, request};
+use hyper::ext::Protocol;
 
 use crate::connection::Client;
 use crate::reply::LocalReply;
@@ -35,9 +36,14 @@ pub(crate) struct TakesTrailers;
 /// and `chunked` by the latter, as its connection's last.
 ///
 /// # Errors
-/// 400 or 405 with what is wrong.
+/// 400, 405 or 501 with what is wrong.
 pub(crate) fn check_request(head: &request::Parts) -> Result<(), LocalReply> {
     let bad = |message: &str| Err(LocalReply::error(StatusCode::BAD_REQUEST, message));
+    if let Some(protocol) = head.extensions.get::<Protocol>() {
+        // What may be asked for was turned into a GET by then.
+        let message = format!("protocol {} is not spoken; websocket is", protocol.as_str());
+        return Err(LocalReply::error(StatusCode::NOT_IMPLEMENTED, &message));
+    }
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         let message = format!("method {} is not allowed", head.method);
         return Err(LocalReply::error(StatusCode::METHOD_NOT_ALLOWED, &message));

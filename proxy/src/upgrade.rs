@@ -1,7 +1,8 @@
-//! Requests that leave HTTP (`Upgrade: websocket`): a tunnel between client and target once the target agrees.
+//! Requests that leave HTTP for a WebSocket: a tunnel between client and target once the target agrees.
 //!
 //! ```text
-//!  GET, Upgrade ──▶ begin/plan/replan as any request ──▶ target: 101 ──▶ bytes both ways until either side ends
+//!  HTTP/1.1 GET, Upgrade ──▶ begin/plan/replan as any request ──▶ target: 101 ──▶ bytes both ways until
+//!  HTTP/2 CONNECT (RFC 8441) ──▶ turned into that ──┘              ──▶ 200          either side ends
 //! ```
 //!
 //! An answer other than 101 is relayed as any other. A tunnel holds its request's place and its endpoint's load;
@@ -11,9 +12,12 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::{CONNECTION, HeaderMap, HeaderValue, UPGRADE};
-use http::{Method, Version, request};
+use http::header::{CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
+use http::{Method, StatusCode, Version, request, response};
+use hyper::ext::Protocol;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
@@ -22,6 +26,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::access_log::{Ended, Entry};
+use crate::activity::OpenRequest;
 use crate::exchange::within;
 use crate::limits::Limits;
 use crate::route::{Flight, Outcome, Tracked};
@@ -31,8 +36,52 @@ const WEBSOCKET: &str = "websocket";
 /// Bytes that wait in each direction, besides the kernel's.
 const BUFFER: usize = 16 * 1024;
 
-/// Whether a client wants to leave HTTP in a way that is let through.
-pub(crate) fn is_asked_for(head: &request::Parts) -> bool {
+/// How a client asked for its WebSocket, and is told that it has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// HTTP/1.1: `Upgrade`, 101.
+    Upgrade,
+    /// HTTP/2: extended `CONNECT`, 200. Its connection goes on with other streams.
+    Connect,
+}
+
+impl Asked {
+    /// How `head` asks for a way out of HTTP that is let through, if it does. A `CONNECT` becomes the `GET`
+    /// that targets know.
+    pub(crate) fn by(head: &mut request::Parts) -> Option<Self> {
+        if is_connect(head) {
+            head.method = Method::GET;
+            head.extensions.remove::<Protocol>();
+            // Over HTTP/2 clients send no key (RFC 8441 §5), and HTTP/1.1 servers want one. Their answer to it
+            // proves no more than their 101 does, so it is not compared.
+            let key: [u8; 16] = std::array::from_fn(|_| fastrand::u8(..));
+            if let Ok(key) = HeaderValue::from_str(&STANDARD.encode(key)) {
+                head.headers.insert(SEC_WEBSOCKET_KEY, key);
+            }
+            return Some(Self::Connect);
+        }
+        is_upgrade(head).then_some(Self::Upgrade)
+    }
+
+    /// Turns a target's 101 into what the client understands; returns its status.
+    pub(crate) fn agree(self, head: &mut response::Parts) -> StatusCode {
+        match self {
+            Self::Upgrade => mark(&mut head.headers),
+            Self::Connect => {
+                head.status = StatusCode::OK;
+                head.headers.remove(SEC_WEBSOCKET_ACCEPT);
+            }
+        }
+        head.status
+    }
+}
+
+fn is_connect(head: &request::Parts) -> bool {
+    let protocol = head.extensions.get::<Protocol>();
+    head.method == Method::CONNECT && protocol.is_some_and(|protocol| protocol.as_str() == WEBSOCKET)
+}
+
+fn is_upgrade(head: &request::Parts) -> bool {
     head.version == Version::HTTP_11
         && head.method == Method::GET
         && has_token(&head.headers, &CONNECTION, "upgrade")
@@ -66,6 +115,8 @@ pub(crate) struct Tunnel<F: Flight> {
     pub(crate) entry: Option<Box<Entry>>,
     pub(crate) until: Option<Instant>,
     pub(crate) permit: OwnedSemaphorePermit,
+    /// The tunnel is one of several streams of an HTTP/2 connection, which is not idle meanwhile.
+    pub(crate) open: OpenRequest,
 }
 
 impl<F: Flight> Tunnel<F> {
@@ -100,7 +151,7 @@ impl<F: Flight> Tunnel<F> {
             entry.sent(down.into_inner() as usize);
             entry.ended(ended);
         }
-        drop(self.permit);
+        drop((self.permit, self.open));
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod access_log;
 mod deadlines;
+mod extended_connect;
 mod failure;
 mod forward;
 mod http2;

@@ -2,6 +2,12 @@
 
 use std::net::SocketAddr;
 
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Empty;
+use hyper::client::conn::http2;
+use hyper::ext::Protocol;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -42,15 +48,57 @@ async fn echoing_engine() -> SocketAddr {
     address
 }
 
-#[tokio::test]
-async fn a_websocket_is_tunnelled_and_holds_no_drain_up_once_it_is_over() {
-    let engine = echoing_engine().await;
-    let role = Role::start(format!(
+async fn role(engine: SocketAddr) -> Role {
+    Role::start(format!(
         "{PORTS} --endpoints={engine} --metrics-endpoint-auth=false --proxy-port={} --proxy-bind-address=127.0.0.1 \
          --drain-timeout=0s",
         proxy_port()
     ))
-    .await;
+    .await
+}
+
+async fn ends(role: Role) {
+    role.shutdown.cancel();
+    tokio::time::timeout(PATIENCE, role.running)
+        .await
+        .expect("ends in time")
+        .expect("joins")
+        .expect("in order");
+}
+
+#[tokio::test]
+async fn over_http2_a_websocket_is_one_stream_of_several() {
+    let role = role(echoing_engine().await).await;
+    let stream = TcpStream::connect(role.addresses.proxy.expect("a proxy")).await;
+    let handshake =
+        http2::Builder::new(TokioExecutor::new()).handshake(TokioIo::new(stream.expect("connects")));
+    let (mut sender, connection) = handshake.await.expect("speaks HTTP/2");
+    tokio::spawn(connection);
+    let health = Request::get("http://x/health").body(Empty::<Bytes>::new());
+    let health = sender
+        .send_request(health.expect("a request"))
+        .await
+        .expect("an answer");
+    assert_eq!(health.status(), 200);
+    let ask = Request::connect("http://x/v1/realtime?model=m").extension(Protocol::from_static("websocket"));
+    let asked = sender
+        .send_request(ask.body(Empty::new()).expect("a request"))
+        .await;
+    let mut answer = asked.expect("an answer");
+    assert_eq!(answer.status(), 200);
+    let mut stream = TokioIo::new(hyper::upgrade::on(&mut answer).await.expect("a tunnel"));
+    stream.write_all(b"ping").await.expect("sent");
+    let mut echo = [0; 4];
+    stream.read_exact(&mut echo).await.expect("an echo");
+    assert_eq!(&echo, b"ping");
+    drop(stream);
+    ends(role).await;
+}
+
+#[tokio::test]
+async fn a_websocket_is_tunnelled_and_holds_no_drain_up_once_it_is_over() {
+    let engine = echoing_engine().await;
+    let role = role(engine).await;
     let proxy = role.addresses.proxy.expect("a proxy");
     let mut stream = TcpStream::connect(proxy).await.expect("connects");
     stream
@@ -64,10 +112,5 @@ async fn a_websocket_is_tunnelled_and_holds_no_drain_up_once_it_is_over() {
     stream.read_exact(&mut echo).await.expect("an echo");
     assert_eq!(&echo, b"ping");
     drop(stream);
-    role.shutdown.cancel();
-    tokio::time::timeout(PATIENCE, role.running)
-        .await
-        .expect("ends in time")
-        .expect("joins")
-        .expect("in order");
+    ends(role).await;
 }
