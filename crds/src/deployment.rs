@@ -122,7 +122,7 @@ pub enum PodSecurity {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(cel, validation = Rule::new("!(has(self.maxSurge) && has(self.maxUnavailable) && string(self.maxSurge) in ['0', '0%'] && string(self.maxUnavailable) in ['0', '0%'])").message("maxSurge and maxUnavailable cannot both be 0: no pod could ever be replaced").field_path(".maxUnavailable").reason(Reason::FieldValueInvalid))]
 pub struct Rollout {
-    /// How pools move to another template. Unset: RollingUpdate.
+    /// How pools move to another template. Unset: `RollingUpdate`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strategy: Option<RolloutStrategy>,
     /// Pods above the wanted number, as a number or a percentage. Needs free accelerators.

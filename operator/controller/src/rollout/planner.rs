@@ -356,7 +356,7 @@ mod tests {
             self.0 ^= self.0 << 13;
             self.0 ^= self.0 >> 7;
             self.0 ^= self.0 << 17;
-            (self.0 % most as u64) as i64
+            (self.0 % most.unsigned_abs()).cast_signed()
         }
     }
 
@@ -385,8 +385,11 @@ mod tests {
                 }
             }
             if step < 20 && random.below(16) == 0 {
-                let which = random.below(roles.len() as i64) as usize;
-                roles[which].target = random.below(9);
+                let target = random.below(9);
+                let which = random.below(2);
+                if let Some(role) = roles.get_mut(usize::from(which == 1)) {
+                    role.target = target;
+                }
             } else if is_still {
                 break;
             }

@@ -58,3 +58,31 @@ fn the_minimal_example_has_a_spec_of_two_lines() {
     let spec: Vec<&str> = text.lines().skip_while(|line| *line != "spec:").skip(1).collect();
     assert_eq!(spec, ["  model:", "    uri: hf://Qwen/Qwen3-32B"]);
 }
+
+/// What two sides must agree on is written nowhere twice, because it is written nowhere: the operator derives it.
+#[test]
+fn no_example_states_a_value_that_something_else_must_equal() {
+    let derived = [
+        "block-size",
+        "blockSizeTokens",
+        "PYTHONHASHSEED",
+        "--port",
+        "port:",
+        "SIDE_CHANNEL",
+        "kv-transfer-config",
+        "kv_connector",
+        "data-parallel-",
+        "tensor-parallel-size",
+        "peakPrefillThroughput",
+        "maxPrefixTokensToMatch",
+        "modelName",
+        "KEEP_ALIVE",
+    ];
+    for (name, text) in examples() {
+        for word in derived {
+            assert!(!text.contains(word), "{name} states {word}");
+        }
+        // a block size is one field, and no engine or picker has another
+        assert!(text.matches("blockSize").count() <= 1, "{name}");
+    }
+}

@@ -137,7 +137,7 @@ async fn groups_become_ready_scale_roll_and_give_way_to_single_pods() {
     .unwrap();
 }
 
-/// As the path has it: each revision has LeaderWorkerSets of its own, and both roles move in step.
+/// As the path has it: each revision has sets of its own, and both roles move in step.
 #[tokio::test]
 async fn groups_move_to_another_revision_together() {
     let (namespace, _operator) = groups_site().await;

@@ -111,10 +111,11 @@ fn everything() -> [Value; 2] {
     let common = format!(
         "pathVersion: v1, replicas: 2, stopped: true,
         model: {{uri: 'hf://a/b', name: n, aliases: [m], revision: main, tokenSecretRef: {{name: s, key: k}}, trustRemoteCode: true, storage: {{claimName: c, readOnly: true}}}},
-        engine: {ENGINE}, scheduling: {SCHEDULING}, security: {{imagePullSecrets: [s]}},
-        pools: [{{name: p, replicas: 3, parallelism: {{tensor: 2}}, accelerator: {{vendor: Nvidia, count: 2, profile: h100}},
+        engine: {ENGINE}, scheduling: {SCHEDULING}, security: {{imagePullSecrets: [s], podSecurity: Restricted}},
+        kv: {{blockSize: 64, transfer: {{backend: UCX, failurePolicy: Fail, network: {{resourceName: rdma/ib, count: 2}}}}, offload: {{connector: LMCache, cpu: 1Gi, filesystem: {{claimName: c, size: 1Ti, readThreads: 1, writeThreads: 2}}}}}},
+        pools: [{{name: p, role: Decode, replicas: 3, parallelism: {{tensor: 2, data: 4, dataLocal: 2, expert: true}}, loadBalancing: Hybrid, accelerator: {{vendor: Nvidia, count: 2, profile: h100}},
                  resources: {RESOURCES}, engine: {ENGINE}, scheduling: {SCHEDULING}}}],
-        rollout: {{maxSurge: 25%, maxUnavailable: 1, drain: 60s}},
+        rollout: {{strategy: Coherent, maxSurge: 25%, maxUnavailable: 1, drain: 60s}},
         commonMetadata: {{labels: {{team: a}}, annotations: {{team: a}}}}"
     );
     let epp = format!(
