@@ -6,7 +6,6 @@
 //! ```
 
 use std::io::{self, Write};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
@@ -16,6 +15,10 @@ use llmd_proxy::{AccessLog, Ended, Record};
 use prometheus::{IntCounter, Registry};
 use serde::Serialize;
 use tokio::sync::oneshot;
+
+mod destination;
+
+pub use destination::Destination;
 
 /// Lines that wait for the writer.
 const QUEUE: usize = 8192;
@@ -38,17 +41,6 @@ pub fn register_dropped(registry: &Registry) -> Result<IntCounter, prometheus::E
     Ok(dropped)
 }
 
-/// Where lines go: the end of `file`, or stdout.
-///
-/// # Errors
-/// When the file cannot be opened.
-pub fn destination(file: Option<&Path>) -> io::Result<Box<dyn Write + Send>> {
-    Ok(match file {
-        Some(path) => Box::new(std::fs::OpenOptions::new().create(true).append(true).open(path)?),
-        None => Box::new(io::stdout()),
-    })
-}
-
 /// Resolves when the writer has ended.
 pub type Written = oneshot::Receiver<()>;
 
@@ -58,7 +50,7 @@ pub type Written = oneshot::Receiver<()>;
 /// When there is no thread for it.
 pub fn start(
     format: AccessLogFormat,
-    output: Box<dyn Write + Send>,
+    output: Destination,
     dropped: IntCounter,
 ) -> io::Result<(AccessLog, Written)> {
     let (sender, receiver) = sync_channel(QUEUE);
@@ -84,12 +76,13 @@ fn queue(sender: SyncSender<(SystemTime, Record)>, dropped: IntCounter) -> Acces
 
 fn write(
     format: AccessLogFormat,
-    output: Box<dyn Write + Send>,
+    output: Destination,
     lines: &Receiver<(SystemTime, Record)>,
     lost: &IntCounter,
 ) {
     let mut output = io::BufWriter::new(output);
     while let Ok(first) = lines.recv() {
+        output.get_mut().follow();
         // One write for what is there already.
         for (ended, record) in std::iter::once(first).chain(lines.try_iter().take(QUEUE)) {
             let line = Line::of(&record, ended);

@@ -85,7 +85,7 @@ fn access_log(proxy: &ProxyOptions, registry: &Registry) -> Result<Option<(Acces
     let Some(log) = &proxy.access_log else {
         return Ok(None);
     };
-    let started = access_log::destination(log.file.as_deref())
+    let started = access_log::Destination::new(log.file.as_deref())
         .and_then(|output| access_log::start(log.format, output, dropped));
     started.map(Some).map_err(RunError::AccessLog)
 }

@@ -49,6 +49,24 @@ async fn a_request_is_one_line_of_json_without_its_secrets() {
         line["request_id"].as_str(),
         engine.received()[0].header("x-request-id")
     );
+    // Rotated, the log goes on in a new file.
+    let old = directory.path().join("access.log.1");
+    std::fs::rename(&file, &old).expect("renames");
+    let request = post("/v1/chat/completions", &[], CHAT);
+    text(send_to(role.addresses.proxy.expect("a proxy"), request).await).await;
+    let lines = until_async(async || {
+        let text = std::fs::read_to_string(&file).ok()?;
+        text.ends_with('\n').then(|| text.lines().count())
+    })
+    .await;
+    assert_eq!(lines, 1);
+    assert_eq!(
+        std::fs::read_to_string(&old)
+            .expect("the old log")
+            .lines()
+            .count(),
+        1
+    );
     let page = role.get("/metrics").await;
     assert!(page.contains("llmd_proxy_access_log_dropped_total 0"), "{page}");
     role.shutdown.cancel();
