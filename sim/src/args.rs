@@ -1,10 +1,14 @@
 //! Flags, their checks, and the configuration that follows.
 
+mod transfer;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::{EngineConfig, Latency, Overrides, PrefillLatency, StepModel};
 use crate::failure::FailureKind;
+
+pub use transfer::{TransferArgs, TransferSettings};
 
 /// How answers are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -148,6 +152,9 @@ pub struct SimArgs {
     /// Most adapters in one step.
     #[arg(long, default_value_t = 1)]
     pub max_loras: usize,
+    /// KV transfer.
+    #[command(flatten)]
+    pub transfer: TransferArgs,
 }
 
 /// A checked configuration.
@@ -185,6 +192,8 @@ pub struct SimConfig {
     pub failure_rate: u8,
     /// Ways to fail.
     pub failures: Vec<FailureKind>,
+    /// KV transfer.
+    pub transfer: TransferSettings,
 }
 
 /// A wrong flag, or flags that do not go together.
@@ -219,6 +228,14 @@ pub enum ConfigError {
         needs: &'static str,
         /// What to do.
         fix: &'static str,
+    },
+    /// JSON that does not say what it must.
+    #[error("--{flag}: {problem}")]
+    Json {
+        /// The flag.
+        flag: &'static str,
+        /// What is wrong, with the fix.
+        problem: String,
     },
     /// The same name twice.
     #[error("--{flag}: the name `{name}` is given twice; names of models and adapters must differ")]
@@ -356,6 +373,7 @@ impl SimArgs {
             overrides,
             jitter: self.step_jitter,
             startup: self.startup_duration,
+            transfer: self.transfer.settings()?,
             drain: self.drain_timeout,
             failure_rate: self.failure_injection_rate,
             failures: if self.failure_types.is_empty() {

@@ -1,21 +1,27 @@
 //! Runs the engine in real time: one task, one timer, counters that response bodies follow.
+//!
+//! Other engines ask it for held blocks by name ([`EngineHandle::claim`]); a claim for a request still under way is
+//! answered when that ends.
 
 use std::future::poll_fn;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use rustc_hash::FxHashMap;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::engine::{Counters, Engine, EngineRequest, Event, FinishReason, RequestId};
+use crate::engine::{BlockId, Counters, Engine, EngineRequest, Event, FinishReason, RequestId};
 use crate::metrics::Metrics;
 
 /// Requests that may wait for the driver to look; beyond that, handlers wait.
 const QUEUE: usize = 1024;
+
+/// Time for the driver to look at an order.
+const ANSWER: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
 struct Choice {
@@ -31,6 +37,18 @@ pub struct Progress {
     waker: AtomicWaker,
     gone: AtomicBool,
     failed: AtomicBool,
+    held: OnceLock<HeldBlocks>,
+}
+
+/// Blocks that a finished request left for another engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldBlocks {
+    /// Number of the request.
+    pub id: RequestId,
+    /// The blocks, in order of the prompt.
+    pub blocks: Vec<BlockId>,
+    /// Tokens in them.
+    pub tokens: usize,
 }
 
 impl Progress {
@@ -40,6 +58,7 @@ impl Progress {
             waker: AtomicWaker::new(),
             gone: AtomicBool::new(false),
             failed: AtomicBool::new(false),
+            held: OnceLock::new(),
         }
     }
 
@@ -58,9 +77,19 @@ impl Progress {
         self.choices[choice].cached.load(Ordering::Acquire)
     }
 
+    /// What the request left for another engine; known once it has finished.
+    pub fn held(&self) -> Option<&HeldBlocks> {
+        self.held.get()
+    }
+
     /// Whether the engine is gone before the end.
     pub fn failed(&self) -> bool {
         self.failed.load(Ordering::Acquire)
+    }
+
+    fn is_done(&self) -> bool {
+        let mut choices = self.choices.iter();
+        choices.all(|choice| choice.done.load(Ordering::Acquire))
     }
 
     /// Waits until all choices have ended; false if the engine is gone.
@@ -68,11 +97,7 @@ impl Progress {
         poll_fn(|context| {
             self.waker.register(context.waker());
             let failed = self.failed();
-            if self
-                .choices
-                .iter()
-                .all(|choice| choice.done.load(Ordering::Acquire))
-            {
+            if self.is_done() {
                 Poll::Ready(true)
             } else if failed {
                 Poll::Ready(false)
@@ -84,20 +109,27 @@ impl Progress {
     }
 }
 
-/// The client's hold on a request: dropping it ends the request at the next step.
+/// The client's hold on a request: dropping it ends the request.
 #[derive(Debug)]
-pub struct Ticket(Arc<Progress>);
+pub struct Ticket {
+    progress: Arc<Progress>,
+    left: Arc<Notify>,
+}
 
 impl Ticket {
     /// The progress of the request.
     pub fn progress(&self) -> &Arc<Progress> {
-        &self.0
+        &self.progress
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.0.gone.store(true, Ordering::Release);
+        self.progress.gone.store(true, Ordering::Release);
+        if !self.progress.is_done() {
+            // The driver may have nothing else to do for long: a transfer, a fixed latency.
+            self.left.notify_one();
+        }
     }
 }
 
@@ -105,36 +137,103 @@ struct Submission {
     requests: Vec<EngineRequest>,
     progress: Arc<Progress>,
     arrival: Instant,
+    /// Dropped when the first token of the first choice is there: what it imported has been read.
+    imported: Option<oneshot::Sender<()>>,
+}
+
+enum Order {
+    Submit(Submission),
+    /// Asks for held blocks, which then stay for the time given.
+    Claim {
+        key: Arc<str>,
+        stay: Duration,
+        /// Whether to wait for a request that is still to leave them.
+        waits: bool,
+        reply: oneshot::Sender<HeldBlocks>,
+    },
+    Extend {
+        id: RequestId,
+        stay: Duration,
+    },
+    Release {
+        id: RequestId,
+    },
 }
 
 /// Hands requests to the driver.
 #[derive(Clone)]
 pub struct EngineHandle {
-    submissions: mpsc::Sender<Submission>,
+    orders: mpsc::Sender<Order>,
+    left: Arc<Notify>,
 }
 
 impl EngineHandle {
-    /// Submits the choices of one response; `None` when the engine is gone.
-    pub async fn submit(&self, requests: Vec<EngineRequest>) -> Option<Ticket> {
+    /// Submits the choices of one response; `None` when the engine is gone. `imported` is sent to when what the
+    /// first choice takes from elsewhere has been read, and dropped if that never happens.
+    pub async fn submit(
+        &self,
+        requests: Vec<EngineRequest>,
+        imported: Option<oneshot::Sender<()>>,
+    ) -> Option<Ticket> {
         let progress = Arc::new(Progress::new(requests.len()));
-        let ticket = Ticket(progress.clone());
-        self.submissions
-            .send(Submission {
-                requests,
-                progress,
-                arrival: Instant::now(),
-            })
-            .await
-            .ok()?;
+        let ticket = Ticket {
+            progress: progress.clone(),
+            left: self.left.clone(),
+        };
+        let submission = Submission {
+            requests,
+            progress,
+            arrival: Instant::now(),
+            imported,
+        };
+        self.orders.send(Order::Submit(submission)).await.ok()?;
         Some(ticket)
+    }
+
+    /// The blocks held under `key`, which then stay for `stay` more; waits up to `patience` for a request that is
+    /// still to leave them.
+    pub async fn claim(
+        &self,
+        key: Arc<str>,
+        stay: Duration,
+        patience: Option<Duration>,
+    ) -> Option<HeldBlocks> {
+        let (reply, claimed) = oneshot::channel();
+        let waits = patience.is_some();
+        let order = Order::Claim {
+            key,
+            stay,
+            waits,
+            reply,
+        };
+        self.orders.send(order).await.ok()?;
+        let patience = patience.unwrap_or(ANSWER);
+        tokio::time::timeout(patience, claimed).await.ok()?.ok()
+    }
+
+    /// Keeps held blocks for `stay` more.
+    pub async fn extend(&self, id: RequestId, stay: Duration) {
+        // An engine that is gone holds nothing.
+        let _ = self.orders.send(Order::Extend { id, stay }).await;
+    }
+
+    /// Frees held blocks.
+    pub async fn release(&self, id: RequestId) {
+        let _ = self.orders.send(Order::Release { id }).await;
     }
 }
 
 /// The task's state.
 pub struct Driver {
     engine: Engine,
-    submissions: mpsc::Receiver<Submission>,
+    orders: mpsc::Receiver<Order>,
+    /// A client went away.
+    left: Arc<Notify>,
     active: FxHashMap<RequestId, (Arc<Progress>, usize)>,
+    /// Requests whose blocks are held, by the name others ask with.
+    held: FxHashMap<Arc<str>, HeldBlocks>,
+    claims: FxHashMap<Arc<str>, (Duration, oneshot::Sender<HeldBlocks>)>,
+    imports: FxHashMap<RequestId, oneshot::Sender<()>>,
     events: Vec<Event>,
     abandoned: Vec<RequestId>,
     counted: Counters,
@@ -145,18 +244,23 @@ pub struct Driver {
 impl Driver {
     /// A driver and the handle to it; it ends when all handles are gone and no request is left.
     pub fn new(engine: Engine, metrics: Arc<Metrics>) -> (Self, EngineHandle) {
-        let (sender, submissions) = mpsc::channel(QUEUE);
+        let (sender, orders) = mpsc::channel(QUEUE);
+        let left = Arc::new(Notify::new());
         let driver = Self {
             engine,
-            submissions,
+            orders,
+            left: left.clone(),
             active: FxHashMap::default(),
+            held: FxHashMap::default(),
+            claims: FxHashMap::default(),
+            imports: FxHashMap::default(),
             events: Vec::new(),
             abandoned: Vec::new(),
             counted: Counters::default(),
             metrics,
             epoch: Instant::now(),
         };
-        (driver, EngineHandle { submissions: sender })
+        (driver, EngineHandle { orders: sender, left })
     }
 
     /// Runs until all handles are gone.
@@ -171,11 +275,11 @@ impl Driver {
             }
             tokio::select! {
                 biased;
-                submission = self.submissions.recv() => match submission {
-                    Some(submission) => {
-                        self.submit(submission);
-                        while let Ok(more) = self.submissions.try_recv() {
-                            self.submit(more);
+                order = self.orders.recv() => match order {
+                    Some(order) => {
+                        self.carry_out(order);
+                        while let Ok(more) = self.orders.try_recv() {
+                            self.carry_out(more);
                         }
                     }
                     None if self.active.is_empty() => return,
@@ -186,17 +290,55 @@ impl Driver {
                     },
                 },
                 () = timer.as_mut(), if next.is_some() => {}
+                () = self.left.notified() => {}
             }
         }
     }
 
-    fn submit(&mut self, submission: Submission) {
+    fn carry_out(&mut self, order: Order) {
+        match order {
+            Order::Submit(submission) => self.submit(submission),
+            Order::Claim {
+                key,
+                stay,
+                waits,
+                reply,
+            } => match self.held.remove(&key) {
+                Some(held) => self.hand_out(held, stay, reply),
+                None if !waits => {}
+                None => {
+                    // Who asks before the blocks are there waits; those who gave up make room.
+                    self.claims.retain(|_, (_, waiting)| !waiting.is_closed());
+                    self.claims.insert(key, (stay, reply));
+                }
+            },
+            Order::Extend { id, stay } => {
+                self.engine.extend_hold(id, self.epoch.elapsed() + stay);
+            }
+            Order::Release { id } => {
+                self.engine.release_hold(id);
+            }
+        }
+    }
+
+    fn hand_out(&mut self, held: HeldBlocks, stay: Duration, reply: oneshot::Sender<HeldBlocks>) {
+        let id = held.id;
+        let stays = self.engine.extend_hold(id, self.epoch.elapsed() + stay);
+        if stays && reply.send(held).is_err() {
+            self.engine.release_hold(id);
+        }
+    }
+
+    fn submit(&mut self, mut submission: Submission) {
         let arrival = submission.arrival.saturating_duration_since(self.epoch);
         for (choice, request) in submission.requests.into_iter().enumerate() {
             let cap = request.output.len();
             match self.engine.submit(arrival, request) {
                 Ok(id) => {
                     self.metrics.submitted(cap);
+                    if let Some(imported) = submission.imported.take() {
+                        self.imports.insert(id, imported);
+                    }
                     self.active.insert(id, (submission.progress.clone(), choice));
                 }
                 Err(error) => {
@@ -220,13 +362,37 @@ impl Driver {
             self.engine.abort(now, id, &mut self.events);
         }
         self.engine.poll(now, &mut self.events);
-        for event in self.events.drain(..) {
+        let mut events = std::mem::take(&mut self.events);
+        for event in events.drain(..) {
             self.metrics.observe(&event);
             match event {
                 Event::Step { .. } => {}
+                Event::Held {
+                    id,
+                    key,
+                    blocks,
+                    tokens,
+                } => {
+                    let held = HeldBlocks { id, blocks, tokens };
+                    if let Some((progress, _)) = self.active.get(&id) {
+                        // Only one choice of a response holds blocks.
+                        let _ = progress.held.set(held.clone());
+                    }
+                    match self.claims.remove(&key) {
+                        Some((stay, reply)) if !reply.is_closed() => self.hand_out(held, stay, reply),
+                        _ => {
+                            self.held.insert(key, held);
+                        }
+                    }
+                }
+                Event::Expired { id } => self.held.retain(|_, held| held.id != id),
                 Event::FirstToken {
                     id, cached_tokens, ..
                 } => {
+                    if let Some(imported) = self.imports.remove(&id) {
+                        // A reader that has gone frees the blocks by its leaving.
+                        let _ = imported.send(());
+                    }
                     if let Some((progress, choice)) = self.active.get(&id) {
                         progress.choices[*choice]
                             .cached
@@ -242,6 +408,7 @@ impl Driver {
                     }
                 }
                 Event::Finished { id, summary } => {
+                    self.imports.remove(&id);
                     if let Some((progress, choice)) = self.active.remove(&id) {
                         let done = summary.finish != FinishReason::Abort;
                         progress.choices[choice].done.store(done, Ordering::Release);
@@ -251,6 +418,7 @@ impl Driver {
                 }
             }
         }
+        self.events = events;
         self.metrics.update(&self.engine, &mut self.counted);
     }
 }

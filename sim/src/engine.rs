@@ -12,6 +12,7 @@
 pub mod blocks;
 pub mod event;
 pub mod hash;
+mod held;
 pub mod scheduler;
 pub mod sequence;
 pub mod timing;
@@ -19,5 +20,5 @@ pub mod timing;
 pub use blocks::{BlockId, BlockPool};
 pub use event::{Counters, Event};
 pub use scheduler::{Engine, EngineConfig, SubmitError};
-pub use sequence::{EngineRequest, FinishReason, RequestId, RequestSummary};
+pub use sequence::{EngineRequest, FinishReason, Hold, Import, RequestId, RequestSummary};
 pub use timing::{Latency, Overrides, PrefillLatency, StepLoad, StepModel, Timing};

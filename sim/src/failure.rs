@@ -29,6 +29,10 @@ pub enum FailureKind {
     Reset,
     /// The answer stops after a few tokens and the connection stays open until the client leaves.
     Hang,
+    /// The KV blocks of another engine do not come; requests that read none are answered as usual.
+    KvTransfer,
+    /// The KV blocks of another engine take five times as long.
+    SlowKvTransfer,
 }
 
 impl FailureKind {
@@ -69,7 +73,7 @@ impl FailureKind {
                 "ServiceUnavailableError",
                 "injected failure: the engine is unavailable",
             ),
-            Self::Slow | Self::Reset | Self::Hang => return None,
+            Self::Slow | Self::Reset | Self::Hang | Self::KvTransfer | Self::SlowKvTransfer => return None,
         })
     }
 }

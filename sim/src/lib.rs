@@ -23,6 +23,7 @@ pub mod metrics;
 pub mod server;
 mod service;
 pub mod tokens;
+pub mod transfer;
 
 pub use args::{ConfigError, SimArgs, SimConfig};
 pub use server::{Simulator, run};

@@ -3,9 +3,11 @@
 //! Only what follows from the simulated engine is exposed; families of hardware and connectors that are
 //! not simulated (sleep state, multi-modal cache, external prefix cache) are absent, not zero.
 
+mod transfers;
+
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use prometheus::core::Collector;
 use prometheus::{
@@ -15,6 +17,7 @@ use prometheus::{
 
 use crate::args::SimConfig;
 use crate::engine::{Counters, Engine, Event, FinishReason};
+use transfers::Transfers;
 
 const LATENCY: &[f64] = &[
     0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0, 480.0,
@@ -79,6 +82,10 @@ pub struct Metrics {
     decode: Histogram,
     request_preemptions: Histogram,
     prefill_computed: Histogram,
+    external_queries: IntCounter,
+    external_hits: IntCounter,
+    transfers: Option<Transfers>,
+    revision_mismatches: Option<IntCounter>,
     adapters: Option<GaugeVec>,
     max_adapters: String,
 }
@@ -284,6 +291,25 @@ impl Metrics {
                 "Histogram of new KV tokens computed during prefill (excluding cached tokens).",
                 &tokens,
             )?,
+            external_queries: page.counter(
+                "vllm:external_prefix_cache_queries_total",
+                "External prefix cache queries from KV connector cross-instance cache sharing, in terms of number of queried tokens.",
+            )?,
+            external_hits: page.counter(
+                "vllm:external_prefix_cache_hits_total",
+                "External prefix cache hits from KV connector cross-instance cache sharing, in terms of number of cached tokens.",
+            )?,
+            transfers: match config.transfer.config {
+                Some(transfer) if transfer.connector.is_some() => Some(Transfers::new(&page)?),
+                _ => None,
+            },
+            revision_mismatches: match &config.transfer.revision {
+                Some(_) => Some(page.counter(
+                    "llmd_sim_revision_mismatches_total",
+                    "Requests refused because another revision had prefilled them.",
+                )?),
+                None => None,
+            },
             adapters,
             max_adapters: config.engine.max_adapters.to_string(),
             registry: page.registry,
@@ -291,7 +317,7 @@ impl Metrics {
         for reason in FinishReason::ALL {
             metrics.success.with_label_values(&[reason.as_str()]);
         }
-        for source in ["local_compute", "local_cache_hit"] {
+        for source in ["local_compute", "local_cache_hit", "external_kv_transfer"] {
             metrics.prompt_by_source.with_label_values(&[source]);
         }
         Ok(metrics)
@@ -309,6 +335,12 @@ impl Metrics {
             Event::Step { tokens } => self.iteration.observe(*tokens as f64),
             Event::FirstToken { latency, .. } => self.first_token.observe(latency.as_secs_f64()),
             Event::Token { latency, .. } => self.inter_token.observe(latency.as_secs_f64()),
+            Event::Held { .. } => {}
+            Event::Expired { .. } => {
+                if let Some(transfers) = &self.transfers {
+                    transfers.expired();
+                }
+            }
             Event::Finished { summary, .. } => {
                 self.success.with_label_values(&[summary.finish.as_str()]).inc();
                 self.end_to_end.observe(summary.end_to_end.as_secs_f64());
@@ -322,7 +354,10 @@ impl Metrics {
                     .inc_by(computed as u64);
                 self.prompt_by_source
                     .with_label_values(&["local_cache_hit"])
-                    .inc_by(summary.cached_tokens as u64);
+                    .inc_by((summary.cached_tokens - summary.imported_tokens) as u64);
+                self.prompt_by_source
+                    .with_label_values(&["external_kv_transfer"])
+                    .inc_by(summary.imported_tokens as u64);
                 self.request_prompt.observe(summary.prompt_tokens as f64);
                 self.request_generation.observe(summary.generated_tokens as f64);
                 self.request_max_generation
@@ -350,6 +385,10 @@ impl Metrics {
         let total = engine.counters();
         self.queries.inc_by(total.prefix_queries - counted.prefix_queries);
         self.hits.inc_by(total.prefix_hits - counted.prefix_hits);
+        self.external_queries
+            .inc_by(total.external_queries - counted.external_queries);
+        self.external_hits
+            .inc_by(total.external_hits - counted.external_hits);
         self.preemptions.inc_by(total.preemptions - counted.preemptions);
         self.prompt_tokens
             .inc_by(total.prompt_tokens - counted.prompt_tokens);
@@ -369,6 +408,27 @@ impl Metrics {
             adapters
                 .with_label_values(&[self.max_adapters.as_str(), &running, &waiting])
                 .set(now.as_secs_f64());
+        }
+    }
+
+    /// Counts blocks that were read from another engine.
+    pub fn transferred(&self, took: Duration) {
+        if let Some(transfers) = &self.transfers {
+            transfers.done(took);
+        }
+    }
+
+    /// Counts blocks that could not be read.
+    pub fn transfer_failed(&self) {
+        if let Some(transfers) = &self.transfers {
+            transfers.failed();
+        }
+    }
+
+    /// Counts a request that another revision had prefilled.
+    pub fn revision_mismatch(&self) {
+        if let Some(mismatches) = &self.revision_mismatches {
+            mismatches.inc();
         }
     }
 

@@ -12,7 +12,9 @@ use crate::args::{ConfigError, SimArgs, SimConfig};
 use crate::driver::Driver;
 use crate::engine::{Engine, Timing};
 use crate::metrics::Metrics;
-use crate::service::Service;
+use crate::service::{Ports, Service};
+use crate::transfer::give::Identity;
+use crate::transfer::{KvTransferConfig, SideChannel};
 
 /// Time a client has to send its request head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -26,6 +28,16 @@ pub enum SimError {
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {source}; choose another --host or --port")]
     Listen {
+        /// Host and port.
+        address: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The side channel cannot be listened on.
+    #[error(
+        "cannot listen on {address} for KV transfers: {source}; choose another --nixl-side-channel-host or --nixl-side-channel-port"
+    )]
+    SideChannel {
         /// Host and port.
         address: String,
         /// Why.
@@ -68,8 +80,21 @@ impl Simulator {
         let timing = Timing::new(config.model, config.overrides, config.jitter, config.seed);
         let (driver, engine) = Driver::new(Engine::new(config.engine, timing), metrics.clone());
         let drain = config.drain;
-        let service = Arc::new(Service::new(config, engine, metrics, address.port()));
         let (stop, kill) = (CancellationToken::new(), CancellationToken::new());
+        let name = format!("{:016x}", fastrand::u64(..));
+        let side_channel = side_channel(&config, name.clone()).await?;
+        let ports = Ports {
+            http: address.port(),
+            side_channel: match &side_channel {
+                Some(channel) => channel.address().map_err(listen)?.port(),
+                None => 0,
+            },
+        };
+        if let Some(channel) = side_channel {
+            // Blocks are read while the last requests end: it goes with the engine, not with the listener.
+            tokio::spawn(channel.serve(engine.clone(), kill.clone()));
+        }
+        let service = Arc::new(Service::new(config, engine, metrics, name, ports));
         let server = tokio::spawn(serve(listener, service, driver, stop.clone(), kill.clone()));
         Ok(Self {
             address,
@@ -104,6 +129,25 @@ impl Drop for Simulator {
         self.stop.cancel();
         self.kill.cancel();
     }
+}
+
+/// The port on which others ask for blocks, where this engine holds any.
+async fn side_channel(config: &SimConfig, name: String) -> Result<Option<SideChannel>, SimError> {
+    let settings = &config.transfer;
+    let Some(transfer) = settings.config.filter(KvTransferConfig::gives) else {
+        return Ok(None);
+    };
+    let identity = Identity {
+        engine: name,
+        revision: settings.revision.clone(),
+        block_size: config.engine.block_size,
+        lease: transfer.lease,
+    };
+    let channel = SideChannel::bind(&settings.host, settings.port, identity).await;
+    channel.map(Some).map_err(|source| SimError::SideChannel {
+        address: format!("{}:{}", settings.host, settings.port),
+        source,
+    })
 }
 
 async fn serve(

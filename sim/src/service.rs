@@ -1,5 +1,7 @@
 //! Routes requests: plans answers, hands them to the engine, wraps what comes back.
 
+mod disaggregation;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -19,6 +21,7 @@ use crate::driver::EngineHandle;
 use crate::engine::EngineRequest;
 use crate::failure::{FailureKind, Failures};
 use crate::metrics::Metrics;
+use disaggregation::Disaggregation;
 
 /// Largest request body in bytes.
 const MAX_BODY: usize = 64 << 20;
@@ -26,12 +29,21 @@ const MAX_BODY: usize = 64 << 20;
 /// Time a client has to send its request body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// Ports of one engine.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ports {
+    pub(crate) http: u16,
+    /// 0 where nobody can ask for blocks.
+    pub(crate) side_channel: u16,
+}
+
 /// State that all requests share.
 pub(crate) struct Service {
     config: SimConfig,
     engine: EngineHandle,
     metrics: Arc<Metrics>,
     failures: Failures,
+    disaggregation: Disaggregation,
     pod: Vec<(HeaderName, HeaderValue)>,
     ready_at: Instant,
     started: u64,
@@ -40,13 +52,27 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// A service in front of `engine` that listens on `port`.
-    pub(crate) fn new(config: SimConfig, engine: EngineHandle, metrics: Arc<Metrics>, port: u16) -> Self {
+    /// A service in front of `engine`, which others know as `name`, that listens on `ports`.
+    pub(crate) fn new(
+        config: SimConfig,
+        engine: EngineHandle,
+        metrics: Arc<Metrics>,
+        name: String,
+        ports: Ports,
+    ) -> Self {
+        let disaggregation = Disaggregation::new(
+            config.transfer.clone(),
+            name,
+            ports.side_channel,
+            config.engine.block_size,
+            metrics.clone(),
+        );
         Self {
+            disaggregation,
             ready_at: Instant::now() + config.startup,
             started: unix_seconds(),
             failures: Failures::new(config.failure_rate, config.failures.clone(), config.seed),
-            pod: pod_headers(port),
+            pod: pod_headers(ports.http),
             ids: fastrand::u64(..),
             next_id: AtomicU64::new(0),
             config,
@@ -150,6 +176,12 @@ impl Service {
 
         let prompts = prompt::prompts(&mut request, kind)?;
         let per_prompt = request.n.unwrap_or(1);
+        let id = self.response_id(kind);
+        let asked = request.kv_transfer_params.as_ref();
+        let mut leg = self
+            .disaggregation
+            .leg(asked, prompts.len(), &id, failure)
+            .await?;
         let mut answers = Vec::with_capacity(prompts.len() * per_prompt);
         let mut jobs = Vec::with_capacity(prompts.len() * per_prompt);
         for prompt in &prompts {
@@ -174,6 +206,9 @@ impl Service {
                     } else {
                         1.0
                     },
+                    import: leg.import,
+                    // the answers share their prompt: one of them keeps its blocks
+                    hold: leg.hold.take(),
                 });
                 answers.push(answer);
             }
@@ -187,7 +222,7 @@ impl Service {
         let prompt_tokens: Vec<usize> = prompts.iter().map(|prompt| prompt.tokens.len()).collect();
         let envelope = Envelope {
             kind,
-            id: self.response_id(kind),
+            id,
             created: unix_seconds(),
             model,
             options: request.stream_options.unwrap_or_default(),
@@ -200,7 +235,8 @@ impl Service {
                 "the simulated engine is shutting down",
             )
         };
-        let ticket = self.engine.submit(jobs).await.ok_or_else(gone)?;
+        let imported = self.disaggregation.follow(&mut leg);
+        let ticket = self.engine.submit(jobs, imported).await.ok_or_else(gone)?;
         if request.streams() {
             let fault = match failure {
                 Some(FailureKind::Reset) => {
@@ -233,9 +269,11 @@ impl Service {
             return Err(gone().into());
         }
         let counts = usage(&answers, &prompt_tokens, ticket.progress());
+        let held = ticket.progress().held();
+        let blocks = held.map(|held| self.disaggregation.answered(held, &envelope.id));
         Ok(plain(
             200,
-            api::body::full(&envelope, &answers, prefixes.as_deref(), counts),
+            api::body::full(&envelope, &answers, prefixes.as_deref(), counts, blocks.as_ref()),
         ))
     }
 

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::answer::{Answer, StopReason};
 use super::request::{Kind, StreamOptions};
 use crate::engine::FinishReason;
+use crate::transfer::params::Answered;
 
 /// What all chunks of a response share.
 #[derive(Clone, Debug)]
@@ -47,8 +48,15 @@ fn stop_reason(reason: Option<&StopReason>) -> serde_json::Value {
     }
 }
 
-/// The body of a response that is not streamed; `prefixes` are prompts to repeat (`echo`), one per answer.
-pub fn full(envelope: &Envelope, answers: &[Answer], prefixes: Option<&[String]>, usage: Usage) -> Vec<u8> {
+/// The body of a response that is not streamed; `prefixes` are prompts to repeat (`echo`), one per answer, `blocks`
+/// those that another engine is to read.
+pub fn full(
+    envelope: &Envelope,
+    answers: &[Answer],
+    prefixes: Option<&[String]>,
+    usage: Usage,
+    blocks: Option<&Answered>,
+) -> Vec<u8> {
     let choices: Vec<_> = answers
         .iter()
         .enumerate()
@@ -76,12 +84,15 @@ pub fn full(envelope: &Envelope, answers: &[Answer], prefixes: Option<&[String]>
         Kind::Chat => "chat.completion",
         Kind::Completion => "text_completion",
     };
-    let body = json!({
+    let mut body = json!({
         "id": envelope.id, "object": object, "created": envelope.created, "model": &*envelope.model, "choices": choices,
         "service_tier": null, "system_fingerprint": FINGERPRINT,
         "usage": {"prompt_tokens": usage.prompt, "total_tokens": usage.prompt + usage.completion,
             "completion_tokens": usage.completion, "prompt_tokens_details": {"cached_tokens": usage.cached}},
     });
+    if let Some(blocks) = blocks {
+        body["kv_transfer_params"] = json!(blocks);
+    }
     body.to_string().into_bytes()
 }
 

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::ApiError;
+use crate::transfer::params::Asked;
 
 /// Which endpoint a request came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +61,8 @@ pub struct Request {
     pub seed: Option<i64>,
     /// Separates prefix caches.
     pub cache_salt: Option<String>,
+    /// What the KV connector is asked for.
+    pub kv_transfer_params: Option<Asked>,
     /// Tools; only with `tool_choice: none`.
     pub tools: Option<Vec<Box<RawValue>>>,
     /// Refused unless `none`.

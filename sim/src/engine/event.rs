@@ -1,7 +1,9 @@
 //! What the engine reports: events in order of time, and totals.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::blocks::BlockId;
 use super::sequence::{RequestId, RequestSummary};
 
 /// What happened, in order of time.
@@ -28,7 +30,23 @@ pub enum Event {
         /// Since its previous token.
         latency: Duration,
     },
-    /// A request has ended; its blocks are free.
+    /// The blocks of a request that ends now are kept for others.
+    Held {
+        /// The request.
+        id: RequestId,
+        /// Name by which they are asked for.
+        key: Arc<str>,
+        /// The blocks, in order of the prompt.
+        blocks: Vec<BlockId>,
+        /// Tokens in them.
+        tokens: usize,
+    },
+    /// Nobody asked for held blocks in time: they are free.
+    Expired {
+        /// The request they were of.
+        id: RequestId,
+    },
+    /// A request has ended; its blocks are free, unless they are held.
     Finished {
         /// The request.
         id: RequestId,
@@ -44,6 +62,10 @@ pub struct Counters {
     pub prefix_queries: u64,
     /// Tokens found there (`vllm:prefix_cache_hits_total`).
     pub prefix_hits: u64,
+    /// Tokens asked of other engines (`vllm:external_prefix_cache_queries_total`).
+    pub external_queries: u64,
+    /// Tokens that came from there (`vllm:external_prefix_cache_hits_total`).
+    pub external_hits: u64,
     /// Preemptions.
     pub preemptions: u64,
     /// Prompt tokens of requests that got their first token.

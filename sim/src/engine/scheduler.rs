@@ -5,12 +5,15 @@
 //! always computed; a waiting request enters only if its whole sequence fits the free blocks; when a
 //! running request finds no block, the youngest running one is preempted and computed again later.
 
+mod observe;
+mod transfers;
+
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::blocks::BlockPool;
 use super::event::{Counters, Event};
+use super::held::Held;
 use super::sequence::{EngineRequest, FinishReason, RequestId, Sequence};
 use super::timing::{StepLoad, Timing};
 
@@ -62,6 +65,7 @@ pub struct Engine {
     arrivals: VecDeque<(Duration, Sequence)>,
     waiting: VecDeque<Sequence>,
     running: Vec<Sequence>,
+    held: Held,
     step: Option<Step>,
     /// Time up to which everything is done.
     clock: Duration,
@@ -80,6 +84,7 @@ impl Engine {
             arrivals: VecDeque::new(),
             waiting: VecDeque::new(),
             running: Vec::with_capacity(config.max_sequences),
+            held: Held::default(),
             step: None,
             clock: Duration::ZERO,
             front_end_free: Duration::ZERO,
@@ -136,10 +141,7 @@ impl Engine {
         }
         let arrival = self.arrivals.front().map(|(ready, _)| *ready);
         let due = self.running.iter().map(|s| s.due).min();
-        match (arrival, due) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        [arrival, due, self.held.next()].into_iter().flatten().min()
     }
 
     /// Does everything that is due at `now` and appends what happened.
@@ -159,6 +161,8 @@ impl Engine {
             }
             self.clock = time;
             self.take_arrivals(time);
+            let expired = self.held.expire(time, &mut self.pool);
+            events.extend(expired.into_iter().map(|id| Event::Expired { id }));
             if self.start_step(time) {
                 continue;
             }
@@ -167,41 +171,6 @@ impl Engine {
                 _ => return,
             }
         }
-    }
-
-    /// Requests in the batch.
-    pub fn running(&self) -> usize {
-        self.running.len()
-    }
-
-    /// Requests that wait for a slot or blocks.
-    pub fn waiting(&self) -> usize {
-        self.waiting.len()
-    }
-
-    /// Requests that have not ended, those in the front end included.
-    pub fn unfinished(&self) -> usize {
-        self.arrivals.len() + self.waiting.len() + self.running.len()
-    }
-
-    /// The KV blocks.
-    pub fn blocks(&self) -> &BlockPool {
-        &self.pool
-    }
-
-    /// Totals since start.
-    pub fn counters(&self) -> Counters {
-        self.counters
-    }
-
-    /// Adapters of running requests, each once.
-    pub fn running_adapters(&self) -> Vec<Arc<str>> {
-        distinct_adapters(self.running.iter())
-    }
-
-    /// Adapters of waiting requests, each once.
-    pub fn waiting_adapters(&self) -> Vec<Arc<str>> {
-        distinct_adapters(self.waiting.iter())
     }
 
     fn take_arrivals(&mut self, now: Duration) {
@@ -314,15 +283,26 @@ impl Engine {
             for id in &hits {
                 self.pool.acquire(*id);
             }
-            sequence.computed = hits.len() * block_size;
+            let local = hits.len() * block_size;
+            // Blocks of elsewhere are read once; lost to preemption, they are computed here.
+            let import = sequence.request.import.take();
+            let imported = import.map_or(0, |import| import.tokens.min(total - 1));
+            sequence.computed = local.max(imported);
+            sequence.published = hits.len();
             sequence.blocks = hits;
+            let import = import.filter(|_| imported > local);
+            if import.is_some() {
+                self.counters.external_queries += (total - local) as u64;
+                self.counters.external_hits += (imported - local) as u64;
+            }
             if self.config.prefix_caching && sequence.preemptions == 0 {
                 self.counters.prefix_queries += total as u64;
-                self.counters.prefix_hits += sequence.computed as u64;
+                self.counters.prefix_hits += local as u64;
             }
             if sequence.admitted.is_none() {
                 sequence.admitted = Some(now);
                 sequence.cached_tokens = sequence.computed;
+                sequence.imported_tokens = sequence.computed - local;
             }
             adapters.extend(new_adapter);
 
@@ -339,6 +319,11 @@ impl Engine {
                     ..StepLoad::default()
                 };
                 wait = Some(self.timing.step(&alone).mul_f64(slowdown - 1.0));
+            }
+            if let Some(import) = import {
+                // With the whole prompt here, only the last token is computed: a step, not a prefill.
+                let rest = wait.filter(|_| uncached > 1).unwrap_or_default();
+                wait = Some(import.wait + rest);
             }
             sequence.due = now + wait.unwrap_or_default();
             self.running.push(sequence);
@@ -376,7 +361,6 @@ impl Engine {
         let needed = self.blocks_for(tokens);
         let block_size = self.config.block_size;
         let sequence = &mut self.running[index];
-        let published = sequence.computed / block_size;
         while sequence.blocks.len() < needed {
             let Some(id) = self.pool.allocate() else {
                 debug_assert!(false, "free blocks were counted before");
@@ -385,10 +369,11 @@ impl Engine {
             sequence.blocks.push(id);
         }
         if self.config.prefix_caching {
-            for full in published..tokens / block_size {
+            for full in sequence.published..tokens / block_size {
                 let hash = sequence.block_hash(full, block_size);
                 self.pool.publish(sequence.blocks[full], hash);
             }
+            sequence.published = sequence.published.max(tokens / block_size);
         }
     }
 
@@ -420,6 +405,7 @@ impl Engine {
             }
             if sequence.generated == sequence.request.output.len() {
                 let mut sequence = self.running.remove(index);
+                self.hold_blocks(&mut sequence, now, events);
                 self.free_blocks(&mut sequence);
                 events.push(Event::Finished {
                     id,
@@ -465,16 +451,6 @@ impl Engine {
         }
         running.saturating_sub(1) as f64 / (self.config.max_sequences - 1) as f64
     }
-}
-
-fn distinct_adapters<'a>(sequences: impl Iterator<Item = &'a Sequence>) -> Vec<Arc<str>> {
-    let mut names: Vec<Arc<str>> = Vec::new();
-    for adapter in sequences.filter_map(|sequence| sequence.request.adapter.as_ref()) {
-        if !names.contains(adapter) {
-            names.push(adapter.clone());
-        }
-    }
-    names
 }
 
 #[cfg(test)]

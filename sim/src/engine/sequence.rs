@@ -34,6 +34,24 @@ impl FinishReason {
     }
 }
 
+/// KV entries of the first tokens of a prompt that come from elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Import {
+    /// Tokens that the other side has; what the prompt has beyond them is computed here.
+    pub tokens: usize,
+    /// Time from admission until they are here; slot and blocks are taken meanwhile.
+    pub wait: Duration,
+}
+
+/// Keeps the blocks of a request that ended at its cap, for another engine to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// Name by which they are asked for.
+    pub key: Arc<str>,
+    /// Time until they are freed unless somebody asks.
+    pub lease: Duration,
+}
+
 /// What a caller asks of the engine. The answer is decided beforehand; the engine decides *when*.
 #[derive(Clone, Debug)]
 pub struct EngineRequest {
@@ -49,6 +67,10 @@ pub struct EngineRequest {
     pub salt: Option<Arc<str>>,
     /// Factor on the latencies of this request, 1 or more (failure injection); 1 is normal.
     pub slowdown: f64,
+    /// What need not be computed here.
+    pub import: Option<Import>,
+    /// What others will read.
+    pub hold: Option<Hold>,
 }
 
 /// Times and counts of a finished request; durations as vLLM's histograms define them.
@@ -58,8 +80,10 @@ pub struct RequestSummary {
     pub finish: FinishReason,
     /// Prompt tokens.
     pub prompt_tokens: usize,
-    /// Prompt tokens found in the prefix cache at the first admission.
+    /// Prompt tokens found in the prefix cache or imported at the first admission.
     pub cached_tokens: usize,
+    /// Those of them that were imported.
+    pub imported_tokens: usize,
     /// Generated tokens.
     pub generated_tokens: usize,
     /// Times the request was preempted.
@@ -98,6 +122,9 @@ pub(super) struct Sequence {
     pub(super) first_token: Option<Duration>,
     pub(super) last_token: Duration,
     pub(super) cached_tokens: usize,
+    pub(super) imported_tokens: usize,
+    /// Leading blocks that others may share.
+    pub(super) published: usize,
     pub(super) preemptions: u32,
 }
 
@@ -120,6 +147,8 @@ impl Sequence {
             first_token: None,
             last_token: arrival,
             cached_tokens: 0,
+            imported_tokens: 0,
+            published: 0,
             preemptions: 0,
         }
     }
@@ -159,6 +188,7 @@ impl Sequence {
             finish,
             prompt_tokens: self.request.prompt.len(),
             cached_tokens: self.cached_tokens,
+            imported_tokens: self.imported_tokens,
             generated_tokens: self.generated,
             preemptions: self.preemptions,
             end_to_end: now.saturating_sub(self.arrival),

@@ -129,6 +129,8 @@ fn request(tokens: impl Iterator<Item = u32>, output: usize) -> EngineRequest {
         adapter: None,
         salt: None,
         slowdown: 1.0,
+        import: None,
+        hold: None,
     }
 }
 
@@ -186,7 +188,7 @@ fn simulate(case: &Case, arrivals: &[f64], sizes: &Sizes, model: StepModel) -> S
                 Event::Finished { summary, .. } => {
                     gaps.push(summary.decode.as_secs_f64() / (summary.generated_tokens - 1) as f64);
                 }
-                Event::Token { .. } | Event::Step { .. } => {}
+                Event::Token { .. } | Event::Step { .. } | Event::Held { .. } | Event::Expired { .. } => {}
             }
         }
     }

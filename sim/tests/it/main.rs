@@ -9,5 +9,6 @@
 
 mod calibration;
 mod client;
+mod disaggregation;
 mod failures;
 mod openai;

@@ -1,3 +1,7 @@
+mod transfers;
+
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -36,6 +40,8 @@ fn request(prompt: impl IntoIterator<Item = u32>, output: usize) -> EngineReques
         adapter: None,
         salt: None,
         slowdown: 1.0,
+        import: None,
+        hold: None,
     }
 }
 

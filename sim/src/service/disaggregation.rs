@@ -1,0 +1,176 @@
+//! The two legs of a disaggregated request: hold blocks for another engine, or read those of one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::Failed;
+use crate::api::ApiError;
+use crate::args::TransferSettings;
+use crate::driver::HeldBlocks;
+use crate::engine::{Hold, Import};
+use crate::failure::FailureKind;
+use crate::metrics::Metrics;
+use crate::transfer::params::{Answered, Asked};
+use crate::transfer::take;
+use crate::transfer::{Claim, ClaimError, LoadFailurePolicy};
+
+/// How much longer an injected slow transfer takes.
+const SLOW: u32 = 5;
+
+/// What one engine knows about its transfers.
+pub(super) struct Disaggregation {
+    settings: TransferSettings,
+    engine: String,
+    /// Port of its side channel.
+    port: u16,
+    block_size: usize,
+    metrics: Arc<Metrics>,
+}
+
+/// What becomes of the blocks of one request.
+#[derive(Default)]
+pub(super) struct Leg {
+    /// Blocks that need not be computed here.
+    pub(super) import: Option<Import>,
+    /// Blocks to keep.
+    pub(super) hold: Option<Hold>,
+    claim: Option<Claim>,
+}
+
+impl Disaggregation {
+    pub(super) fn new(
+        settings: TransferSettings,
+        engine: String,
+        port: u16,
+        block_size: usize,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            settings,
+            engine,
+            port,
+            block_size,
+            metrics,
+        }
+    }
+
+    /// Reads what a request asks of the connector and, for a decode, claims its blocks. `key` is the name under which
+    /// others would ask for the blocks of this request.
+    pub(super) async fn leg(
+        &self,
+        asked: Option<&Asked>,
+        prompts: usize,
+        key: &str,
+        failure: Option<FailureKind>,
+    ) -> Result<Leg, Failed> {
+        let Some(asked) = asked.filter(|asked| asked.do_remote_decode || asked.do_remote_prefill) else {
+            return Ok(Leg::default());
+        };
+        let refused = |message: &str| {
+            Failed::Api(ApiError::field(
+                "kv_transfer_params",
+                format!("kv_transfer_params: {message}"),
+            ))
+        };
+        let Some(config) = self.settings.config.filter(|config| config.connector.is_some()) else {
+            return Err(refused(
+                "this engine has no KV connector; start it with --kv-transfer-config",
+            ));
+        };
+        if asked.do_remote_decode && asked.do_remote_prefill {
+            return Err(refused(
+                "do_remote_decode and do_remote_prefill exclude each other",
+            ));
+        }
+        if prompts != 1 {
+            return Err(refused("one prompt can be transferred at a time"));
+        }
+        if asked.do_remote_decode {
+            if !config.gives() {
+                return Err(refused(
+                    "do_remote_decode: kv_role is kv_consumer, this engine holds no blocks",
+                ));
+            }
+            return Ok(Leg {
+                hold: Some(Hold {
+                    key: key.into(),
+                    lease: config.lease,
+                }),
+                ..Leg::default()
+            });
+        }
+        if !config.takes() {
+            return Err(refused(
+                "do_remote_prefill: kv_role is kv_producer, this engine reads no blocks",
+            ));
+        }
+        let source = asked.source()?;
+        let claimed = take::claim(&source, self.block_size, self.settings.revision.as_deref()).await;
+        match claimed {
+            Ok(claim) if failure != Some(FailureKind::KvTransfer) => {
+                let factor = if failure == Some(FailureKind::SlowKvTransfer) {
+                    SLOW
+                } else {
+                    1
+                };
+                Ok(Leg {
+                    import: Some(Import {
+                        tokens: claim.tokens,
+                        wait: self.settings.time.of(claim.tokens) * factor,
+                    }),
+                    claim: Some(claim),
+                    hold: None,
+                })
+            }
+            Ok(_) => self.without_blocks(config.policy, "injected failure: the KV transfer broke"),
+            Err(error @ ClaimError::Revision { .. }) => {
+                self.metrics.revision_mismatch();
+                self.without_blocks(LoadFailurePolicy::Fail, &error.to_string())
+            }
+            Err(error) => self.without_blocks(config.policy, &error.to_string()),
+        }
+    }
+
+    /// Blocks that do not come: the end of the request, or a prefill here.
+    fn without_blocks(&self, policy: LoadFailurePolicy, problem: &str) -> Result<Leg, Failed> {
+        self.metrics.transfer_failed();
+        match policy {
+            LoadFailurePolicy::Recompute => {
+                tracing::warn!(problem, "the prompt is computed here");
+                Ok(Leg::default())
+            }
+            LoadFailurePolicy::Fail => Err(Failed::Api(ApiError::new(500, "InternalServerError", problem))),
+        }
+    }
+
+    /// Follows the claim of a leg: the sender is for the engine, which says when the blocks have been read.
+    pub(super) fn follow(&self, leg: &mut Leg) -> Option<oneshot::Sender<()>> {
+        let claim = leg.claim.take()?;
+        let took = leg.import.map_or(Duration::ZERO, |import| import.wait);
+        let (read, waits) = oneshot::channel();
+        let metrics = self.metrics.clone();
+        tokio::spawn(async move {
+            if claim.keep(waits).await {
+                metrics.transferred(took);
+            }
+        });
+        Some(read)
+    }
+
+    /// What the answer of a prefill says about the blocks it left.
+    pub(super) fn answered(&self, held: &HeldBlocks, key: &str) -> Answered {
+        Answered {
+            do_remote_prefill: true,
+            do_remote_decode: false,
+            remote_block_ids: held.blocks.clone(),
+            remote_engine_id: self.engine.clone(),
+            remote_request_id: key.to_owned(),
+            remote_host: self.settings.host.clone(),
+            remote_port: self.port,
+            tp_size: 1,
+            remote_num_tokens: held.tokens,
+        }
+    }
+}
