@@ -64,6 +64,9 @@ enum Verb {
     /// Run the Endpoint Picker; its flags are upstream's, in Go style
     #[command(disable_help_flag = true)]
     Epp(RoleArgs),
+    /// Run the routing sidecar of a decode engine; its flags are upstream's, in Go style
+    #[command(disable_help_flag = true)]
+    Sidecar(RoleArgs),
     /// Run the operator; its flags are in Go style
     #[command(disable_help_flag = true)]
     Operator(RoleArgs),
@@ -229,6 +232,7 @@ pub(crate) fn run(argv: Vec<OsString>) -> Result<ExitCode, Failure> {
         Verb::Rbac { output } => rbac::print(output)?,
         Verb::Sim(args) => serve::sim(*args)?,
         Verb::Epp(args) => return serve::epp(args.flags),
+        Verb::Sidecar(args) => return serve::sidecar(args.flags),
         Verb::Operator(args) => return serve::operator(args.flags),
         Verb::Completion { shell } => shell::completion(shell)?,
         Verb::Version { output } => version::version(output)?,

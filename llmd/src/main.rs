@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  argv[0] or first argument ─┬─ epp ─────────▶ llmd-epp     (Go-style flags, passed on untouched)
+//!                             ├─ sidecar ─────▶ llmd-sidecar (likewise)
 //!                             ├─ sim ─────────▶ llmd-sim
 //!                             ├─ up ──────────▶ llmd-local   (runs this binary again for each role)
 //!                             ├─ render, validate, paths ─▶ llmd-render

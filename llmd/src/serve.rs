@@ -38,6 +38,12 @@ pub(crate) fn epp(flags: Vec<OsString>) -> Result<ExitCode, Failure> {
     Ok(llmd_epp::run(flags))
 }
 
+/// `llmd sidecar`.
+#[allow(clippy::unnecessary_wraps)] // one signature for all roles
+pub(crate) fn sidecar(flags: Vec<OsString>) -> Result<ExitCode, Failure> {
+    Ok(llmd_sidecar::run(flags))
+}
+
 /// `llmd operator`.
 #[allow(clippy::unnecessary_wraps)] // one signature for all roles
 pub(crate) fn operator(flags: Vec<OsString>) -> Result<ExitCode, Failure> {

@@ -12,7 +12,9 @@
 //!
 //! [`continuation`] carries on a streamed answer whose engine died.
 
+pub mod cached_tokens;
 pub mod continuation;
+pub mod edit;
 pub mod encoding;
 pub mod error_body;
 pub mod facts;
@@ -27,7 +29,9 @@ pub mod splice;
 pub mod sse;
 pub mod usage;
 
+pub use cached_tokens::CachedTokens;
 pub use continuation::{NotContinuable, Seam, StreamFollower, continue_request};
+pub use edit::{Edit, EditError, edit};
 pub use encoding::{DecodeError, Encoding, UnknownEncoding};
 pub use error_body::{ErrorCode, error_body};
 pub use facts::{ModelField, Prompt, PromptInput, RequestFacts, Span};

@@ -350,6 +350,18 @@ impl Flags {
     getter!(/** Value of a text flag. */ string, Text, String);
     getter!(/** Value of a duration flag. */ duration, Duration, Duration);
 
+    /// Value of any flag as text; empty when it is not declared.
+    pub fn text(&self, name: &str) -> String {
+        match self.flags.get(name).map(|flag| &flag.value) {
+            Some(Value::Bool(value)) => value.to_string(),
+            Some(Value::Int(value)) => value.to_string(),
+            Some(Value::Float(value)) => value.to_string(),
+            Some(Value::Text(value)) => value.clone(),
+            Some(Value::Duration(value)) => format!("{value:?}"),
+            None => String::new(),
+        }
+    }
+
     /// Whether the user gave the flag.
     pub fn is_set(&self, name: &str) -> bool {
         self.flags.get(name).is_some_and(|flag| flag.set)

@@ -267,8 +267,7 @@ async fn send_held<R: Route>(
             None => break,
         }
     }
-    tracked.end(Outcome::TargetFailed);
-    Err(bad_gateway(target, &failure))
+    Err(given_up(tracked, target, &failure))
 }
 
 /// Sends a held request to one target. When a connection that was kept open turns out to be closed,
@@ -358,25 +357,26 @@ async fn send_streamed<R: Route>(
                     Ok(started) => Ok(started),
                     Err(Failed::Deadline) => Err(head_deadline(target, shared.limits.response_head)),
                     Err(Failed::TooLarge) => Err(too_large(&shared.limits)),
-                    Err(Failed::Broken(cause)) => {
-                        tracked.end(Outcome::TargetFailed);
-                        Err(bad_gateway(target, &cause))
-                    }
+                    Err(Failed::Broken(cause)) => Err(given_up(tracked, target, &cause)),
                 };
             }
             Err(error) => {
                 let next = tracked.flight().replan(target, head).await;
                 match next {
                     Some(next) if number < shared.limits.attempts => target = next,
-                    _ => {
-                        tracked.end(Outcome::TargetFailed);
-                        return Err(bad_gateway(target, &error.to_string()));
-                    }
+                    _ => return Err(given_up(tracked, target, &error.to_string())),
                 }
             }
         }
     }
     Err(bad_gateway(target, "no attempt is allowed"))
+}
+
+/// No target is left.
+fn given_up<F: Flight>(tracked: &mut Tracked<F>, target: SocketAddr, cause: &str) -> LocalReply {
+    let reply = tracked.flight().no_target(cause);
+    tracked.end(Outcome::TargetFailed);
+    reply.unwrap_or_else(|| bad_gateway(target, cause))
 }
 
 fn bad_gateway(target: SocketAddr, cause: &str) -> LocalReply {

@@ -20,6 +20,7 @@ mod activity;
 mod answer;
 mod attempt;
 mod body;
+mod caller;
 mod connect;
 mod connection;
 mod events;
@@ -38,6 +39,7 @@ mod transport;
 mod upgrade;
 
 pub use access_log::{AccessLog, Ended, Record};
+pub use caller::{CallError, Caller};
 pub use connect::{TargetProtocol, TargetTls};
 pub use limits::Limits;
 pub use reply::LocalReply;

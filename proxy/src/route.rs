@@ -109,6 +109,12 @@ pub trait Flight: Send + Sized + 'static {
     /// `end` set and may carry an empty chunk.
     fn on_response_chunk(&mut self, chunk: Bytes, end: bool, out: &mut Vec<Bytes>);
 
+    /// No target answered, `cause` says why of the last one. The reply instead of the forwarder's 502.
+    fn no_target(&self, cause: &str) -> Option<LocalReply> {
+        let _ = cause;
+        None
+    }
+
     /// The request is over.
     fn on_end(&mut self, outcome: Outcome);
 }

@@ -28,6 +28,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "llmd-lease",
         ],
     ),
+    ("llmd-sidecar", &["llmd-openai", "llmd-proxy", "llmd-process"]),
     ("llmd-sim", &["llmd-openai", "llmd-proxy", "llmd-process"]),
     ("llmd-render", &["llmd-crds", "llmd-epp-core"]),
     (
@@ -44,6 +45,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "llmd-operator",
             "llmd-process",
             "llmd-render",
+            "llmd-sidecar",
             "llmd-sim",
         ],
     ),

@@ -1,0 +1,224 @@
+//! The command line of `llmd sidecar`: llm-d-router's flags, and a few of our own.
+//!
+//! A flag whose feature this build does not have is refused by name; one that has no effect without another one is told.
+
+mod declared;
+mod file;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use llmd_process::logging::{Logging, level_of_verbosity};
+use llmd_process::pflag::{FlagError, Flags};
+use llmd_process::tls::ServerTls;
+
+use crate::prefill::{OnFailure, Retries};
+pub use declared::flag_set;
+use declared::{DEPENDENT, REFUSED};
+
+/// Why a command line cannot be obeyed.
+#[derive(Debug, thiserror::Error)]
+pub enum OptionError {
+    /// Not a command line of this role.
+    #[error(transparent)]
+    Flag(#[from] FlagError),
+    /// A value out of its range.
+    #[error("invalid argument {value:?} for \"--{flag}\" flag: {fix}")]
+    Value {
+        /// The flag.
+        flag: &'static str,
+        /// What was given.
+        value: String,
+        /// What it may be.
+        fix: String,
+    },
+    /// A feature that is not built.
+    #[error("--{flag} is not in this build: {what}")]
+    Refused {
+        /// The flag.
+        flag: &'static str,
+        /// What it would do.
+        what: &'static str,
+    },
+    /// `--configuration` or `--configuration-file`.
+    #[error("--{flag}: {cause}")]
+    Configuration {
+        /// Which of both.
+        flag: &'static str,
+        /// What is wrong.
+        cause: String,
+    },
+}
+
+/// A command line, checked.
+#[derive(Debug)]
+pub struct SidecarOptions {
+    /// First listener; one per rank follows.
+    pub port: u16,
+    /// First port of the engine.
+    pub engine_port: u16,
+    /// Listeners, and ports of the engine.
+    pub ranks: u16,
+    /// TLS of the listeners; `None` serves plain HTTP.
+    pub tls: Option<ServerTls>,
+    /// Metrics page; `None` has none.
+    pub metrics_port: Option<u16>,
+    /// Idle connections kept per engine.
+    pub idle_connections: usize,
+    /// Longest time for requests in flight after SIGTERM.
+    pub drain: Duration,
+    /// Logs.
+    pub logging: Logging,
+    /// Flags without effect.
+    pub notes: Vec<String>,
+    pub(crate) on_failure: OnFailure,
+    pub(crate) retries: Retries,
+    pub(crate) samples: bool,
+}
+
+impl SidecarOptions {
+    /// Reads a command line without the program's name; `env` looks variables up.
+    ///
+    /// # Errors
+    /// Names the flag and what it may be.
+    pub fn parse(
+        arguments: impl IntoIterator<Item = OsString>,
+        env: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, OptionError> {
+        let arguments: Vec<OsString> = arguments.into_iter().collect();
+        let given = flag_set().parse(arguments.clone())?;
+        // Flags win over the file: of two equal flags the later one counts.
+        let flags = match file::read(&given)? {
+            Some(from_file) => flag_set().parse(from_file.into_iter().chain(arguments))?,
+            None => given,
+        };
+        Self::checked(&flags, env)
+    }
+
+    fn checked(flags: &Flags, env: impl Fn(&str) -> Option<String>) -> Result<Self, OptionError> {
+        for (flag, what) in REFUSED {
+            if flags.is_set(flag) && !is_off(&flags.text(flag)) {
+                return Err(OptionError::Refused { flag, what });
+            }
+        }
+        let connector = flags.string("kv-connector");
+        if connector != "nixlv2" {
+            return Err(value(
+                "kv-connector",
+                &connector,
+                "this build has nixlv2; shared-storage, sglang, mooncake and offloading come later",
+            ));
+        }
+        let ranks = ranged(flags, "data-parallel-size", 1, 1024)?;
+        let port = ranged(flags, "port", 1, 65535)?;
+        let engine_flag = if flags.is_set("vllm-port") && !flags.is_set("model-server-port") {
+            "vllm-port"
+        } else {
+            "model-server-port"
+        };
+        let engine_port = ranged(flags, engine_flag, 1, 65535)?;
+        for (flag, first) in [("port", port), (engine_flag, engine_port)] {
+            if u32::from(first) + u32::from(ranks) - 1 > 65535 {
+                let fix = format!("with --data-parallel-size={ranks} the last port would be above 65535");
+                return Err(value(flag, &first.to_string(), &fix));
+            }
+        }
+        let backoff = flags.duration("prefill-retry-backoff");
+        let retries = ranged(flags, "prefill-max-retries", 0, 1000)?;
+        if retries > 0 && backoff.is_zero() {
+            return Err(value(
+                "prefill-retry-backoff",
+                "0s",
+                "must be above 0 with --prefill-max-retries",
+            ));
+        }
+        let on_failure = match flags.string("prefill-failure").as_str() {
+            "fallback" => OnFailure::Fallback,
+            "error" => OnFailure::Error,
+            other => return Err(value("prefill-failure", other, "use fallback or error")),
+        };
+        let secure = if flags.is_set("secure-proxy") && !flags.is_set("secure-serving") {
+            flags.bool("secure-proxy")
+        } else {
+            flags.bool("secure-serving")
+        };
+        let sampling = "enable-prefiller-sampling";
+        let samples = if flags.is_set(sampling) {
+            flags.bool(sampling)
+        } else {
+            env("ENABLE_PREFILLER_SAMPLING").is_some_and(|value| value == "true")
+        };
+        let notes = DEPENDENT
+            .iter()
+            .filter(|(flag, _)| flags.is_set(flag))
+            .map(|(flag, needs)| format!("--{flag} has no effect without {needs}"));
+        Ok(Self {
+            port,
+            engine_port,
+            ranks,
+            tls: secure.then(|| tls(flags)),
+            metrics_port: Some(ranged(flags, "metrics-port", 0, 65535)?).filter(|port| *port > 0),
+            idle_connections: ranged(flags, "max-idle-conns-per-host", 1, 65535)?.into(),
+            drain: flags.duration("drain-timeout"),
+            logging: Logging {
+                level: level_of_verbosity(flags.int("v")),
+                ..Logging::default()
+            },
+            notes: notes.collect(),
+            on_failure,
+            retries: Retries {
+                count: retries.into(),
+                backoff,
+            },
+            samples,
+        })
+    }
+}
+
+fn tls(flags: &Flags) -> ServerTls {
+    let suites = flags.string("tls-cipher-suites");
+    let suites = suites.split(',');
+    ServerTls {
+        directory: Some(flags.string("cert-path"))
+            .filter(|path| !path.is_empty())
+            .map(PathBuf::from),
+        min_version: flags.string("tls-min-version"),
+        cipher_suites: suites
+            .map(str::trim)
+            .filter(|suite| !suite.is_empty())
+            .map(str::to_owned)
+            .collect(),
+        alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        client_ca: None,
+    }
+}
+
+fn is_off(value: &str) -> bool {
+    matches!(value, "" | "false" | "0")
+}
+
+fn value(flag: &'static str, value: &str, fix: &str) -> OptionError {
+    OptionError::Value {
+        flag,
+        value: value.to_owned(),
+        fix: fix.to_owned(),
+    }
+}
+
+fn ranged(flags: &Flags, flag: &'static str, least: u16, most: u16) -> Result<u16, OptionError> {
+    let given = flags.int(flag);
+    let number = u16::try_from(given)
+        .ok()
+        .filter(|number| (least..=most).contains(number));
+    number.ok_or_else(|| {
+        value(
+            flag,
+            &given.to_string(),
+            &format!("use a number from {least} to {most}"),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,68 @@
+use super::*;
+
+fn parse(line: &str) -> Result<SidecarOptions, OptionError> {
+    SidecarOptions::parse(line.split_whitespace().map(OsString::from), |_| None)
+}
+
+fn refused(line: &str) -> String {
+    parse(line).expect_err(line).to_string()
+}
+
+#[test]
+fn defaults_are_upstreams() {
+    let options = parse("").expect("valid");
+    assert_eq!(
+        (options.port, options.engine_port, options.ranks),
+        (8000, 8200, 1)
+    );
+    assert!(options.tls.is_some() && options.metrics_port.is_none() && !options.samples);
+    assert_eq!(
+        (options.drain, options.on_failure),
+        (Duration::from_secs(60), OnFailure::Fallback)
+    );
+}
+
+#[test]
+fn older_names_count_unless_the_newer_one_is_given() {
+    let options = parse("--vllm-port=9000 --secure-proxy=false").expect("valid");
+    assert_eq!((options.engine_port, options.tls.is_none()), (9000, true));
+    let options = parse("--vllm-port=9000 --model-server-port=9001").expect("valid");
+    assert_eq!(options.engine_port, 9001);
+}
+
+#[test]
+fn what_cannot_be_done_is_named_with_its_fix() {
+    for (line, text) in [
+        ("--kv-connector=mooncake", "this build has nixlv2"),
+        ("--ec-connector=ec-nixl", "--ec-connector is not in this build"),
+        ("--decode-chunk-size=64", "--decode-chunk-size"),
+        ("--enable-ssrf-protection", "gateway"),
+        ("--data-parallel-size=0", "from 1 to 1024"),
+        ("--port=65535 --data-parallel-size=2", "above 65535"),
+        ("--prefill-max-retries=1 --prefill-retry-backoff=0s", "above 0"),
+        ("--prefill-failure=maybe", "fallback or error"),
+        ("--nonsense", "unknown flag: --nonsense"),
+        ("--configuration={nonsense:1}", "nonsense"),
+        ("--configuration-file=/does/not/exist", "/does/not/exist"),
+    ] {
+        let error = refused(line);
+        assert!(error.contains(text), "{line}: {error}");
+    }
+    assert!(parse("--enable-ssrf-protection=false --tracing=false --ec-connector=").is_ok());
+}
+
+#[test]
+fn flags_win_over_the_configuration() {
+    let options =
+        parse("--configuration={\"port\":1000,\"data-parallel-size\":2} --port=2000").expect("valid");
+    assert_eq!((options.port, options.ranks), (2000, 2));
+}
+
+#[test]
+fn what_has_no_effect_is_told() {
+    let options = parse("--inference-pool=ns/pool").expect("valid");
+    assert_eq!(
+        options.notes,
+        ["--inference-pool has no effect without --enable-ssrf-protection"]
+    );
+}

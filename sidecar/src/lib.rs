@@ -1,0 +1,26 @@
+//! The routing sidecar of a decode engine: it has prompts prefilled elsewhere first.
+//!
+//! Takes in: requests that a picker sent to this pod, with headers that name prefill engines.
+//! Holds: a request's body while its prefill leg runs, kept-alive connections to prefill engines.
+//! Gives out: the decode engine's answer, chunk by chunk.
+//!
+//! ```text
+//!  client ─▶ Server (llmd-proxy) ─▶ Flight::plan ──leg──▶ prefill engine   (one token, blocks stay there)
+//!                                        │ kv_transfer_params spliced into the body
+//!                                        └──────────────▶ decode engine on this host ─▶ client
+//! ```
+//!
+//! Source of flags, headers and bodies: llm-d-router `cmd/pd-sidecar`, `pkg/sidecar` (v0.9).
+
+mod api;
+mod error;
+pub mod flags;
+mod flight;
+mod hosts;
+mod metrics;
+mod nixlv2;
+mod prefill;
+mod route;
+mod run;
+
+pub use run::{RunError, run, serve, serve_ranks};

@@ -1,0 +1,107 @@
+//! What becomes of a request: straight through, or by way of a prefill engine.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::HeaderName;
+use http::{HeaderValue, Method, StatusCode, request};
+use llmd_openai::header;
+use llmd_proxy::{Caller, LocalReply, Route};
+
+use crate::api::Api;
+use crate::flight::Flight;
+use crate::hosts;
+use crate::metrics::Metrics;
+use crate::prefill::{OnFailure, Retries};
+
+/// Answered here.
+const HEALTH: &str = "/health";
+
+/// What the requests of all listeners share.
+pub(crate) struct Shared {
+    pub(crate) caller: Caller,
+    pub(crate) metrics: Metrics,
+    pub(crate) on_failure: OnFailure,
+    pub(crate) retries: Retries,
+    /// One of the prefill engines by chance instead of the first.
+    pub(crate) samples: bool,
+    /// Port of the first listener as the pod's endpoints name it; the other ranks' follow.
+    pub(crate) first_port: u16,
+}
+
+/// One listener's way.
+#[derive(Clone)]
+pub(crate) struct Rank {
+    pub(crate) shared: Arc<Shared>,
+    /// Engines of all ranks, in their order.
+    pub(crate) engines: Arc<[SocketAddr]>,
+    /// Which of them is behind this listener.
+    pub(crate) index: usize,
+}
+
+impl Rank {
+    /// The engine that a request wants: another rank's where the deprecated header names its port.
+    fn engine(&self, named: &[String]) -> SocketAddr {
+        let port = named
+            .first()
+            .and_then(|host| host.rsplit_once(':'))
+            .and_then(|(_, port)| port.parse::<u16>().ok());
+        let rank = port.and_then(|port| port.checked_sub(self.shared.first_port));
+        let other = rank.and_then(|rank| self.engines.get(usize::from(rank)));
+        other.copied().unwrap_or(self.engines[self.index])
+    }
+}
+
+impl Route for Rank {
+    type Flight = Flight;
+
+    fn begin(&self, head: &request::Parts, _: SocketAddr) -> Result<Flight, LocalReply> {
+        if head.method == Method::GET && head.uri.path() == HEALTH {
+            return Err(healthy());
+        }
+        let named = hosts::of(&head.headers, header::DATA_PARALLEL);
+        let engine = self.engine(&named);
+        let mut prefillers = match Api::of(head) {
+            Some(_) => hosts::of(&head.headers, header::PREFILLER),
+            None => Vec::new(),
+        };
+        if self.shared.samples && prefillers.len() > 1 {
+            let first = fastrand::usize(..prefillers.len());
+            prefillers.rotate_left(first);
+        }
+        Ok(Flight::new(
+            Arc::clone(&self.shared),
+            engine,
+            Api::of(head),
+            prefillers,
+        ))
+    }
+}
+
+/// Says that the sidecar itself serves; the engine has a probe of its own.
+fn healthy() -> LocalReply {
+    LocalReply {
+        status: StatusCode::OK,
+        headers: Vec::new(),
+        body: Bytes::new(),
+    }
+}
+
+/// Takes away what was said to the sidecar alone, and names the request for both legs.
+pub(crate) fn prepare(head: &mut request::Parts) {
+    for name in [
+        header::PREFILLER,
+        header::DATA_PARALLEL,
+        header::ENCODERS,
+        header::KV_CACHE_SOURCE,
+    ] {
+        head.headers.remove(name);
+    }
+    let id = HeaderName::from_static(header::REQUEST_ID);
+    head.headers.entry(id).or_insert_with(|| {
+        let id = uuid::Uuid::new_v4().to_string();
+        // Digits and hyphens are valid in a header.
+        HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static("unknown"))
+    });
+}

@@ -1,0 +1,193 @@
+//! The role: listeners, the metrics page, signals.
+
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use llmd_process::pflag::FlagError;
+use llmd_process::tls::TlsError;
+use llmd_process::{admin, logging, signals};
+use llmd_proxy::{Caller, Limits, ServeError, Server, TargetProtocol};
+use prometheus::Registry;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::flags::{OptionError, SidecarOptions, flag_set};
+use crate::metrics::Metrics;
+use crate::route::{Rank, Shared};
+
+/// Exit status for a command line that cannot be obeyed, pflag's.
+const USAGE: u8 = 2;
+/// How often idle connections to prefill engines are looked through.
+const SWEEP: Duration = Duration::from_secs(10);
+/// How long an idle connection to an engine may be reused: upstream's 90 s.
+const IDLE_CONNECTION: Duration = Duration::from_secs(90);
+
+/// Why the sidecar ended.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A port is taken.
+    #[error("--{flag}={port}: {source}")]
+    Port {
+        /// The flag.
+        flag: &'static str,
+        /// The port.
+        port: u16,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Certificates.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Two metrics of one name.
+    #[error(transparent)]
+    Metrics(#[from] prometheus::Error),
+    /// A listener ended.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// Runtime or signals.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// The role `sidecar`: `arguments` without the program's name. Returns when the process shall end.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let options = match SidecarOptions::parse(arguments, |name| std::env::var(name).ok()) {
+        Ok(options) => options,
+        Err(OptionError::Flag(FlagError::Help)) => {
+            // Nobody reads a help text whose pipe is closed.
+            let _ = write!(io::stdout(), "{}", flag_set().usage("sidecar"));
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            let usage = match &error {
+                OptionError::Flag(_) => flag_set().usage("sidecar"),
+                _ => String::new(),
+            };
+            let _ = writeln!(io::stderr(), "error: {error}\n{usage}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    match start(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(options: &SidecarOptions) -> Result<(), RunError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        logging::init(options.logging, None);
+        serve(options, signals::shutdown_token()?).await
+    })
+}
+
+/// Serves until `shutdown`, then finishes the requests in flight within the drain deadline.
+///
+/// # Errors
+/// A port is taken, a certificate is wrong, or requests had to be cut off.
+pub async fn serve(options: &SidecarOptions, shutdown: CancellationToken) -> Result<(), RunError> {
+    let mut ranks = Vec::new();
+    for rank in 0..options.ranks {
+        let engine = (Ipv4Addr::LOCALHOST, options.engine_port + rank).into();
+        ranks.push((bind("port", options.port + rank).await?, engine));
+    }
+    let registry = Registry::new();
+    if let Some(port) = options.metrics_port {
+        let listener = bind("metrics-port", port).await?;
+        let pages = admin::pages(registry.clone(), axum::Router::new());
+        let stop = shutdown.clone();
+        tokio::spawn(async move {
+            if let Err(error) = admin::serve_pages(listener, pages, stop).await {
+                tracing::warn!(%error, "the metrics server ended");
+            }
+        });
+    }
+    serve_ranks(options, ranks, &registry, shutdown).await
+}
+
+/// Serves listeners that are bound already, each with the engine behind it, as [`serve`] does.
+///
+/// # Errors
+/// A certificate is wrong, or requests had to be cut off.
+pub async fn serve_ranks(
+    options: &SidecarOptions,
+    ranks: Vec<(TcpListener, SocketAddr)>,
+    registry: &Registry,
+    shutdown: CancellationToken,
+) -> Result<(), RunError> {
+    for note in &options.notes {
+        tracing::info!("{note}");
+    }
+    let limits = Limits {
+        drain: options.drain,
+        idle_connections_per_target: options.idle_connections,
+        idle_connection: IDLE_CONNECTION,
+        ..Limits::default()
+    };
+    let shared = Arc::new(Shared {
+        caller: Caller::new(limits.clone(), TargetProtocol::default()),
+        metrics: Metrics::register(registry)?,
+        on_failure: options.on_failure,
+        retries: options.retries,
+        samples: options.samples,
+        first_port: options.port,
+    });
+    let engines: Arc<[SocketAddr]> = ranks.iter().map(|(_, engine)| *engine).collect();
+    let tls = match &options.tls {
+        Some(tls) => {
+            let reloadable = tls.build()?;
+            reloadable.watch(shutdown.clone())?;
+            Some(reloadable.config)
+        }
+        None => None,
+    };
+    let mut servers = JoinSet::new();
+    for (index, (listener, _)) in ranks.into_iter().enumerate() {
+        let rank = Rank {
+            shared: Arc::clone(&shared),
+            engines: Arc::clone(&engines),
+            index,
+        };
+        let mut server = Server::new(rank, limits.clone())
+            .trusting_forwarded_headers(true)
+            .closing_connections_on(shutdown.clone());
+        if let Some(tls) = &tls {
+            server = server.with_tls(Arc::clone(tls));
+        }
+        servers.spawn(server.serve(listener, shutdown.clone()));
+    }
+    let mut sweep = tokio::time::interval(SWEEP);
+    let mut outcome = Ok(());
+    loop {
+        tokio::select! {
+            _ = sweep.tick() => shared.caller.sweep(),
+            ended = servers.join_next() => match ended {
+                Some(Ok(Err(error))) => outcome = Err(error.into()),
+                // A panicked server has logged itself.
+                Some(_) => {}
+                None => return outcome,
+            },
+        }
+    }
+}
+
+async fn bind(flag: &'static str, port: u16) -> Result<TcpListener, RunError> {
+    // One dual-stack socket, as Go's ":port"; hosts without IPv6 get IPv4.
+    let listener = match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
+        Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await
+        }
+        bound => bound,
+    };
+    let listener = listener.map_err(|source| RunError::Port { flag, port, source })?;
+    tracing::info!(address = %listener.local_addr()?, "listening for --{flag}");
+    Ok(listener)
+}
