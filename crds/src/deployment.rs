@@ -147,6 +147,8 @@ pub enum RolloutStrategy {
     RollingUpdate,
     /// All pools in their ratio: every revision has workloads of its own.
     Coherent,
+    /// All pools in their ratio, by the controller of `DisaggregatedSet`s.
+    DisaggregatedSet,
 }
 
 /// Labels and annotations for all objects.

@@ -19,6 +19,7 @@
 mod accelerator_profile;
 mod definitions;
 mod deployment;
+mod disaggregated_set;
 mod engine;
 mod env;
 pub mod foreign;
@@ -43,6 +44,7 @@ pub use definitions::{all, yaml};
 pub use deployment::{
     CommonMetadata, LLMDeployment, LLMDeploymentSpec, PodSecurity, Rollout, RolloutStrategy, Security,
 };
+pub use disaggregated_set::{DisaggregatedRole, DisaggregatedSet, DisaggregatedSetSpec, RoleMetadata};
 pub use engine::{Engine, EngineType, ImagePullPolicy};
 pub use env::{EnvVar, EnvVarSource, FieldRef, KeyRef};
 pub use gateway::{GatewayMatch, GatewayRef, RouterGateway};

@@ -170,6 +170,7 @@ fn render(text: &str) -> Result<Service, InputError> {
             | Object::RoleBinding(_)
             | Object::NetworkPolicy(_)
             | Object::PodDisruptionBudget(_)
+            | Object::DisaggregatedSet(_) // refused above: it has roles
             | Object::HTTPRoute(_) => {}
             Object::LeaderWorkerSet(set) => {
                 let name = set.metadata.name.unwrap_or_default();

@@ -12,6 +12,8 @@ pub(crate) struct Capabilities {
     pub(crate) http_route: bool,
     /// `LeaderWorkerSet` of `leaderworkerset.x-k8s.io/v1`.
     pub(crate) leader_worker_set: bool,
+    /// `DisaggregatedSet` of `disaggregatedset.x-k8s.io/v1`.
+    pub(crate) disaggregated_set: bool,
 }
 
 impl Capabilities {
@@ -21,6 +23,7 @@ impl Capabilities {
         Ok(Self {
             inference_pool: serves(client, "inference.networking.k8s.io", "v1", "InferencePool").await?,
             leader_worker_set: serves(client, "leaderworkerset.x-k8s.io", "v1", "LeaderWorkerSet").await?,
+            disaggregated_set: serves(client, "disaggregatedset.x-k8s.io", "v1", "DisaggregatedSet").await?,
             http_route: serves(client, "gateway.networking.k8s.io", "v1", "HTTPRoute").await?,
         })
     }

@@ -88,6 +88,13 @@ pub const RULES: &[Rule] = &[
         &["leaderworkersets"],
         OWN,
     ),
+    // roles that another controller moves together
+    rule(
+        Scope::Watched,
+        &["disaggregatedset.x-k8s.io"],
+        &["disaggregatedsets"],
+        OWN,
+    ),
     // engines that exchange KV blocks
     rule(Scope::Watched, &["networking.k8s.io"], &["networkpolicies"], OWN),
     rule(

@@ -10,7 +10,7 @@ use kube::api::{ApiResource, DynamicObject};
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
-use llmd_crds::{HTTPRoute, InferencePool, LLMDeployment, LLMDeploymentStatus, PathStatus};
+use llmd_crds::{HTTPRoute, InferencePool, LLMDeployment, LLMDeploymentStatus, PathStatus, RolloutStrategy};
 use llmd_render::{
     Document, Inputs, RenderOptions, Rendered, ValidatedDeployment, ValidatedGateway, decode_value, render,
     validate,
@@ -228,8 +228,13 @@ fn workloads(
 ) -> (Workloads, Option<Duration>) {
     let (namespace, name) = (&*validated.namespace, &*validated.name);
     let pods = context.stores.pods.of(namespace, name);
+    let is_set = validated.rollout.strategy == RolloutStrategy::DisaggregatedSet;
     let look = |workload_name: &str, object: &str, desired: i32, nodes: i32, mine: &dyn Fn(&str) -> bool| {
-        let live = context.stores.engines(nodes > 1, namespace, object);
+        let live = context.stores.engines(
+            nodes > 1 || is_set && workload_name != "router",
+            namespace,
+            object,
+        );
         let mine: Vec<_> = pods
             .iter()
             .filter(|pod| mine(&pod.pool))
@@ -254,17 +259,14 @@ fn workloads(
         .and_then(|deployment| deployment.content.replicas)
         .unwrap_or(1);
     let pools = validated.pools.iter().map(|pool| {
-        let mut objects = rendered.objects.iter();
-        let object = objects.find(|object| object.pool() == Some(&pool.name));
-        let object = object.map_or("", llmd_render::Object::name);
+        let (object, others) =
+            rollout::workloads_of(pool, rendered, earlier, &context.stores, namespace, name);
         let nodes = pool.parallelism.nodes();
-        let (mut seen, again) = look(&pool.name, object, pool.replicas, nodes, &|label| {
+        let (mut seen, again) = look(&pool.name, &object, pool.replicas, nodes, &|label| {
             label == pool.name
         });
-        for one in earlier.iter().filter(|one| one.pool == pool.name) {
-            seen.ready += one.ready;
-            seen.total += one.total;
-        }
+        seen.ready += others.ready;
+        seen.total += others.total;
         (seen, again)
     });
     let (pools, again): (Vec<Workload>, Vec<_>) = pools.unzip();

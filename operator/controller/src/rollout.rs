@@ -10,7 +10,8 @@ mod planner;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::ApiResource;
-use llmd_render::{Rendered, ValidatedDeployment};
+use llmd_crds::RolloutStrategy;
+use llmd_render::{Object, Rendered, ValidatedDeployment, ValidatedPool};
 
 use crate::stores::Stores;
 use planner::{Next, Role};
@@ -44,7 +45,7 @@ pub(crate) fn step(
     deployment: &ValidatedDeployment,
     stores: &Stores,
 ) -> Vec<Earlier> {
-    if !deployment.rollout.is_coherent {
+    if deployment.rollout.strategy != RolloutStrategy::Coherent {
         return Vec::new();
     }
     let mut earlier = Vec::new();
@@ -114,6 +115,58 @@ pub(crate) fn step(
     let mut earlier: Vec<Earlier> = earlier.into_iter().flatten().collect();
     earlier.retain(|one| one.next > 0 || one.replicas > 0);
     earlier
+}
+
+/// Engines of revisions other than the wanted one.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Others {
+    /// That take requests.
+    pub(crate) ready: i32,
+    /// Of any kind.
+    pub(crate) total: i32,
+}
+
+/// The workload of a pool's wanted revision, by name, and the engines of others.
+pub(crate) fn workloads_of(
+    pool: &ValidatedPool,
+    rendered: &Rendered,
+    earlier: &[Earlier],
+    stores: &Stores,
+    namespace: &str,
+    name: &str,
+) -> (String, Others) {
+    let own = rendered
+        .objects
+        .iter()
+        .find(|object| object.pool() == Some(&pool.name));
+    if let Some(own) = own {
+        let mut others = Others::default();
+        for one in earlier.iter().filter(|one| one.pool == pool.name) {
+            others.ready += one.ready;
+            others.total += one.total;
+        }
+        return (own.name().to_owned(), others);
+    }
+    // made by the controller of a DisaggregatedSet, with our labels
+    let mut objects = rendered.objects.iter();
+    let revision = objects.find_map(|object| match object {
+        Object::DisaggregatedSet(_) => object.revision(),
+        _ => None,
+    });
+    let mut found = String::new();
+    let mut others = Others::default();
+    for (_, kept) in stores.workloads(namespace, name, &pool.name) {
+        let status = kept.content.status.as_ref();
+        if kept.content.revision.as_deref() == revision {
+            found = kept.name.to_string();
+        } else {
+            others.ready += status
+                .and_then(|status| status.ready_replicas)
+                .unwrap_or_default();
+            others.total += status.and_then(|status| status.replicas).unwrap_or_default();
+        }
+    }
+    (found, others)
 }
 
 /// The newest revision shrinks first: it was on its way and may never have worked.

@@ -16,7 +16,7 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Resource};
-use llmd_crds::{HTTPRoute, InferencePool, LeaderWorkerSet};
+use llmd_crds::{DisaggregatedSet, HTTPRoute, InferencePool, LeaderWorkerSet};
 
 use crate::capabilities::Capabilities;
 use crate::scope::Scope;
@@ -29,6 +29,8 @@ use visible::{Seen, visible};
 pub(crate) const DEPLOYMENT_LABEL: &str = "llmd.dev/deployment";
 /// Label that names the pool a pod belongs to.
 pub(crate) const POOL_LABEL: &str = "llmd.dev/pool";
+/// Label that names what engines of all roles share.
+pub(crate) const REVISION_LABEL: &str = "llmd.dev/revision";
 
 /// Objects of one answer when a watch begins: whole objects arrive, and a fraction of each is kept.
 const PAGE: u32 = 50;
@@ -57,8 +59,11 @@ fn groups_kind() -> ApiResource {
 }
 
 /// Kinds that the operator makes beside Deployments, and whose status nobody needs.
-fn metadata_kinds() -> [ApiResource; 7] {
-    [
+fn metadata_kinds(served: Capabilities) -> Vec<ApiResource> {
+    let sets = served
+        .disaggregated_set
+        .then(|| kind("disaggregatedset.x-k8s.io", "v1", DisaggregatedSet::KIND));
+    let always = [
         kind("", "v1", "ServiceAccount"),
         kind("", "v1", "ConfigMap"),
         kind("", "v1", "Service"),
@@ -66,7 +71,8 @@ fn metadata_kinds() -> [ApiResource; 7] {
         kind("rbac.authorization.k8s.io", "v1", "RoleBinding"),
         kind("policy", "v1", "PodDisruptionBudget"),
         kind("networking.k8s.io", "v1", "NetworkPolicy"),
-    ]
+    ];
+    always.into_iter().chain(sets).collect()
 }
 
 /// Kinds that the operator makes where they are served, and to which gateways answer.
@@ -124,7 +130,7 @@ impl Stores {
                     (resource.kind.clone(), (resource, owned))
                 })
                 .collect(),
-            metadata: metadata_kinds()
+            metadata: metadata_kinds(served)
                 .into_iter()
                 .map(|resource| {
                     let api: Api<PartialObjectMeta<DynamicObject>> = scope.dynamic_api(client, &resource);

@@ -7,7 +7,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use llmd_crds::{HTTPRoute, InferencePool, LeaderWorkerSet};
+use llmd_crds::{DisaggregatedSet, HTTPRoute, InferencePool, LeaderWorkerSet};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -24,6 +24,7 @@ pub enum Object {
     PodDisruptionBudget(Box<PodDisruptionBudget>),
     Deployment(Box<Deployment>),
     LeaderWorkerSet(Box<LeaderWorkerSet>),
+    DisaggregatedSet(Box<DisaggregatedSet>),
     InferencePool(Box<InferencePool>),
     HTTPRoute(Box<HTTPRoute>),
 }
@@ -41,6 +42,7 @@ impl Object {
             Self::PodDisruptionBudget(_) => PodDisruptionBudget::KIND,
             Self::Deployment(_) => Deployment::KIND,
             Self::LeaderWorkerSet(_) => LeaderWorkerSet::KIND,
+            Self::DisaggregatedSet(_) => DisaggregatedSet::KIND,
             Self::InferencePool(_) => InferencePool::KIND,
             Self::HTTPRoute(_) => HTTPRoute::KIND,
         }
@@ -49,6 +51,15 @@ impl Object {
     /// `metadata.name`.
     pub fn name(&self) -> &str {
         self.metadata().name.as_deref().unwrap_or_default()
+    }
+
+    /// What the engines of this workload share with those of other roles, by label.
+    pub fn revision(&self) -> Option<&str> {
+        let labels = match self {
+            Self::DisaggregatedSet(object) => &object.spec.roles.first()?.metadata.labels,
+            _ => self.metadata().labels.as_ref()?,
+        };
+        labels.get(crate::names::REVISION).map(String::as_str)
     }
 
     /// The pool whose engines this workload runs.
@@ -78,6 +89,7 @@ impl Object {
             Self::PodDisruptionBudget(object) => &object.metadata,
             Self::Deployment(object) => &object.metadata,
             Self::LeaderWorkerSet(object) => &object.metadata,
+            Self::DisaggregatedSet(object) => &object.metadata,
             Self::InferencePool(object) => &object.metadata,
             Self::HTTPRoute(object) => &object.metadata,
         }
@@ -97,6 +109,9 @@ impl Object {
             Self::Deployment(object) => value(object),
             Self::LeaderWorkerSet(object) => {
                 foreign(LeaderWorkerSet::API_VERSION, LeaderWorkerSet::KIND, object)
+            }
+            Self::DisaggregatedSet(object) => {
+                foreign(DisaggregatedSet::API_VERSION, DisaggregatedSet::KIND, object)
             }
             Self::InferencePool(object) => foreign(InferencePool::API_VERSION, InferencePool::KIND, object),
             Self::HTTPRoute(object) => foreign(HTTPRoute::API_VERSION, HTTPRoute::KIND, object),

@@ -10,7 +10,9 @@ mod pools;
 mod quantity;
 mod router;
 
-use llmd_crds::{AcceleratorProfile, LLMDeployment, LLMDeploymentSpec, Model, Pool, WellLitPath};
+use llmd_crds::{
+    AcceleratorProfile, LLMDeployment, LLMDeploymentSpec, Model, Pool, RolloutStrategy, WellLitPath,
+};
 
 use crate::engine_images::EngineImages;
 use crate::field_error::{FieldError, Problem};
@@ -268,15 +270,17 @@ impl Resolver<'_> {
         use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
         let rollout = merged.rollout.clone().unwrap_or_default();
         let drain = rollout.drain.unwrap_or_else(|| "45s".to_owned());
-        let is_coherent = rollout.strategy == Some(llmd_crds::RolloutStrategy::Coherent);
-        if is_coherent && pools.iter().all(|pool| pool.role == llmd_crds::Role::Both) {
+        let strategy = rollout.strategy.unwrap_or_default();
+        if strategy != RolloutStrategy::RollingUpdate
+            && pools.iter().all(|pool| pool.role == llmd_crds::Role::Both)
+        {
             let message = "pools whose engines do all of a request need not move together: leave it out, or give pools roles";
             self.errors.push(
                 FieldError::new("spec.rollout.strategy", Problem::Forbidden, message).value("Coherent"),
             );
         }
         ValidatedRollout {
-            is_coherent,
+            strategy,
             max_surge: rollout.max_surge.unwrap_or(IntOrString::Int(0)),
             max_unavailable: rollout.max_unavailable.unwrap_or(IntOrString::Int(1)),
             drain_seconds: i64::from(engine::seconds("spec.rollout.drain", &drain, &mut self.errors)),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use llmd_crds::{
     EngineType, EnvVar, FailureMode, GatewayMatch, GatewayRef, ImagePullPolicy, KvBackend, KvFailurePolicy,
-    KvOffloadConnector, LoadBalancing, PodSecurity, Role, Scheduling, Vendor,
+    KvOffloadConnector, LoadBalancing, PodSecurity, Role, RolloutStrategy, Scheduling, Vendor,
 };
 
 use crate::engine_images::EngineImages;
@@ -324,8 +324,8 @@ pub struct ValidatedGateway {
 /// How engine pods are replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValidatedRollout {
-    /// All pools move in their ratio, and each revision has workloads of its own.
-    pub is_coherent: bool,
+    /// How pools move to another template.
+    pub strategy: RolloutStrategy,
     /// Pods above the wanted number.
     pub max_surge: IntOrString,
     /// Pods below the wanted number.

@@ -13,7 +13,7 @@ use llmd_crds::LeaderWorkerSetStatus;
 use serde_json::{Value, json};
 use xxhash_rust::xxh64::xxh64;
 
-use super::{DEPLOYMENT_LABEL, POOL_LABEL};
+use super::{DEPLOYMENT_LABEL, POOL_LABEL, REVISION_LABEL};
 use crate::rollout::INITIAL;
 
 /// Annotation that the Deployment controller keeps on Deployments.
@@ -106,6 +106,8 @@ pub(crate) struct Rollout {
     pub(crate) generation: Option<i64>,
     /// Pods that its spec wants.
     pub(crate) replicas: Option<i32>,
+    /// What its engines share with those of other roles.
+    pub(crate) revision: Option<Box<str>>,
     /// Pods that it had when another revision began to take its place.
     pub(crate) initial: Option<i32>,
     /// When it was made.
@@ -117,12 +119,17 @@ pub(crate) struct Rollout {
 pub(super) fn rollout(deployment: Deployment) -> (ObjectMeta, Rollout) {
     let rollout = Rollout {
         generation: deployment.metadata.generation,
+        revision: revision(&deployment.metadata),
         initial: initial(&deployment.metadata),
         created: deployment.metadata.creation_timestamp.clone(),
         replicas: deployment.spec.and_then(|spec| spec.replicas),
         status: deployment.status,
     };
     (deployment.metadata, rollout)
+}
+
+fn revision(meta: &ObjectMeta) -> Option<Box<str>> {
+    Some(meta.labels.as_ref()?.get(REVISION_LABEL)?.as_str().into())
 }
 
 fn initial(meta: &ObjectMeta) -> Option<i32> {
@@ -135,6 +142,7 @@ pub(super) fn group(mut object: DynamicObject) -> (ObjectMeta, Rollout) {
     let status: Option<LeaderWorkerSetStatus> = status.and_then(|status| serde_json::from_value(status).ok());
     let rollout = Rollout {
         generation: object.metadata.generation,
+        revision: revision(&object.metadata),
         initial: initial(&object.metadata),
         created: object.metadata.creation_timestamp.clone(),
         replicas: object

@@ -23,7 +23,10 @@ use k8s_openapi::api::core::v1::{
     SecretKeySelector, ServiceAccount, SleepAction, Toleration, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
-use llmd_crds::{EngineType, PodSecurity, Role, Vendor};
+use llmd_crds::{
+    DisaggregatedRole, DisaggregatedSet, DisaggregatedSetSpec, EngineType, LeaderWorkerSet, PodSecurity,
+    Role, RoleMetadata, RolloutStrategy, Vendor,
+};
 
 use super::disruption::{budget, spread};
 use super::images;
@@ -51,30 +54,74 @@ fn account_name(deployment: &ValidatedDeployment) -> String {
     format!("{}-modelserver", deployment.name)
 }
 
-/// The pool's workload, and before it the budget of its pods.
-pub(super) fn workload(
+/// All workloads, and before each the budget of its pods.
+pub(super) fn workloads(deployment: &ValidatedDeployment, options: &RenderOptions) -> Vec<Object> {
+    let pools = deployment.pools.iter();
+    if deployment.rollout.strategy != RolloutStrategy::DisaggregatedSet {
+        return pools
+            .flat_map(|pool| workload(deployment, pool, options))
+            .collect();
+    }
+    let mut objects = Vec::new();
+    let mut roles = Vec::new();
+    for pool in pools {
+        let (template, _) = marked(deployment, pool, options);
+        let mut meta = metadata(
+            deployment,
+            format!("{}-{}", deployment.name, pool.name),
+            "modelserver",
+        );
+        meta.labels = template.metadata.as_ref().and_then(|meta| meta.labels.clone());
+        let budget = budget(&meta, label_selector(selector(deployment, pool)));
+        objects.push(Object::PodDisruptionBudget(Box::new(budget)));
+        roles.push(DisaggregatedRole {
+            name: pool.name.clone(),
+            metadata: RoleMetadata {
+                labels: meta.labels.unwrap_or_default(),
+            },
+            spec: group::spec(deployment, pool, template),
+        });
+    }
+    let set = DisaggregatedSet {
+        metadata: metadata(deployment, deployment.name.clone(), "modelserver"),
+        spec: DisaggregatedSetSpec { roles },
+    };
+    objects.push(Object::DisaggregatedSet(Box::new(set)));
+    objects
+}
+
+/// The pods of a pool with their revision, where there is one.
+fn marked(
     deployment: &ValidatedDeployment,
     pool: &ValidatedPool,
     options: &RenderOptions,
-) -> [Object; 2] {
-    let pool_name = format!("{}-{}", deployment.name, pool.name);
-    let mut meta = metadata(deployment, pool_name.clone(), "modelserver");
+) -> (PodTemplateSpec, Option<String>) {
     let mut template = template(deployment, pool, options);
-    let mut pods = selector(deployment, pool);
     let revision = revision::of(deployment, options);
     if let Some(revision) = &revision {
         revision::mark(&mut template, revision);
     }
+    (template, revision)
+}
+
+fn workload(deployment: &ValidatedDeployment, pool: &ValidatedPool, options: &RenderOptions) -> [Object; 2] {
+    let pool_name = format!("{}-{}", deployment.name, pool.name);
+    let mut meta = metadata(deployment, pool_name.clone(), "modelserver");
+    let (template, revision) = marked(deployment, pool, options);
+    let mut pods = selector(deployment, pool);
     meta.labels = template.metadata.as_ref().and_then(|meta| meta.labels.clone());
     // of all revisions
     let budget = budget(&meta, label_selector(pods.clone()));
     let budget = Object::PodDisruptionBudget(Box::new(budget));
-    if let Some(revision) = revision.filter(|_| deployment.rollout.is_coherent) {
+    if let Some(revision) = revision.filter(|_| deployment.rollout.strategy == RolloutStrategy::Coherent) {
         meta.name = Some(format!("{pool_name}-{}", revision::short(&revision)));
         pods.insert(names::REVISION.to_owned(), revision);
     }
     if pool.parallelism.nodes() > 1 {
-        let set = group::set(deployment, pool, meta, template);
+        let set = LeaderWorkerSet {
+            metadata: meta,
+            spec: group::spec(deployment, pool, template),
+        };
         return [budget, Object::LeaderWorkerSet(Box::new(set))];
     }
     let rolling = RollingUpdateDeployment {

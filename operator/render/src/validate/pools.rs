@@ -62,9 +62,12 @@ impl Resolver<'_> {
         );
         let mut child = format!("{name}-{}", pool.name);
         let strategy = merged.rollout.as_ref().and_then(|rollout| rollout.strategy);
-        if strategy == Some(RolloutStrategy::Coherent) {
-            child.push_str("-01234567"); // a revision
-        }
+        child.push_str(match strategy {
+            Some(RolloutStrategy::Coherent) => "-01234567", // a revision
+            // slice, revision, and the name of a Service
+            Some(RolloutStrategy::DisaggregatedSet) => "-0-01234567-prv",
+            Some(RolloutStrategy::RollingUpdate) | None => "",
+        });
         if pool.name == "epp" {
             let message = "this name is taken by the router's own objects; choose another";
             self.errors

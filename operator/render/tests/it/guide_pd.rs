@@ -363,3 +363,41 @@ fn a_revision_has_workloads_of_its_own_unless_pools_roll_by_themselves() {
         assert_eq!(&labels[key], value, "{key}");
     }
 }
+
+/// llm-d's guide of later releases has one set, with groups of size 1 for each role.
+#[test]
+fn a_disaggregated_set_has_both_roles_and_nothing_else_differs() {
+    let with = |strategy: &str| {
+        rendered(&format!(
+            "{{path: prefill-decode, pathVersion: v1, model: {{uri: 'hf://openai/gpt-oss-120b'}}, \
+             rollout: {{strategy: {strategy}}}}}"
+        ))
+    };
+    let set = object(&with("DisaggregatedSet"), "DisaggregatedSet", "x");
+    assert_eq!(set["apiVersion"], "disaggregatedset.x-k8s.io/v1");
+    let coherent = with("Coherent");
+    for (index, (role, replicas)) in [("prefill", 8), ("decode", 2)].into_iter().enumerate() {
+        let of = &set["spec"]["roles"][index];
+        assert_eq!(
+            (&of["name"], &of["spec"]["replicas"]),
+            (&json!(role), &json!(replicas))
+        );
+        let template = &of["spec"]["leaderWorkerTemplate"];
+        assert_eq!(template["size"], 1);
+        let deployment = object(&coherent, "Deployment", &format!("x-{role}"));
+        assert_eq!(
+            template["workerTemplate"], deployment["spec"]["template"],
+            "{role}: the same engines"
+        );
+        assert_eq!(
+            of["metadata"]["labels"],
+            deployment["spec"]["template"]["metadata"]["labels"]
+        );
+        let rolling = &of["spec"]["rolloutStrategy"]["rollingUpdateConfiguration"];
+        assert_eq!(
+            rolling,
+            &json!({"maxUnavailable": 1, "maxSurge": 0}),
+            "the guide's prefill"
+        );
+    }
+}

@@ -165,6 +165,63 @@ async fn groups_move_to_another_revision_together() {
     .unwrap();
 }
 
+/// The controller of another project makes and replaces the groups; the status is told from what it made.
+#[tokio::test]
+async fn a_disaggregated_set_rolls_scales_and_goes() {
+    let (namespace, _operator) = groups_site().await;
+    let text = WIDE.replace("strategy: RollingUpdate", "strategy: DisaggregatedSet");
+    namespace.apply(&text).await.unwrap();
+    wait_for(&namespace, "wide", "True", "decode 2/2").await;
+    let sets = namespace
+        .kubectl(["get", "disaggregatedsets", "-oname"])
+        .await
+        .unwrap();
+    assert_eq!(sets.trim(), "disaggregatedset.disaggregatedset.x-k8s.io/wide");
+    let before = names(&namespace, "leaderworkersets").await;
+    assert_eq!(before.len(), 2, "{before:?}");
+
+    let scale = r#"[{"op":"replace","path":"/spec/pools/1/replicas","value":3}]"#;
+    namespace
+        .kubectl(["patch", "llmd/wide", "--type=json", "-p", scale])
+        .await
+        .unwrap();
+    wait_for(&namespace, "wide", "True", "decode 3/3").await;
+    assert_eq!(
+        names(&namespace, "leaderworkersets").await,
+        before,
+        "no new revision"
+    );
+
+    let edit = r#"{"spec":{"engine":{"args":{"seed":"7"}}}}"#;
+    namespace
+        .kubectl(["patch", "llmd/wide", "--type=merge", "-p", edit])
+        .await
+        .unwrap();
+    poll_until("two other LeaderWorkerSets, and no more", || async {
+        let object = read(&namespace, "wide").await?;
+        let (is, ..) = condition(&object, "Ready")?;
+        let current = object["status"]["observedGeneration"] == object["metadata"]["generation"];
+        let now = names(&namespace, "leaderworkersets").await;
+        let moved = now.len() == 2 && now.iter().all(|name| !before.contains(name));
+        (is == "True" && current && moved).then_some(())
+    })
+    .await
+    .unwrap();
+
+    namespace
+        .kubectl(["delete", "llmd", "wide", "--timeout=60s"])
+        .await
+        .unwrap();
+    poll_until("nothing left", || async {
+        names(&namespace, "leaderworkersets,disaggregatedsets")
+            .await
+            .is_empty()
+            .then_some(())
+    })
+    .await
+    .unwrap();
+}
+
 #[tokio::test]
 async fn without_the_controller_the_condition_says_what_to_install() {
     let (namespace, _operator) = site().await;
