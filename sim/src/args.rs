@@ -1,5 +1,7 @@
 //! Flags, their checks, and the configuration that follows.
 
+mod lora;
+mod ranks;
 mod transfer;
 
 use std::sync::Arc;
@@ -8,6 +10,8 @@ use std::time::Duration;
 use crate::engine::{EngineConfig, Latency, Overrides, PrefillLatency, StepModel};
 use crate::failure::FailureKind;
 
+pub use lora::LoraModule;
+pub use ranks::{GroupAddress, Ports, RankArgs, Ranks};
 pub use transfer::{TransferArgs, TransferSettings};
 
 /// How answers are made.
@@ -17,39 +21,6 @@ pub enum Mode {
     Echo,
     /// The answer is made of common words, the same for the same seed and prompt.
     Random,
-}
-
-/// A LoRA adapter as vLLM's `--lora-modules` takes it: JSON with `name`, or `name=path`.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
-pub struct LoraModule {
-    /// Model name that clients use.
-    pub name: String,
-    /// Where the weights would be; only reported by `/v1/models`.
-    #[serde(default)]
-    pub path: String,
-}
-
-impl std::str::FromStr for LoraModule {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let module = if text.trim_start().starts_with('{') {
-            serde_json::from_str(text).map_err(|error| format!("not JSON with `name` and `path`: {error}"))?
-        } else {
-            let (name, path) = text
-                .split_once('=')
-                .ok_or("expected `name=path` or JSON with `name` and `path`")?;
-            Self {
-                name: name.into(),
-                path: path.into(),
-            }
-        };
-        if module.name.is_empty() {
-            Err("the adapter's name is empty".into())
-        } else {
-            Ok(module)
-        }
-    }
 }
 
 /// Flags of `llmd sim`. Durations take `200ms`, `1.5s`, or a bare number of milliseconds.
@@ -155,6 +126,9 @@ pub struct SimArgs {
     /// KV transfer.
     #[command(flatten)]
     pub transfer: TransferArgs,
+    /// Data-parallel ranks.
+    #[command(flatten)]
+    pub ranks: RankArgs,
 }
 
 /// A checked configuration.
@@ -194,6 +168,8 @@ pub struct SimConfig {
     pub failures: Vec<FailureKind>,
     /// KV transfer.
     pub transfer: TransferSettings,
+    /// Data-parallel ranks.
+    pub ranks: Ranks,
 }
 
 /// A wrong flag, or flags that do not go together.
@@ -344,6 +320,14 @@ impl SimArgs {
                 });
             }
         }
+        let ranks = self.ranks.ranks(self.port)?;
+        if ranks.local > 1 && ranks.ports == Ports::One && !self.lora_modules.is_empty() {
+            return Err(ConfigError::Conflict {
+                flag: "lora-modules",
+                other: "data-parallel-size",
+                fix: "vLLM has no adapters with several engines behind one port; use --data-parallel-multi-port-external-lb",
+            });
+        }
         let standard = StepModel::default();
         let seconds =
             |flag: Option<Duration>, standard: f64| flag.map_or(standard, |value| value.as_secs_f64());
@@ -374,6 +358,7 @@ impl SimArgs {
             jitter: self.step_jitter,
             startup: self.startup_duration,
             transfer: self.transfer.settings()?,
+            ranks,
             drain: self.drain_timeout,
             failure_rate: self.failure_injection_rate,
             failures: if self.failure_types.is_empty() {

@@ -19,6 +19,8 @@ pub mod args;
 pub mod driver;
 pub mod engine;
 pub mod failure;
+mod front;
+mod group;
 pub mod metrics;
 pub mod server;
 mod service;

@@ -129,24 +129,21 @@ impl Page {
 }
 
 impl Metrics {
-    /// Metrics for one engine, all at zero.
-    pub fn new(config: &SimConfig) -> prometheus::Result<Self> {
+    /// Metrics of engine `rank`, all at zero; engines behind one port share a registry, and so a page.
+    pub fn new(config: &SimConfig, rank: usize, registry: Registry) -> prometheus::Result<Self> {
         let model = config.models.first().map(ToString::to_string).unwrap_or_default();
         let labels = HashMap::from([
             ("model_name".to_owned(), model),
-            ("engine".to_owned(), "0".to_owned()),
+            ("engine".to_owned(), rank.to_string()),
         ]);
-        let page = Page {
-            registry: Registry::new(),
-            labels,
-        };
+        let page = Page { registry, labels };
         let tokens = token_buckets(config.max_model_len);
 
         let info = Opts::new(
             "vllm:cache_config_info",
             "Information of the LLMEngine CacheConfig",
         )
-        .const_label("engine", "0")
+        .const_label("engine", rank.to_string())
         .const_label("block_size", config.engine.block_size.to_string())
         .const_label("num_gpu_blocks", config.engine.blocks.to_string())
         .const_label(

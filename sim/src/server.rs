@@ -2,15 +2,21 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use prometheus::Registry;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{ConfigError, SimArgs, SimConfig};
+use crate::args::{ConfigError, Ports as PortsOfRanks, SimArgs, SimConfig};
 use crate::driver::Driver;
 use crate::engine::{Engine, Timing};
+use crate::front::Front;
+use crate::group::Group;
 use crate::metrics::Metrics;
 use crate::service::{Ports, Service};
 use crate::transfer::give::Identity;
@@ -33,6 +39,19 @@ pub enum SimError {
         /// Why.
         source: std::io::Error,
     },
+    /// The group cannot be listened for.
+    #[error(
+        "cannot listen on port {port} for the group: {source}; choose another --host or --data-parallel-rpc-port"
+    )]
+    Group {
+        /// Port.
+        port: u16,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A listener does not know its own address.
+    #[error("a listener has no address: {0}")]
+    Address(std::io::Error),
     /// The side channel cannot be listened on.
     #[error(
         "cannot listen on {address} for KV transfers: {source}; choose another --nixl-side-channel-host or --nixl-side-channel-port"
@@ -59,55 +78,140 @@ pub async fn run(args: SimArgs, shutdown: impl Future<Output = ()>) -> Result<()
 
 /// A running simulator. Dropping it ends it at once.
 pub struct Simulator {
-    address: SocketAddr,
+    addresses: Vec<SocketAddr>,
+    supervisor: Option<SocketAddr>,
+    group: Option<SocketAddr>,
     drain: Duration,
     stop: CancellationToken,
     kill: CancellationToken,
-    server: Option<tokio::task::JoinHandle<()>>,
+    server: Option<JoinHandle<()>>,
 }
 
 impl Simulator {
     /// Listens and serves; port 0 takes a free one.
     pub async fn start(config: SimConfig) -> Result<Self, SimError> {
-        let host = config.host.trim_matches(['[', ']']);
-        let listen = |source| SimError::Listen {
-            address: format!("{}:{}", config.host, config.port),
+        let ranks = config.ranks.clone();
+        let group = Group::bind(&config.host, &ranks).await;
+        let group = group.map_err(|source| SimError::Group {
+            port: ranks.group.as_ref().map_or(0, |group| group.port),
             source,
-        };
-        let listener = TcpListener::bind((host, config.port)).await.map_err(listen)?;
-        let address = listener.local_addr().map_err(listen)?;
-        let metrics = Arc::new(Metrics::new(&config)?);
-        let timing = Timing::new(config.model, config.overrides, config.jitter, config.seed);
-        let (driver, engine) = Driver::new(Engine::new(config.engine, timing), metrics.clone());
-        let drain = config.drain;
+        })?;
+        let group_address = group.address();
+        let (complete, is_complete) = watch::channel(ranks.group.is_none());
         let (stop, kill) = (CancellationToken::new(), CancellationToken::new());
         let name = format!("{:016x}", fastrand::u64(..));
-        let side_channel = side_channel(&config, name.clone()).await?;
-        let ports = Ports {
-            http: address.port(),
-            side_channel: match &side_channel {
-                Some(channel) => channel.address().map_err(listen)?.port(),
-                None => 0,
-            },
-        };
-        if let Some(channel) = side_channel {
-            // Blocks are read while the last requests end: it goes with the engine, not with the listener.
-            tokio::spawn(channel.serve(engine.clone(), kill.clone()));
+        let listeners = listen_for(&config).await?;
+        let mut addresses = Vec::new();
+        for listener in &listeners {
+            addresses.push(listener.local_addr().map_err(SimError::Address)?);
         }
-        let service = Arc::new(Service::new(config, engine, metrics, name, ports));
-        let server = tokio::spawn(serve(listener, service, driver, stop.clone(), kill.clone()));
+
+        let mut services = Vec::with_capacity(ranks.local);
+        let mut drivers = JoinSet::new();
+        let page = Registry::new();
+        for local in 0..ranks.local {
+            let rank = ranks.start + local;
+            let registry = match ranks.ports {
+                PortsOfRanks::One => page.clone(),
+                PortsOfRanks::PerRank => Registry::new(),
+            };
+            let metrics = Arc::new(Metrics::new(&config, rank, registry)?);
+            let seed = config.seed.wrapping_add(rank as u64);
+            let timing = Timing::new(config.model, config.overrides, config.jitter, seed);
+            let (driver, engine) = Driver::new(Engine::new(config.engine, timing), metrics.clone());
+            drivers.spawn(driver.run());
+            let name = if ranks.size > 1 {
+                format!("{name}_dp{rank}")
+            } else {
+                name.clone()
+            };
+            let channel = side_channel(&config, name.clone(), rank).await?;
+            let ports = Ports {
+                http: addresses.get(local).unwrap_or(&addresses[0]).port(),
+                side_channel: match &channel {
+                    Some(channel) => channel.address().map_err(SimError::Address)?.port(),
+                    None => 0,
+                },
+            };
+            if let Some(channel) = channel {
+                // Blocks are read while the last requests end: it goes with the engine, not with the listener.
+                tokio::spawn(channel.serve(engine.clone(), kill.clone()));
+            }
+            let group = is_complete.clone();
+            services.push(Arc::new(Service::new(
+                config.clone(),
+                engine,
+                metrics,
+                name,
+                ports,
+                group,
+            )));
+        }
+
+        let mut fronts: Vec<(TcpListener, Front)> = Vec::new();
+        let supervisor = match ranks.supervisor {
+            Some(port) => Some(listen(&config.host, port).await?),
+            None => None,
+        };
+        let supervisor_address = match &supervisor {
+            Some(listener) => Some(listener.local_addr().map_err(SimError::Address)?),
+            None => None,
+        };
+        fronts.extend(supervisor.map(|listener| (listener, Front::Supervisor(services.clone()))));
+        let several = services.len() > 1 && ranks.ports == PortsOfRanks::One;
+        for (index, listener) in listeners.into_iter().enumerate() {
+            let front = if several {
+                Front::Several {
+                    services: services.clone(),
+                    start: ranks.start,
+                    next: AtomicUsize::new(0),
+                }
+            } else {
+                Front::One(services[index].clone())
+            };
+            fronts.push((listener, front));
+        }
+        drop(services);
+
+        let mut listening = JoinSet::new();
+        for (listener, front) in fronts {
+            listening.spawn(serve(listener, Arc::new(front), stop.clone(), kill.clone()));
+        }
+        let meeting = tokio::spawn(group.meet(ranks, complete));
+        let server = tokio::spawn(async move {
+            while listening.join_next().await.is_some() {}
+            meeting.abort();
+            drivers.shutdown().await;
+        });
         Ok(Self {
-            address,
-            drain,
+            addresses,
+            supervisor: supervisor_address,
+            group: group_address,
+            drain: config.drain,
             stop,
             kill,
             server: Some(server),
         })
     }
 
-    /// Where it listens.
+    /// Where it listens; the first rank's port where each has its own.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.addresses[0]
+    }
+
+    /// Where it listens, in order of the ranks where each has its own port.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Where its supervisor listens.
+    pub fn supervisor(&self) -> Option<SocketAddr> {
+        self.supervisor
+    }
+
+    /// Where it listens for the other processes of its group.
+    pub fn group(&self) -> Option<SocketAddr> {
+        self.group
     }
 
     /// Stops accepting, waits for open requests up to the drain time, then cuts what is left.
@@ -121,6 +225,7 @@ impl Simulator {
             // The server task ends at its next await; an error would be its panic, reported already.
             let _ = server.await;
         }
+        self.kill.cancel();
     }
 }
 
@@ -131,8 +236,37 @@ impl Drop for Simulator {
     }
 }
 
+/// One listener, or one per rank.
+async fn listen_for(config: &SimConfig) -> Result<Vec<TcpListener>, SimError> {
+    if config.ranks.ports == PortsOfRanks::One {
+        return Ok(vec![listen(&config.host, config.port).await?]);
+    }
+    let mut listeners = Vec::with_capacity(config.ranks.local);
+    for local in 0..config.ranks.local {
+        // The range was checked with the flags.
+        let port = match config.port {
+            0 => 0,
+            port => port.saturating_add(u16::try_from(local).unwrap_or(u16::MAX)),
+        };
+        listeners.push(listen(&config.host, port).await?);
+    }
+    Ok(listeners)
+}
+
+async fn listen(host: &str, port: u16) -> Result<TcpListener, SimError> {
+    let bound = TcpListener::bind((host.trim_matches(['[', ']']), port)).await;
+    bound.map_err(|source| SimError::Listen {
+        address: format!("{host}:{port}"),
+        source,
+    })
+}
+
 /// The port on which others ask for blocks, where this engine holds any.
-async fn side_channel(config: &SimConfig, name: String) -> Result<Option<SideChannel>, SimError> {
+async fn side_channel(
+    config: &SimConfig,
+    name: String,
+    rank: usize,
+) -> Result<Option<SideChannel>, SimError> {
     let settings = &config.transfer;
     let Some(transfer) = settings.config.filter(KvTransferConfig::gives) else {
         return Ok(None);
@@ -143,21 +277,18 @@ async fn side_channel(config: &SimConfig, name: String) -> Result<Option<SideCha
         block_size: config.engine.block_size,
         lease: transfer.lease,
     };
-    let channel = SideChannel::bind(&settings.host, settings.port, identity).await;
+    let port = match settings.port {
+        0 => 0,
+        port => port.saturating_add(u16::try_from(rank).unwrap_or(u16::MAX)),
+    };
+    let channel = SideChannel::bind(&settings.host, port, identity).await;
     channel.map(Some).map_err(|source| SimError::SideChannel {
-        address: format!("{}:{}", settings.host, settings.port),
+        address: format!("{}:{port}", settings.host),
         source,
     })
 }
 
-async fn serve(
-    listener: TcpListener,
-    service: Arc<Service>,
-    driver: Driver,
-    stop: CancellationToken,
-    kill: CancellationToken,
-) {
-    let driver = tokio::spawn(driver.run());
+async fn serve(listener: TcpListener, front: Arc<Front>, stop: CancellationToken, kill: CancellationToken) {
     let connections = tokio_util::task::TaskTracker::new();
     loop {
         let (stream, _) = tokio::select! {
@@ -174,7 +305,7 @@ async fn serve(
         };
         // Small chunks must leave at once; a socket that refuses the option still works.
         let _ = stream.set_nodelay(true);
-        let (service, stop, kill) = (service.clone(), stop.clone(), kill.clone());
+        let (front, stop, kill) = (front.clone(), stop.clone(), kill.clone());
         connections.spawn(async move {
             let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
             builder
@@ -183,8 +314,8 @@ async fn serve(
                 .header_read_timeout(HEAD_TIMEOUT);
             builder.http2().timer(TokioTimer::new());
             let handler = hyper::service::service_fn(move |request| {
-                let service = service.clone();
-                async move { service.handle(request).await }
+                let front = front.clone();
+                async move { front.handle(request).await }
             });
             let connection = builder.serve_connection(TokioIo::new(stream), handler);
             tokio::pin!(connection);
@@ -207,11 +338,10 @@ async fn serve(
         });
     }
     drop(listener);
-    drop(service);
+    drop(front);
     connections.close();
     tokio::select! {
         () = connections.wait() => {}
         () = kill.cancelled() => {}
     }
-    driver.abort();
 }

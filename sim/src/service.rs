@@ -11,6 +11,7 @@ use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::api::body::{ChunkWriter, Envelope, FINGERPRINT};
@@ -46,6 +47,8 @@ pub(crate) struct Service {
     disaggregation: Disaggregation,
     pod: Vec<(HeaderName, HeaderValue)>,
     ready_at: Instant,
+    /// Whether all processes of the group are there.
+    group: watch::Receiver<bool>,
     started: u64,
     ids: u64,
     next_id: AtomicU64,
@@ -59,6 +62,7 @@ impl Service {
         metrics: Arc<Metrics>,
         name: String,
         ports: Ports,
+        group: watch::Receiver<bool>,
     ) -> Self {
         let disaggregation = Disaggregation::new(
             config.transfer.clone(),
@@ -70,6 +74,7 @@ impl Service {
         Self {
             disaggregation,
             ready_at: Instant::now() + config.startup,
+            group,
             started: unix_seconds(),
             failures: Failures::new(config.failure_rate, config.failures.clone(), config.seed),
             pod: pod_headers(ports.http),
@@ -95,6 +100,11 @@ impl Service {
         })
     }
 
+    /// Whether the model is loaded and its group complete.
+    pub(crate) fn is_ready(&self) -> bool {
+        Instant::now() >= self.ready_at && *self.group.borrow()
+    }
+
     async fn route(&self, head: &http::request::Parts, body: Incoming) -> Result<Response<SimBody>, Failed> {
         let path = head.uri.path();
         let wanted = match path {
@@ -113,7 +123,7 @@ impl Service {
         if path == "/version" {
             return Ok(plain(200, format!("{{\"version\":\"{FINGERPRINT}\"}}")));
         }
-        if Instant::now() < self.ready_at {
+        if !self.is_ready() {
             return Err(ApiError::new(
                 503,
                 "ServiceUnavailableError",
@@ -368,7 +378,7 @@ async fn read(body: Incoming) -> Result<Bytes, ApiError> {
     }
 }
 
-fn plain(status: u16, body: impl Into<Bytes>) -> Response<SimBody> {
+pub(crate) fn plain(status: u16, body: impl Into<Bytes>) -> Response<SimBody> {
     let body = body.into();
     let json = !body.is_empty();
     let mut response = Response::new(SimBody::full(body));
@@ -381,7 +391,7 @@ fn plain(status: u16, body: impl Into<Bytes>) -> Response<SimBody> {
     response
 }
 
-fn error_response(error: &ApiError) -> Response<SimBody> {
+pub(crate) fn error_response(error: &ApiError) -> Response<SimBody> {
     plain(error.status, error.body())
 }
 

@@ -131,3 +131,75 @@ fn flags_parse_as_llm_d_inference_sim_s() {
         Duration::from_millis(30)
     );
 }
+
+fn parse(line: &str) -> SimArgs {
+    #[derive(clap::Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: SimArgs,
+    }
+    <Command as clap::Parser>::try_parse_from(std::iter::once("sim").chain(line.split_whitespace()))
+        .unwrap()
+        .args
+}
+
+#[test]
+fn a_command_line_of_the_operator_for_a_wide_group_is_read() {
+    let line = "--model=m --port=8200 --enable-expert-parallel --data-parallel-size=16 --data-parallel-size-local=8 \
+        --data-parallel-multi-port-external-lb --data-parallel-supervisor-port=8208 --data-parallel-address=leader \
+        --data-parallel-rpc-port=5555 --node-rank=1 --block-size=128 \
+        --kv-transfer-config={\"kv_connector\":\"NixlConnector\",\"kv_role\":\"kv_both\"}";
+    let config = parse(line).config().unwrap();
+    assert_eq!(
+        config.ranks,
+        Ranks {
+            size: 16,
+            local: 8,
+            start: 8,
+            ports: Ports::PerRank,
+            supervisor: Some(8208),
+            group: Some(GroupAddress {
+                host: "leader".into(),
+                port: 5555
+            }),
+        }
+    );
+    assert!(config.transfer.config.unwrap().gives());
+}
+
+#[test]
+fn ranks_that_make_no_group_are_refused_with_the_fix() {
+    for (line, expected) in [
+        ("--data-parallel-size=0", "--data-parallel-size: 0"),
+        (
+            "--data-parallel-size=8 --data-parallel-size-local=3",
+            "must be a multiple of it",
+        ),
+        (
+            "--data-parallel-size=8 --data-parallel-size-local=4",
+            "--data-parallel-hybrid-lb",
+        ),
+        (
+            "--data-parallel-size=8 --data-parallel-size-local=4 --data-parallel-hybrid-lb",
+            "without --data-parallel-address",
+        ),
+        (
+            "--data-parallel-size=8 --data-parallel-start-rank=8",
+            "--data-parallel-start-rank: 8",
+        ),
+        (
+            "--data-parallel-size=8 --port=65530 --data-parallel-multi-port-external-lb",
+            "room for 8 ports",
+        ),
+        (
+            "--data-parallel-size=2 --lora-modules a=b",
+            "--lora-modules and --data-parallel-size",
+        ),
+    ] {
+        let error = parse(&format!("--model=m {line}"))
+            .config()
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(expected), "{line}: {error}");
+    }
+}

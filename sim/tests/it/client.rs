@@ -35,14 +35,29 @@ pub(crate) async fn send(
     path: &str,
     body: &str,
 ) -> hyper::Result<Response<Incoming>> {
+    send_to(address, method, path, body, &[]).await
+}
+
+/// The same with more headers.
+pub(crate) async fn send_to(
+    address: SocketAddr,
+    method: Method,
+    path: &str,
+    body: &str,
+    headers: &[(&str, &str)],
+) -> hyper::Result<Response<Incoming>> {
     let stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
-    let request = Request::builder()
+    let mut request = Request::builder()
         .method(method)
         .uri(path)
         .header("host", "sim")
-        .header("x-request-id", "abc")
+        .header("x-request-id", "abc");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request
         .body(Full::new(Bytes::copy_from_slice(body.as_bytes())))
         .unwrap();
     tokio::time::timeout(DEADLINE, sender.send_request(request))

@@ -12,3 +12,4 @@ mod client;
 mod disaggregation;
 mod failures;
 mod openai;
+mod ranks;
