@@ -8,11 +8,12 @@ use crate::field_error::{FieldError, Problem};
 
 /// Every released version stays here as it was, because an upgrade of the operator restarts no engine; a change is
 /// a new version.
-const SOURCES: [&str; 6] = [
+const SOURCES: [&str; 7] = [
     include_str!("../paths/encode-disaggregation/v1.yaml"),
     include_str!("../paths/optimized-baseline/v1.yaml"),
     include_str!("../paths/prefill-decode/v1.yaml"),
     include_str!("../paths/simulated/v1.yaml"),
+    include_str!("../paths/simulated-prefill-decode/v1.yaml"),
     include_str!("../paths/tiered-prefix-cache/v1.yaml"),
     include_str!("../paths/wide-expert-parallel/v1.yaml"),
 ];
@@ -104,6 +105,7 @@ mod tests {
                 "optimized-baseline",
                 "prefill-decode",
                 "simulated",
+                "simulated-prefill-decode",
                 "tiered-prefix-cache",
                 "wide-expert-parallel"
             ]

@@ -401,3 +401,23 @@ fn a_disaggregated_set_has_both_roles_and_nothing_else_differs() {
         );
     }
 }
+
+#[test]
+fn simulated_engines_know_their_revision() {
+    let rendered = rendered("{path: simulated-prefill-decode, pathVersion: v1, model: {name: a}}");
+    for role in ["x-prefill", "x-decode"] {
+        let deployment = object(&rendered, "Deployment", role);
+        let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+        let env = container["env"].as_array().unwrap();
+        let revision = env.iter().find(|one| one["name"] == "LLMD_SIM_REVISION").unwrap();
+        assert_eq!(
+            revision["valueFrom"]["fieldRef"]["fieldPath"],
+            "metadata.labels['llmd.dev/revision']"
+        );
+        let args = container["args"].to_string();
+        assert!(
+            args.contains("--block-size=16") && args.contains("NixlConnector"),
+            "{args}"
+        );
+    }
+}

@@ -30,8 +30,15 @@ pub(super) fn variables(deployment: &ValidatedDeployment, pool: &ValidatedPool) 
         variables.push(env("VLLM_NIXL_SIDE_CHANNEL_PORT", &names::NIXL_PORT.to_string()));
     }
     variables.extend(encodings::variables(pool));
-    if deployment.is_disaggregated() && pool.engine.kind == EngineType::Vllm {
-        variables.push(env("VLLM_HTTP_TIMEOUT_KEEP_ALIVE", KEEP_ALIVE_SECONDS));
+    if deployment.is_disaggregated() {
+        variables.push(match pool.engine.kind {
+            EngineType::Vllm => env("VLLM_HTTP_TIMEOUT_KEEP_ALIVE", KEEP_ALIVE_SECONDS),
+            // it refuses blocks of another revision, as real engines would if they knew it
+            EngineType::Simulator => {
+                let label = format!("metadata.labels['{}']", names::REVISION);
+                env_field("LLMD_SIM_REVISION", &label)
+            }
+        });
     }
     variables
 }
