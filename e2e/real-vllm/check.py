@@ -2,13 +2,14 @@
 
 Usage: check.py --llmd PATH --vllm DIRECTORY --envoy PATH --clients DIRECTORY [--report FILE]
 
-Two scenarios, both on loopback with the CPU build and the tiny model that setup.sh installed:
+Three scenarios, all on loopback with the CPU build and the tiny model that setup.sh installed:
 
 1. `llmd up -f up.yaml`: llmd starts two vLLM engines from one LLMDeployment; a chat is streamed,
    a long prompt is asked twice, an engine is killed and must come back.
 2. Two vLLM servers started by hand behind a real Envoy and `llmd epp`: the same prompt must stay on
    one server (its own prefix-cache counters prove it), errors of the engine must arrive unchanged,
    and the official clients find what they expect.
+3. disaggregated.py: prefill and decode on two servers, blocks over NIXL.
 
 Exits 0 when every check holds; prints one line per check and writes them as Markdown to --report.
 Standard library only: it must run with the interpreter of the machine.
@@ -344,6 +345,10 @@ def main():
     print(f"logs in {log_dir}")
     scenario_envoy(report, options.llmd, options.vllm, options.envoy, options.clients, log_dir)
     scenario_up(report, options.llmd, options.vllm, log_dir)
+    # It takes its helpers from here.
+    sys.modules["check"] = sys.modules[__name__]
+    import disaggregated
+    disaggregated.scenario(report, options.llmd, options.vllm, log_dir)
     if options.report:
         pathlib.Path(options.report).write_text("\n".join(report.lines) + "\n")
     print(f"\n{report.failed} failed")

@@ -40,5 +40,8 @@ PY
   "$directory/venv/bin/vllm" --version >/dev/null
   touch "$stamp"
 fi
+# Moves KV blocks between servers; the wheel with the libraries, then the package that finds them. Not in the stamp:
+# installations without it are older than this line.
+"$python" -c 'import nixl' 2>/dev/null || { install nixl-cu13; install --no-deps nixl; }
 [ -e "$directory/model/config.json" ] || "$python" "$here/make_model.py" "$directory/model"
 echo "vLLM $vllm in $directory/venv, model in $directory/model"
