@@ -23,6 +23,8 @@ pub struct Options {
     pub concurrency: u32,
     /// Send request bodies to the ext-proc server.
     pub request_bodies: bool,
+    /// Send response bodies to the ext-proc server.
+    pub response_bodies: bool,
     /// Ask the ext-proc server at all; without, requests go to `fixed_upstreams`.
     pub ext_proc: bool,
     /// Further replicas of the ext-proc server. A dead one leaves the turn with its first failure.
@@ -40,6 +42,7 @@ impl Default for Options {
             tls: false,
             concurrency: 2,
             request_bodies: true,
+            response_bodies: true,
             ext_proc: true,
             replicas: Vec::new(),
             shadow: None,
@@ -167,7 +170,9 @@ fn bootstrap(listener: SocketAddr, admin: SocketAddr, ext_proc: SocketAddr, opti
                     "request_header_mode": "SEND",
                     "request_body_mode": if options.request_bodies { "FULL_DUPLEX_STREAMED" } else { "NONE" },
                     "request_trailer_mode": if options.request_bodies { "SEND" } else { "SKIP" },
-                    "response_header_mode": "SEND", "response_body_mode": "FULL_DUPLEX_STREAMED", "response_trailer_mode": "SEND"
+                    "response_header_mode": "SEND",
+                    "response_body_mode": if options.response_bodies { "FULL_DUPLEX_STREAMED" } else { "NONE" },
+                    "response_trailer_mode": "SEND"
                 }
             }
         }));

@@ -305,6 +305,16 @@ impl Exchange {
         response.push(chunk, end, out);
     }
 
+    /// The transport shows nothing of the response but its head. What waits for the first byte happens now; the
+    /// response's size, its tokens and the times of its chunks stay unknown, and its model keeps its name.
+    pub fn on_unseen_response(&mut self, now: Instant) {
+        if let Some(running) = &mut self.routed
+            && running.response.unseen()
+        {
+            running.held.on_first_chunk(now);
+        }
+    }
+
     /// How the request's body is read; `None` before it was routed and for bodies nobody reads.
     pub fn body_kind(&self) -> Option<BodyKind> {
         self.routed.as_ref()?.response.body

@@ -252,8 +252,8 @@ pub struct Completed {
     pub ttft: Option<Duration>,
     /// Whether the response came as a stream of tokens.
     pub streaming: bool,
-    /// Response body bytes.
-    pub bytes: u64,
+    /// Response body bytes; `None` when the body was not shown.
+    pub bytes: Option<u64>,
     /// Tokens, as far as the engine told.
     pub usage: Usage,
 }
@@ -315,7 +315,9 @@ impl RequestRecorder {
         let families = &self.families;
         let seconds = duration.as_secs_f64();
         self.histogram(1, &families.duration).observe(seconds);
-        self.histogram(2, &families.response_size).observe(bytes as f64);
+        if let Some(bytes) = bytes {
+            self.histogram(2, &families.response_size).observe(bytes as f64);
+        }
         if usage.prompt > 0 {
             self.histogram(3, &families.input_tokens)
                 .observe(usage.prompt as f64);

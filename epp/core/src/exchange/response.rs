@@ -28,6 +28,8 @@ pub(super) struct Response {
     first: Option<Instant>,
     last: Option<Instant>,
     bytes: u64,
+    /// The body is not shown.
+    is_unseen: bool,
 }
 
 /// Which chunk arrived.
@@ -55,7 +57,14 @@ impl Response {
             first: None,
             last: None,
             bytes: 0,
+            is_unseen: false,
         }
+    }
+
+    /// The body will not be shown. Returns whether nothing of it was until now.
+    pub(super) fn unseen(&mut self) -> bool {
+        self.is_unseen = true;
+        std::mem::take(&mut self.is_endpoint_new)
     }
 
     pub(super) fn on_headers(&mut self, now: Instant, content_type: Option<&str>) {
@@ -105,7 +114,7 @@ impl Response {
             duration: now.saturating_duration_since(opened),
             ttft: self.first.map(|first| first.saturating_duration_since(opened)),
             streaming: self.streaming,
-            bytes: self.bytes,
+            bytes: (!self.is_unseen).then_some(self.bytes),
             usage: self
                 .reader
                 .as_ref()

@@ -37,7 +37,7 @@ fn a_streamed_request_fills_every_family_and_its_twin() {
         duration: Duration::from_secs(3),
         ttft: Some(Duration::from_secs(1)),
         streaming: true,
-        bytes: 900,
+        bytes: Some(900),
         usage: usage(),
     });
     recorder.left();
@@ -76,7 +76,7 @@ fn upstreams_bucket_of_32778_is_kept_and_bounds_end_where_upstreams_end() {
         duration: Duration::from_secs(1),
         ttft: None,
         streaming: false,
-        bytes: 1,
+        bytes: Some(1),
         usage: usage(),
     });
     let text = page(&registry);

@@ -1,5 +1,6 @@
 //! One ext-proc stream without its transport: messages in, answers out, in the order Envoy demands.
 
+mod bodies;
 mod turn;
 
 use std::collections::VecDeque;
@@ -21,11 +22,9 @@ use crate::spans;
 
 use super::ExtProc;
 use super::answers::{self, Direction};
-use super::proto::{
-    BodySendMode, Event, HttpBody, HttpHeaders, Metadata, ProcessingRequest, ProcessingResponse,
-    ProtocolConfiguration,
-};
+use super::proto::{Event, HttpBody, HttpHeaders, Metadata, ProcessingRequest, ProcessingResponse};
 use super::{metadata, served};
+use bodies::Bodies;
 use turn::Turn;
 
 const SUBSET_NAMESPACE: &str = "envoy.lb.subset_hint";
@@ -50,8 +49,9 @@ pub(super) struct Conversation {
     /// `gateway.request`, for the life of the stream.
     span: Option<Span>,
     phase: RequestPhase,
-    /// Envoy sends the request's body (it says otherwise only in its first message).
-    gets_request_body: bool,
+    sent: Bodies,
+    /// The response's head is here, and nothing more will come but the end of the stream.
+    is_response_unseen: bool,
     new_request_id: Option<Arc<str>>,
     hints: Hints,
     /// Where the request may have gone, in order of preference.
@@ -79,7 +79,8 @@ impl Conversation {
             exchange: None,
             span: None,
             phase: RequestPhase::Idle,
-            gets_request_body: true,
+            sent: Bodies::default(),
+            is_response_unseen: false,
             new_request_id: None,
             hints: Hints::default(),
             endpoints: Vec::new(),
@@ -96,12 +97,10 @@ impl Conversation {
 
     /// Handles one message received at `now`.
     pub(super) fn on_message(&mut self, now: Instant, message: ProcessingRequest) {
-        if let Some(status) = message.protocol_config.as_ref().and_then(unusable_mode) {
-            self.misconfigured(status);
-            return;
-        }
-        if let Some(config) = &message.protocol_config {
-            self.gets_request_body = config.request_body_mode() != BodySendMode::None;
+        match message.protocol_config.as_ref().map(Bodies::of) {
+            Some(Ok(sent)) => self.sent = sent,
+            Some(Err(status)) => return self.misconfigured(status),
+            None => {}
         }
         if let Some(subset) = message.metadata_context.as_ref().and_then(subset_hint) {
             self.hints.subset = Some(subset);
@@ -134,6 +133,11 @@ impl Conversation {
 
     /// The stream is over: nobody will send or receive any more.
     pub(super) fn close(&mut self, now: Instant, cause: Termination) -> Vec<llmd_epp_api::Metadata> {
+        let cause = match cause {
+            // Whether the client had all of it, nobody tells.
+            Termination::ClientDisconnect if self.is_response_unseen => Termination::Complete,
+            cause => cause,
+        };
         if self.turn.take().is_some() || self.phase == RequestPhase::Body {
             // The response is over before the request: its head is not answered any more, so neither is its body.
             self.phase = RequestPhase::Complete;
@@ -205,7 +209,7 @@ impl Conversation {
             self.phase = RequestPhase::PassThrough;
             return self.route_when_ready(now, false);
         }
-        if !self.gets_request_body {
+        if !self.sent.request {
             let text = "ext_proc processing_mode.request_body_mode is NONE, and the parser of this path reads bodies: \
                         set it to FULL_DUPLEX_STREAMED, or configure passthrough-parser alone";
             self.misconfigured(Status::failed_precondition(text));
@@ -369,6 +373,11 @@ impl Conversation {
         self.answers.push_back(answers::response_headers(&changes));
         if head.end_of_stream {
             self.complete_response(now);
+        } else if !self.sent.response {
+            self.is_response_unseen = true;
+            if let Some(exchange) = &mut self.exchange {
+                exchange.on_unseen_response(now);
+            }
         }
     }
 
@@ -476,22 +485,4 @@ fn subset_hint(metadata: &Metadata) -> Option<Subset> {
         _ => None,
     });
     Some(Subset::from_entries(entries))
-}
-
-/// Says what is wrong with a filter configuration in which Envoy would wait for us, and we for it.
-fn unusable_mode(config: &ProtocolConfiguration) -> Option<Status> {
-    let is_usable = |mode: i32| {
-        matches!(
-            BodySendMode::try_from(mode),
-            Ok(BodySendMode::FullDuplexStreamed | BodySendMode::None)
-        )
-    };
-    let (field, mode) = [
-        ("request_body_mode", config.request_body_mode),
-        ("response_body_mode", config.response_body_mode),
-    ]
-    .into_iter()
-    .find(|(_, mode)| !is_usable(*mode))?;
-    let text = format!("ext_proc processing_mode.{field} is {mode}, set it to FULL_DUPLEX_STREAMED");
-    Some(Status::failed_precondition(text))
 }
