@@ -8,6 +8,7 @@
 )]
 
 mod cluster;
+mod disagg;
 mod docs;
 mod envoy;
 mod harness;
