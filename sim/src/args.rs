@@ -1,5 +1,6 @@
 //! Flags, their checks, and the configuration that follows.
 
+mod encodings;
 mod lora;
 mod ranks;
 mod transfer;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use crate::engine::{EngineConfig, Latency, Overrides, PrefillLatency, StepModel};
 use crate::failure::FailureKind;
 
+pub use encodings::{EncodingArgs, EncodingRole, EncodingSettings};
 pub use lora::LoraModule;
 pub use ranks::{GroupAddress, Ports, RankArgs, Ranks};
 pub use transfer::{TransferArgs, TransferSettings};
@@ -126,6 +128,9 @@ pub struct SimArgs {
     /// KV transfer.
     #[command(flatten)]
     pub transfer: TransferArgs,
+    /// Encodings.
+    #[command(flatten)]
+    pub encodings: EncodingArgs,
     /// Data-parallel ranks.
     #[command(flatten)]
     pub ranks: RankArgs,
@@ -168,6 +173,8 @@ pub struct SimConfig {
     pub failures: Vec<FailureKind>,
     /// KV transfer.
     pub transfer: TransferSettings,
+    /// Encodings, if the engine exchanges any.
+    pub encodings: Option<EncodingSettings>,
     /// Data-parallel ranks.
     pub ranks: Ranks,
 }
@@ -358,6 +365,7 @@ impl SimArgs {
             jitter: self.step_jitter,
             startup: self.startup_duration,
             transfer: self.transfer.settings()?,
+            encodings: self.encodings.settings()?,
             ranks,
             drain: self.drain_timeout,
             failure_rate: self.failure_injection_rate,

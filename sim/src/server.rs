@@ -18,7 +18,8 @@ use crate::engine::{Engine, Timing};
 use crate::front::Front;
 use crate::group::Group;
 use crate::metrics::Metrics;
-use crate::service::{Ports, Service};
+use crate::service::{Media, Ports, Service};
+use crate::transfer::encodings::{EncoderCache, EncodingChannel};
 use crate::transfer::give::Identity;
 use crate::transfer::{KvTransferConfig, SideChannel};
 
@@ -46,6 +47,16 @@ pub enum SimError {
     Group {
         /// Port.
         port: u16,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The side channel of encodings cannot be listened on.
+    #[error(
+        "cannot listen on {address} for encodings: {source}; choose another --ec-side-channel-host or --ec-side-channel-port"
+    )]
+    Encodings {
+        /// Host and port.
+        address: String,
         /// Why.
         source: std::io::Error,
     },
@@ -137,15 +148,10 @@ impl Simulator {
                 // Blocks are read while the last requests end: it goes with the engine, not with the listener.
                 tokio::spawn(channel.serve(engine.clone(), kill.clone()));
             }
+            let media = media(&config, rank, &kill).await?;
             let group = is_complete.clone();
-            services.push(Arc::new(Service::new(
-                config.clone(),
-                engine,
-                metrics,
-                name,
-                ports,
-                group,
-            )));
+            let service = Service::new(config.clone(), engine, metrics, name, ports, media, group);
+            services.push(Arc::new(service));
         }
 
         let mut fronts: Vec<(TcpListener, Front)> = Vec::new();
@@ -277,15 +283,42 @@ async fn side_channel(
         block_size: config.engine.block_size,
         lease: transfer.lease,
     };
-    let port = match settings.port {
-        0 => 0,
-        port => port.saturating_add(u16::try_from(rank).unwrap_or(u16::MAX)),
-    };
+    let port = port_of(settings.port, rank);
     let channel = SideChannel::bind(&settings.host, port, identity).await;
     channel.map(Some).map_err(|source| SimError::SideChannel {
         address: format!("{}:{port}", settings.host),
         source,
     })
+}
+
+/// What an engine does with images, videos and audio; others can ask from now on.
+async fn media(config: &SimConfig, rank: usize, kill: &CancellationToken) -> Result<Media, SimError> {
+    let cache = Arc::new(EncoderCache::default());
+    let settings = config.encodings.clone();
+    let mut port = 0;
+    if let Some(settings) = settings.as_ref().filter(|settings| settings.gives()) {
+        let wanted = port_of(settings.port, rank);
+        let channel = EncodingChannel::bind(&settings.host, wanted).await;
+        let channel = channel.map_err(|source| SimError::Encodings {
+            address: format!("{}:{wanted}", settings.host),
+            source,
+        })?;
+        port = channel.address().map_err(SimError::Address)?.port();
+        tokio::spawn(channel.serve(cache.clone(), kill.clone()));
+    }
+    Ok(Media {
+        settings,
+        port,
+        cache,
+    })
+}
+
+/// Port of a rank's side channel: vLLM adds the rank; 0 stays.
+fn port_of(first: u16, rank: usize) -> u16 {
+    match first {
+        0 => 0,
+        first => first.saturating_add(u16::try_from(rank).unwrap_or(u16::MAX)),
+    }
 }
 
 async fn serve(listener: TcpListener, front: Arc<Front>, stop: CancellationToken, kill: CancellationToken) {

@@ -1,6 +1,7 @@
 //! Routes requests: plans answers, hands them to the engine, wraps what comes back.
 
 mod disaggregation;
+mod media;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +24,7 @@ use crate::engine::EngineRequest;
 use crate::failure::{FailureKind, Failures};
 use crate::metrics::Metrics;
 use disaggregation::Disaggregation;
+pub(crate) use media::Media;
 
 /// Largest request body in bytes.
 const MAX_BODY: usize = 64 << 20;
@@ -45,6 +47,7 @@ pub(crate) struct Service {
     metrics: Arc<Metrics>,
     failures: Failures,
     disaggregation: Disaggregation,
+    media: Media,
     pod: Vec<(HeaderName, HeaderValue)>,
     ready_at: Instant,
     /// Whether all processes of the group are there.
@@ -62,6 +65,7 @@ impl Service {
         metrics: Arc<Metrics>,
         name: String,
         ports: Ports,
+        media: Media,
         group: watch::Receiver<bool>,
     ) -> Self {
         let disaggregation = Disaggregation::new(
@@ -73,6 +77,7 @@ impl Service {
         );
         Self {
             disaggregation,
+            media,
             ready_at: Instant::now() + config.startup,
             group,
             started: unix_seconds(),
@@ -160,6 +165,12 @@ impl Service {
         };
         request.check(kind)?;
         let prompts = prompt::prompts(&mut request, kind)?;
+        self.media.check(
+            &prompts
+                .iter()
+                .flat_map(|prompt| prompt.media.clone())
+                .collect::<Vec<_>>(),
+        )?;
         let [prompt] = prompts.as_slice() else {
             return Err(ApiError::field("prompt", "one prompt can be tokenized at a time"));
         };
@@ -186,6 +197,11 @@ impl Service {
 
         let prompts = prompt::prompts(&mut request, kind)?;
         let per_prompt = request.n.unwrap_or(1);
+        let media: Vec<String> = prompts.iter().flat_map(|prompt| prompt.media.clone()).collect();
+        let encodings = self
+            .media
+            .take(&media, request.ec_transfer_params.as_ref())
+            .await?;
         let id = self.response_id(kind);
         let asked = request.kv_transfer_params.as_ref();
         let mut leg = self
@@ -283,7 +299,14 @@ impl Service {
         let blocks = held.map(|held| self.disaggregation.answered(held, &envelope.id));
         Ok(plain(
             200,
-            api::body::full(&envelope, &answers, prefixes.as_deref(), counts, blocks.as_ref()),
+            api::body::full(
+                &envelope,
+                &answers,
+                prefixes.as_deref(),
+                counts,
+                blocks.as_ref(),
+                encodings.as_ref(),
+            ),
         ))
     }
 

@@ -11,6 +11,7 @@
 //! there is no KV to move, only the right to it.
 
 pub mod config;
+pub mod encodings;
 pub mod give;
 pub mod params;
 pub mod take;

@@ -43,6 +43,7 @@ impl Answer {
                 tokens: Arc::clone(&begun.prompt),
                 echo: prompt.echo.clone(),
                 begun: None,
+                media: Vec::new(),
             };
             let least = request.min_tokens + sent;
             let whole = Self::draft(mode, seed, request, &whole, choice, cap + sent, least);

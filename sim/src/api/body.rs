@@ -9,6 +9,7 @@ use serde_json::json;
 use super::answer::{Answer, StopReason};
 use super::request::{Kind, StreamOptions};
 use crate::engine::FinishReason;
+use crate::transfer::encodings::Encodings;
 use crate::transfer::params::Answered;
 
 /// What all chunks of a response share.
@@ -49,13 +50,14 @@ fn stop_reason(reason: Option<&StopReason>) -> serde_json::Value {
 }
 
 /// The body of a response that is not streamed; `prefixes` are prompts to repeat (`echo`), one per answer, `blocks`
-/// those that another engine is to read.
+/// and `encodings` those that another engine is to read.
 pub fn full(
     envelope: &Envelope,
     answers: &[Answer],
     prefixes: Option<&[String]>,
     usage: Usage,
     blocks: Option<&Answered>,
+    encodings: Option<&Encodings>,
 ) -> Vec<u8> {
     let choices: Vec<_> = answers
         .iter()
@@ -92,6 +94,9 @@ pub fn full(
     });
     if let Some(blocks) = blocks {
         body["kv_transfer_params"] = json!(blocks);
+    }
+    if let Some(encodings) = encodings {
+        body["ec_transfer_params"] = json!(encodings);
     }
     body.to_string().into_bytes()
 }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::ApiError;
-use super::request::{Content, Kind, MAX_CHOICES, Message, PromptField, Request};
+use super::request::{Content, Kind, MAX_CHOICES, Message, Part, PromptField, Request};
 use crate::tokens;
+use xxhash_rust::xxh64::xxh64;
 
 /// A prompt ready for the engine.
 #[derive(Clone, Debug)]
@@ -15,7 +16,12 @@ pub struct Prompt {
     pub echo: String,
     /// The answer has begun already (`continue_final_message`).
     pub begun: Option<Begun>,
+    /// Hashes of its images, videos and audio.
+    pub media: Vec<String>,
 }
+
+/// Parts of a message that an encoder takes.
+const MEDIA: [&str; 4] = ["image_url", "video_url", "audio_url", "input_audio"];
 
 /// The beginning of an answer, sent back to be continued.
 #[derive(Clone, Debug)]
@@ -56,6 +62,7 @@ fn from_text(text: String) -> Prompt {
         tokens: tokens::encode(&text).into(),
         echo: text,
         begun: None,
+        media: Vec::new(),
     }
 }
 
@@ -71,6 +78,7 @@ fn from_ids(ids: Vec<u32>) -> Prompt {
         tokens: ids.into(),
         echo,
         begun: None,
+        media: Vec::new(),
     }
 }
 
@@ -81,10 +89,12 @@ fn chat(messages: &[Message], request: &Request) -> Result<Prompt, ApiError> {
             tokens: Arc::default(),
             echo: String::new(),
             begun: None,
+            media: Vec::new(),
         });
     }
     let mut rendered = String::new();
     let mut echo = String::new();
+    let mut media = Vec::new();
     for tool in request.tools.iter().flatten() {
         rendered.push_str("<|tool|>\n");
         rendered.push_str(tool.get());
@@ -103,16 +113,15 @@ fn chat(messages: &[Message], request: &Request) -> Result<Prompt, ApiError> {
             Some(Content::Text(text)) => rendered.push_str(text),
             Some(Content::Parts(parts)) => {
                 for (index, part) in parts.iter().enumerate() {
-                    let Some(text) = part
-                        .text
-                        .as_deref()
-                        .filter(|_| part.r#type == "text" || part.r#type == "input_text")
-                    else {
-                        let message = format!(
-                            "content part `{}` is not supported: the model takes text only",
-                            part.r#type
-                        );
-                        return Err(ApiError::field("messages", message));
+                    let medium;
+                    let text = match part.text.as_deref() {
+                        Some(text) if part.r#type == "text" || part.r#type == "input_text" => text,
+                        _ => {
+                            let hash = hash_of(part)?;
+                            medium = format!("<|{} {hash}|>", part.r#type);
+                            media.push(hash);
+                            &medium
+                        }
                     };
                     if index > 0 {
                         rendered.push('\n');
@@ -142,6 +151,7 @@ fn chat(messages: &[Message], request: &Request) -> Result<Prompt, ApiError> {
             tokens: prompt,
             echo,
             begun: None,
+            media,
         });
     };
     rendered.push_str(text);
@@ -152,5 +162,17 @@ fn chat(messages: &[Message], request: &Request) -> Result<Prompt, ApiError> {
             text: text.clone(),
             prompt,
         }),
+        media,
     })
+}
+
+/// Hash of a medium: equal ones are encoded once.
+fn hash_of(part: &Part) -> Result<String, ApiError> {
+    let kind = part.r#type.as_str();
+    let medium = part.rest.get(kind).filter(|_| MEDIA.contains(&kind));
+    let medium = medium.ok_or_else(|| {
+        let message = format!("content part `{kind}` is not supported, or lacks a member of that name");
+        ApiError::field("messages", message)
+    })?;
+    Ok(format!("{:016x}", xxh64(medium.to_string().as_bytes(), 0)))
 }

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::ApiError;
+use crate::transfer::encodings::Encodings;
 use crate::transfer::params::Asked;
 
 /// Which endpoint a request came to.
@@ -63,6 +64,8 @@ pub struct Request {
     pub cache_salt: Option<String>,
     /// What the KV connector is asked for.
     pub kv_transfer_params: Option<Asked>,
+    /// Where encodings of media are to be read, by hash of the medium.
+    pub ec_transfer_params: Option<Encodings>,
     /// Tools; only with `tool_choice: none`.
     pub tools: Option<Vec<Box<RawValue>>>,
     /// Refused unless `none`.
@@ -110,6 +113,9 @@ pub struct Part {
     pub r#type: String,
     /// Text of a text part.
     pub text: Option<String>,
+    /// Media, by the name of their type.
+    #[serde(flatten)]
+    pub rest: serde_json::Map<String, serde_json::Value>,
 }
 
 /// What completions take as prompt.

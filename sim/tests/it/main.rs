@@ -10,6 +10,7 @@
 mod calibration;
 mod client;
 mod disaggregation;
+mod encodings;
 mod failures;
 mod openai;
 mod ranks;

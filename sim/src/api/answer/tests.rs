@@ -8,6 +8,7 @@ fn plan(mode: Mode, request: &str, text: &str, cap: usize) -> Answer {
         tokens: tokens::encode(text).into(),
         echo: text.to_owned(),
         begun: None,
+        media: Vec::new(),
     };
     Answer::plan(mode, 1, &request, &prompt, 0, cap)
 }
@@ -81,6 +82,7 @@ fn a_random_answer_is_made_of_its_tokens_and_differs_by_choice() {
         tokens: Arc::from([1, 2, 3]),
         echo: String::new(),
         begun: None,
+        media: Vec::new(),
     };
     let plan = |choice| Answer::plan(Mode::Random, 1, &request, &prompt, choice, 40);
     assert_eq!(plan(0).text, plan(0).text);
