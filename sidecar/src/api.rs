@@ -44,13 +44,14 @@ impl Api {
     }
 
     /// Changes that make a request compute its prompt and one token.
-    pub(crate) fn one_token(self) -> impl Iterator<Item = Edit<'static>> {
-        let caps: &[Edit<'static>] = match self {
+    pub(crate) fn one_token<'a>(self) -> impl Iterator<Item = Edit<'a>> {
+        let always: &[Edit<'a>] = &NO_STREAM;
+        let caps: &[Edit<'a>] = match self {
             Self::ChatCompletions | Self::Completions => &OPENAI,
             Self::Messages => &ANTHROPIC,
             Self::Responses => &RESPONSES,
             Self::Generate => &GENERATE,
         };
-        NO_STREAM.iter().chain(caps).copied()
+        always.iter().chain(caps).copied()
     }
 }

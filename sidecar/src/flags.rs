@@ -13,6 +13,7 @@ use llmd_process::logging::{Logging, level_of_verbosity};
 use llmd_process::pflag::{FlagError, Flags};
 use llmd_process::tls::ServerTls;
 
+use crate::encode::EcConnector;
 use crate::prefill::{OnFailure, Retries};
 pub use declared::flag_set;
 use declared::{DEPENDENT, REFUSED};
@@ -75,6 +76,7 @@ pub struct SidecarOptions {
     pub(crate) on_failure: OnFailure,
     pub(crate) retries: Retries,
     pub(crate) samples: bool,
+    pub(crate) embeddings: Option<EcConnector>,
 }
 
 impl SidecarOptions {
@@ -110,6 +112,12 @@ impl SidecarOptions {
                 "this build has nixlv2; shared-storage, sglang, mooncake and offloading come later",
             ));
         }
+        let embeddings = match flags.string("ec-connector").as_str() {
+            "" => None,
+            "ec-nixl" => Some(EcConnector::Nixl),
+            "ec-example" => Some(EcConnector::Example),
+            other => return Err(value("ec-connector", other, "use ec-nixl or ec-example")),
+        };
         let ranks = ranged(flags, "data-parallel-size", 1, 1024)?;
         let port = ranged(flags, "port", 1, 65535)?;
         let engine_flag = if flags.is_set("vllm-port") && !flags.is_set("model-server-port") {
@@ -172,6 +180,7 @@ impl SidecarOptions {
                 backoff,
             },
             samples,
+            embeddings,
         })
     }
 }

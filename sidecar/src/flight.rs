@@ -10,36 +10,77 @@ use llmd_openai::CachedTokens;
 use llmd_proxy::{BodyMode, Flight as Forwarded, LocalReply, Outcome, Plan, Resumption};
 
 use crate::api::Api;
+use crate::encode::{self, EcConnector, EncodeError};
 use crate::error;
 use crate::metrics::Prefill;
 use crate::nixlv2::{self, Prefilled};
 use crate::prefill::{self, Leg, LegError, OnFailure};
 use crate::route::{Shared, prepare};
 
+/// What runs before the decode engine is asked.
+pub(crate) struct Legs {
+    pub(crate) api: Api,
+    /// Prefill engines, best first.
+    pub(crate) prefillers: Vec<String>,
+    /// Encode engines, where the request has some.
+    pub(crate) encoders: Option<(EcConnector, Vec<String>)>,
+}
+
+impl Legs {
+    fn is_empty(&self) -> bool {
+        self.prefillers.is_empty() && self.encoders.is_none()
+    }
+}
+
 pub(crate) struct Flight {
     shared: Arc<Shared>,
     engine: SocketAddr,
-    /// The API and the prefill engines, where the request has them.
-    leg: Option<(Api, Vec<String>)>,
+    legs: Option<Legs>,
     /// Corrects the decode engine's count, which takes the blocks that it read for cached ones.
     cached: Option<CachedTokens>,
 }
 
 impl Flight {
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        engine: SocketAddr,
-        api: Option<Api>,
-        prefillers: Vec<String>,
-    ) -> Self {
+    /// To the decode engine by way of `legs`.
+    pub(crate) fn new(shared: Arc<Shared>, engine: SocketAddr, legs: Legs) -> Self {
         Self {
             shared,
             engine,
-            leg: api
-                .filter(|_| !prefillers.is_empty())
-                .map(|api| (api, prefillers)),
+            legs: Some(legs).filter(|legs| !legs.is_empty()),
             cached: None,
         }
+    }
+
+    /// To the decode engine at once.
+    pub(crate) fn straight(shared: Arc<Shared>, engine: SocketAddr) -> Self {
+        Self {
+            shared,
+            engine,
+            legs: None,
+            cached: None,
+        }
+    }
+
+    async fn run(
+        &mut self,
+        head: &request::Parts,
+        mut body: Vec<Bytes>,
+        legs: Legs,
+    ) -> Result<Vec<Bytes>, LocalReply> {
+        if let Some((connector, hosts)) = &legs.encoders {
+            let encoded = encode::run(&self.shared.caller, *connector, head, body, hosts).await;
+            body = encoded.map_err(|error| {
+                let status = match error {
+                    EncodeError::Body(_) => StatusCode::BAD_REQUEST,
+                    EncodeError::Failed { .. } => StatusCode::BAD_GATEWAY,
+                };
+                error::reply(status, &error.to_string())
+            })?;
+        }
+        if legs.prefillers.is_empty() {
+            return Ok(body);
+        }
+        self.prefill(head, body, (legs.api, legs.prefillers)).await
     }
 
     /// Has the prompt computed elsewhere and gives the body of the decode leg.
@@ -114,7 +155,7 @@ fn pass_on(response: response::Response<Bytes>) -> LocalReply {
 
 impl Forwarded for Flight {
     fn body_mode(&self) -> BodyMode {
-        match self.leg {
+        match self.legs {
             Some(_) => BodyMode::Buffer,
             None => BodyMode::Stream,
         }
@@ -126,8 +167,8 @@ impl Forwarded for Flight {
 
     async fn plan(&mut self, head: &mut request::Parts, body: Vec<Bytes>) -> Result<Plan, LocalReply> {
         prepare(head);
-        let body = match self.leg.take() {
-            Some(leg) => self.prefill(head, body, leg).await?,
+        let body = match self.legs.take() {
+            Some(legs) => self.run(head, body, legs).await?,
             None => body,
         };
         Ok(Plan {

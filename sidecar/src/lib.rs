@@ -13,6 +13,7 @@
 //! Source of flags, headers and bodies: llm-d-router `cmd/pd-sidecar`, `pkg/sidecar` (v0.9).
 
 mod api;
+mod encode;
 mod error;
 pub mod flags;
 mod flight;

@@ -10,7 +10,8 @@ use llmd_openai::header;
 use llmd_proxy::{Caller, LocalReply, Route};
 
 use crate::api::Api;
-use crate::flight::Flight;
+use crate::encode::EcConnector;
+use crate::flight::{Flight, Legs};
 use crate::hosts;
 use crate::metrics::Metrics;
 use crate::prefill::{OnFailure, Retries};
@@ -24,6 +25,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) on_failure: OnFailure,
     pub(crate) retries: Retries,
+    /// How embeddings move; `None`: encode engines are not asked.
+    pub(crate) embeddings: Option<EcConnector>,
     /// One of the prefill engines by chance instead of the first.
     pub(crate) samples: bool,
     /// Port of the first listener as the pod's endpoints name it; the other ranks' follow.
@@ -62,20 +65,27 @@ impl Route for Rank {
         }
         let named = hosts::of(&head.headers, header::DATA_PARALLEL);
         let engine = self.engine(&named);
-        let mut prefillers = match Api::of(head) {
-            Some(_) => hosts::of(&head.headers, header::PREFILLER),
-            None => Vec::new(),
+        let Some(api) = Api::of(head) else {
+            return Ok(Flight::straight(Arc::clone(&self.shared), engine));
         };
+        let mut prefillers = hosts::of(&head.headers, header::PREFILLER);
         if self.shared.samples && prefillers.len() > 1 {
             let first = fastrand::usize(..prefillers.len());
             prefillers.rotate_left(first);
         }
-        Ok(Flight::new(
-            Arc::clone(&self.shared),
-            engine,
-            Api::of(head),
+        let encoders = match self.shared.embeddings {
+            // Other APIs have no media that an encode engine would take.
+            Some(connector) if api == Api::ChatCompletions => {
+                Some((connector, hosts::of(&head.headers, header::ENCODERS)))
+            }
+            _ => None,
+        };
+        let legs = Legs {
+            api,
             prefillers,
-        ))
+            encoders: encoders.filter(|(_, hosts)| !hosts.is_empty()),
+        };
+        Ok(Flight::new(Arc::clone(&self.shared), engine, legs))
     }
 }
 

@@ -138,6 +138,7 @@ pub async fn serve_ranks(
         on_failure: options.on_failure,
         retries: options.retries,
         samples: options.samples,
+        embeddings: options.embeddings,
         first_port: options.port,
     });
     let engines: Arc<[SocketAddr]> = ranks.iter().map(|(_, engine)| *engine).collect();

@@ -3,8 +3,7 @@
 use llmd_process::pflag::FlagSet;
 
 /// Features of upstream's sidecar that this build does not have, and what they do.
-pub(super) const REFUSED: [(&str, &str); 9] = [
-    ("ec-connector", "encoder legs come later"),
+pub(super) const REFUSED: [(&str, &str); 8] = [
     (
         "enable-p2p-pull",
         "pulling blocks from a third engine comes later",
@@ -60,7 +59,7 @@ pub fn flag_set() -> FlagSet {
         .string("pool-group", "inference.networking.k8s.io", "API group of this pool")
         .int("mooncake-bootstrap-port", 8998, "port of Mooncake's bootstrap server")
         .int("p2p-connector-port", 7777, "port of the offloading connector")
-        .string("ec-connector", "", "refused, not in this build")
+        .string("ec-connector", "", "how embeddings move from encode engines: ec-nixl or ec-example; empty asks none")
         .bool("enable-p2p-pull", false, "refused, not in this build")
         .bool("enable-ssrf-protection", false, "refused, not in this build")
         .bool("enable-speculative-prefill", false, "refused, not in this build")

@@ -34,7 +34,7 @@ fn older_names_count_unless_the_newer_one_is_given() {
 fn what_cannot_be_done_is_named_with_its_fix() {
     for (line, text) in [
         ("--kv-connector=mooncake", "this build has nixlv2"),
-        ("--ec-connector=ec-nixl", "--ec-connector is not in this build"),
+        ("--ec-connector=other", "ec-nixl or ec-example"),
         ("--decode-chunk-size=64", "--decode-chunk-size"),
         ("--enable-ssrf-protection", "gateway"),
         ("--data-parallel-size=0", "from 1 to 1024"),

@@ -1,6 +1,7 @@
 //! The sidecar between real HTTP connections, with engines that tell what they got.
 
 mod disaggregated;
+mod encoders;
 mod engine;
 mod failures;
 mod straight;
