@@ -2,6 +2,7 @@
 
 mod faults;
 mod operator;
+mod prefill_decode;
 mod rendered;
 mod support;
 mod swap_in;

@@ -13,12 +13,12 @@ use tokio::sync::{Mutex, MutexGuard, OnceCell};
 use super::support::{self, Load, PYTHON};
 
 /// A cluster with the chart installed from this repository, which brings our definitions.
-struct Operated {
+pub(super) struct Operated {
     cluster: &'static Shared,
     installed: OnceCell<()>,
 }
 
-static BARE: Operated = Operated::on(&support::BARE);
+pub(super) static BARE: Operated = Operated::on(&support::BARE);
 static FOREIGN: Operated = Operated::on(&support::FOREIGN);
 
 impl Operated {
@@ -30,7 +30,7 @@ impl Operated {
     }
 
     /// The cluster, its operator available.
-    async fn get(&'static self) -> &'static Cluster {
+    pub(super) async fn get(&'static self) -> &'static Cluster {
         let cluster = self.cluster.get().await.unwrap();
         self.installed
             .get_or_try_init(|| install(cluster, &[]))
