@@ -17,6 +17,7 @@ use prometheus::{
 
 use crate::args::SimConfig;
 use crate::engine::{Counters, Engine, Event, FinishReason};
+use crate::transfer::Connector;
 use transfers::Transfers;
 
 const LATENCY: &[f64] = &[
@@ -297,7 +298,7 @@ impl Metrics {
                 "External prefix cache hits from KV connector cross-instance cache sharing, in terms of number of cached tokens.",
             )?,
             transfers: match config.transfer.config {
-                Some(transfer) if transfer.connector.is_some() => Some(Transfers::new(&page)?),
+                Some(transfer) if transfer.connector == Some(Connector::Nixl) => Some(Transfers::new(&page)?),
                 _ => None,
             },
             revision_mismatches: match &config.transfer.revision {

@@ -296,7 +296,7 @@ impl Service {
         }
         let counts = usage(&answers, &prompt_tokens, ticket.progress());
         let held = ticket.progress().held();
-        let blocks = held.map(|held| self.disaggregation.answered(held, &envelope.id));
+        let blocks = held.and_then(|held| self.disaggregation.answered(held, &envelope.id));
         Ok(plain(
             200,
             api::body::full(

@@ -91,7 +91,9 @@ impl TransferArgs {
                 per_token: self.kv_cache_transfer_time_per_token.unwrap_or_default(),
             },
             host: self.nixl_side_channel_host,
-            port: self.nixl_side_channel_port,
+            port: config
+                .and_then(|config| config.peers)
+                .unwrap_or(self.nixl_side_channel_port),
             revision: self.engine_revision.filter(|revision| !revision.is_empty()),
         })
     }

@@ -14,7 +14,7 @@ use crate::failure::FailureKind;
 use crate::metrics::Metrics;
 use crate::transfer::params::{Answered, Asked};
 use crate::transfer::take;
-use crate::transfer::{Claim, ClaimError, LoadFailurePolicy};
+use crate::transfer::{Claim, ClaimError, Connector, LoadFailurePolicy};
 
 /// How much longer an injected slow transfer takes.
 const SLOW: u32 = 5;
@@ -65,7 +65,7 @@ impl Disaggregation {
         key: &str,
         failure: Option<FailureKind>,
     ) -> Result<Leg, Failed> {
-        let Some(asked) = asked.filter(|asked| asked.do_remote_decode || asked.do_remote_prefill) else {
+        let Some(asked) = asked.filter(|asked| asked.gives() || asked.takes()) else {
             return Ok(Leg::default());
         };
         let refused = |message: &str| {
@@ -79,15 +79,22 @@ impl Disaggregation {
                 "this engine has no KV connector; start it with --kv-transfer-config",
             ));
         };
-        if asked.do_remote_decode && asked.do_remote_prefill {
+        if asked.gives() && asked.takes() {
             return Err(refused(
-                "do_remote_decode and do_remote_prefill exclude each other",
+                "a request is either prefilled for another engine or decoded for one",
+            ));
+        }
+        let offloading = asked.remote_decoder.is_some() || asked.remote_prefiller.is_some();
+        if offloading != (config.connector == Some(Connector::Offloading)) {
+            return Err(refused(
+                "do_remote_* are members of NixlConnector, remote_decoder and remote_prefiller of OffloadingConnector; \
+                 the routing sidecar's --kv-connector must name that of --kv-transfer-config",
             ));
         }
         if prompts != 1 {
             return Err(refused("one prompt can be transferred at a time"));
         }
-        if asked.do_remote_decode {
+        if asked.gives() {
             if !config.gives() {
                 return Err(refused(
                     "do_remote_decode: kv_role is kv_consumer, this engine holds no blocks",
@@ -95,7 +102,11 @@ impl Disaggregation {
             }
             return Ok(Leg {
                 hold: Some(Hold {
-                    key: key.into(),
+                    key: asked
+                        .remote_decoder
+                        .as_ref()
+                        .map_or(key, |decoder| &decoder.kv_request_id)
+                        .into(),
                     lease: config.lease,
                 }),
                 ..Leg::default()
@@ -106,7 +117,10 @@ impl Disaggregation {
                 "do_remote_prefill: kv_role is kv_producer, this engine reads no blocks",
             ));
         }
-        let source = asked.source()?;
+        let source = match asked.remote_prefiller.clone() {
+            Some(prefiller) => prefiller.into(),
+            None => asked.source()?,
+        };
         let claimed = take::claim(&source, self.block_size, self.settings.revision.as_deref()).await;
         match claimed {
             Ok(claim) if failure != Some(FailureKind::KvTransfer) => {
@@ -159,9 +173,11 @@ impl Disaggregation {
         Some(read)
     }
 
-    /// What the answer of a prefill says about the blocks it left.
-    pub(super) fn answered(&self, held: &HeldBlocks, key: &str) -> Answered {
-        Answered {
+    /// What the answer of a prefill says about the blocks it left; the readers of the offloading connector know
+    /// beforehand.
+    pub(super) fn answered(&self, held: &HeldBlocks, key: &str) -> Option<Answered> {
+        let config = self.settings.config?;
+        (config.connector == Some(Connector::Nixl)).then(|| Answered {
             do_remote_prefill: true,
             do_remote_decode: false,
             remote_block_ids: held.blocks.clone(),
@@ -171,6 +187,6 @@ impl Disaggregation {
             remote_port: self.port,
             tp_size: 1,
             remote_num_tokens: held.tokens,
-        }
+        })
     }
 }

@@ -10,8 +10,10 @@ const LEASE_SECONDS: f64 = 30.0;
 /// Where KV blocks of other engines come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Connector {
-    /// Pairs of engines, blocks pulled by the decoding one.
+    /// Pairs of engines, blocks pulled by the decoding one once the other has answered.
     Nixl,
+    /// Peers below the engines' caches, asked while the other still computes.
+    Offloading,
 }
 
 impl Connector {
@@ -89,6 +91,8 @@ pub struct KvTransferConfig {
     pub role: Role,
     /// What becomes of a request whose blocks do not come.
     pub policy: LoadFailurePolicy,
+    /// Port on which peers ask, where the connector names one; else the side channel's.
+    pub peers: Option<u16>,
     /// Time for which blocks stay unless somebody asks; each sign of life of the reader adds two thirds of it.
     pub lease: Duration,
 }
@@ -108,11 +112,29 @@ struct Raw {
 struct Extra {
     kv_lease_duration: Option<f64>,
     #[serde(default)]
+    secondary_tiers: Vec<Tier>,
+    #[serde(default)]
     connectors: Vec<Raw>,
 }
 
+/// A tier of the offloading connector; only peers are simulated.
+#[derive(Deserialize)]
+struct Tier {
+    r#type: String,
+    port: Option<u16>,
+}
+
+/// vLLM's port of a tier of peers (`VLLM_P2P_SIDE_CHANNEL_PORT`).
+const PEERS: u16 = 5710;
+
 /// What is simulated as an engine without it: tiers that hold what fell out of the engine's own cache.
 const TIERS: [&str; 3] = ["OffloadingConnector", "LMCacheConnectorV1", "LMCacheMPConnector"];
+
+impl Extra {
+    fn peers(&self) -> Option<&Tier> {
+        self.secondary_tiers.iter().find(|tier| tier.r#type == "p2p")
+    }
+}
 
 impl KvTransferConfig {
     /// Reads the JSON of the flag. `abort_timeout` is `VLLM_NIXL_ABORT_REQUEST_TIMEOUT` in seconds, which engines
@@ -123,6 +145,7 @@ impl KvTransferConfig {
         })?;
         let mut config = Self {
             connector: None,
+            peers: None,
             role: raw.kv_role,
             policy: raw.kv_load_failure_policy,
             lease: lease(abort_timeout.unwrap_or(LEASE_SECONDS))?,
@@ -140,6 +163,11 @@ impl KvTransferConfig {
         let name = raw.kv_connector.as_str();
         if let Some(connector) = Connector::named(name) {
             self.connector = Some(connector);
+        } else if let Some(tier) = raw.kv_connector_extra_config.peers() {
+            if self.connector.is_none() {
+                self.connector = Some(Connector::Offloading);
+                self.peers = Some(tier.port.unwrap_or(PEERS));
+            }
         } else if TIERS.contains(&name) {
             tracing::warn!(
                 connector = name,

@@ -16,6 +16,9 @@ use crate::driver::{EngineHandle, HeldBlocks};
 /// Time for the parts of a handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
+/// Longest wait for blocks that are still to come.
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
+
 /// Most readers at a time; more wait in the backlog of the port.
 const READERS: usize = 4096;
 
@@ -118,6 +121,7 @@ async fn answer(
         key,
         block_size,
         revision,
+        wait_ms,
     } = ask
     else {
         return Err(io::ErrorKind::InvalidData.into());
@@ -140,7 +144,8 @@ async fn answer(
             block_size: identity.block_size,
         }));
     }
-    let held = engine.claim(key.into(), identity.lease, None).await;
+    let patience = (wait_ms > 0).then(|| Duration::from_millis(wait_ms).min(LONGEST_WAIT));
+    let held = engine.claim(key.into(), identity.lease, patience).await;
     Ok(held.ok_or(Reply::Unknown))
 }
 

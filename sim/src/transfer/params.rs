@@ -1,8 +1,13 @@
 //! `kv_transfer_params` as vLLM's `NixlConnector` reads and answers them.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::api::ApiError;
+
+/// Time that a decode waits for its prefill where both begin at once.
+const PREFILL: Duration = Duration::from_secs(120);
 
 /// What a request asks of the connector; members that other connectors add are not read.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -25,13 +30,35 @@ pub struct Asked {
     pub remote_port: Option<u16>,
     /// Tokens whose KV entries are there; absent means the whole prompt.
     pub remote_num_tokens: Option<usize>,
+    /// Offloading connector: keep the blocks under this name.
+    pub remote_decoder: Option<RemoteDecoder>,
+    /// Offloading connector: read the blocks of that name, when they are there.
+    pub remote_prefiller: Option<RemotePrefiller>,
+}
+
+/// Whom the offloading connector keeps blocks for.
+#[derive(Clone, Debug, Deserialize)]
+pub struct RemoteDecoder {
+    /// Name that both legs have.
+    pub kv_request_id: String,
+}
+
+/// Where the offloading connector reads blocks.
+#[derive(Clone, Debug, Deserialize)]
+pub struct RemotePrefiller {
+    /// Name that both legs have.
+    pub kv_request_id: String,
+    /// Host of the prefilling engine.
+    pub remote_host: String,
+    /// Port of its tier of peers.
+    pub remote_port: u16,
 }
 
 /// Where blocks are to be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    /// Engine that holds them.
-    pub engine: String,
+    /// Engine that holds them; `None` takes whoever listens there.
+    pub engine: Option<String>,
     /// Request they are of.
     pub request: String,
     /// Host of its side channel.
@@ -40,12 +67,38 @@ pub struct Source {
     pub port: u16,
     /// Most tokens to read.
     pub tokens: Option<usize>,
-    /// Blocks the request names.
-    pub blocks: Vec<u32>,
+    /// Blocks the request names; `None` takes all.
+    pub blocks: Option<Vec<u32>>,
+    /// How long to wait for a prefill that is still under way.
+    pub wait: Duration,
+}
+
+impl From<RemotePrefiller> for Source {
+    fn from(prefiller: RemotePrefiller) -> Self {
+        Self {
+            engine: None,
+            request: prefiller.kv_request_id,
+            host: prefiller.remote_host,
+            port: prefiller.remote_port,
+            tokens: None,
+            blocks: None,
+            wait: PREFILL,
+        }
+    }
 }
 
 impl Asked {
-    /// Where the blocks are; every member a read needs must be there.
+    /// Whether another engine is to decode.
+    pub fn gives(&self) -> bool {
+        self.do_remote_decode || self.remote_decoder.is_some()
+    }
+
+    /// Whether another engine has prefilled, or does.
+    pub fn takes(&self) -> bool {
+        self.do_remote_prefill || self.remote_prefiller.is_some()
+    }
+
+    /// Where the blocks of a NIXL transfer are; every member a read needs must be there.
     pub fn source(&self) -> Result<Source, ApiError> {
         let missing = |member: &str| {
             let message = format!(
@@ -54,10 +107,11 @@ impl Asked {
             ApiError::field("kv_transfer_params", message)
         };
         Ok(Source {
-            engine: self
-                .remote_engine_id
-                .clone()
-                .ok_or_else(|| missing("remote_engine_id"))?,
+            engine: Some(
+                self.remote_engine_id
+                    .clone()
+                    .ok_or_else(|| missing("remote_engine_id"))?,
+            ),
             request: self
                 .remote_request_id
                 .clone()
@@ -65,10 +119,12 @@ impl Asked {
             host: self.remote_host.clone().ok_or_else(|| missing("remote_host"))?,
             port: self.remote_port.ok_or_else(|| missing("remote_port"))?,
             tokens: self.remote_num_tokens,
-            blocks: self
-                .remote_block_ids
-                .clone()
-                .ok_or_else(|| missing("remote_block_ids"))?,
+            blocks: Some(
+                self.remote_block_ids
+                    .clone()
+                    .ok_or_else(|| missing("remote_block_ids"))?,
+            ),
+            wait: Duration::ZERO,
         })
     }
 }

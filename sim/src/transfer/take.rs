@@ -89,7 +89,7 @@ pub async fn claim(source: &Source, block_size: usize, revision: Option<&str>) -
             tokens,
             lease_ms,
         } => {
-            if blocks != source.blocks {
+            if source.blocks.as_ref().is_some_and(|named| *named != blocks) {
                 return Err(ClaimError::Blocks {
                     request: source.request.clone(),
                 });
@@ -102,10 +102,10 @@ pub async fn claim(source: &Source, block_size: usize, revision: Option<&str>) -
         }
         Reply::Unknown => Err(ClaimError::Unknown {
             request: source.request.clone(),
-            engine: source.engine.clone(),
+            engine: source.engine.clone().unwrap_or_else(|| source.host.clone()),
         }),
         Reply::OtherEngine { engine } => Err(ClaimError::OtherEngine {
-            wanted: source.engine.clone(),
+            wanted: source.engine.clone().unwrap_or_default(),
             found: engine,
         }),
         Reply::BlockSize { block_size: theirs } => Err(ClaimError::BlockSize {
@@ -129,13 +129,14 @@ async fn ask(
     stream.set_nodelay(true)?;
     let mut stream = BufReader::new(stream);
     let ask = Ask::Claim {
-        engine: Some(source.engine.clone()),
+        engine: source.engine.clone(),
         key: source.request.clone(),
         block_size,
         revision: revision.map(str::to_owned),
+        wait_ms: u64::try_from(source.wait.as_millis()).unwrap_or(u64::MAX),
     };
     wire::write(&mut stream, &ask, WITHIN).await?;
-    let reply = wire::read(&mut stream, WITHIN).await?;
+    let reply = wire::read(&mut stream, WITHIN + source.wait).await?;
     Ok((stream, reply))
 }
 

@@ -24,6 +24,8 @@ pub enum Ask {
         block_size: usize,
         /// Revision of the reader, if it has one.
         revision: Option<String>,
+        /// Milliseconds that the reader waits for blocks still to come; 0 for none.
+        wait_ms: u64,
     },
     /// The reader is still there.
     Beat,

@@ -324,3 +324,79 @@ async fn legs_that_an_engine_is_not_for_are_refused() {
     let unasked = send(plain.address(), Method::POST, PATH, &body).await.unwrap();
     assert!(!text(unasked).await.contains("kv_transfer_params"));
 }
+
+fn offloading(port: u16) -> String {
+    json!({"kv_connector": "OffloadingConnector", "kv_role": "kv_both",
+        "kv_connector_extra_config": {"secondary_tiers": [{"type": "p2p", "host": "127.0.0.1", "port": port}]}})
+    .to_string()
+}
+
+#[tokio::test]
+async fn a_decode_over_the_offloading_connector_waits_for_the_prefill_that_began_with_it() {
+    // Both legs name the port before they begin: it cannot be 0.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let prefill = engine(|args| {
+        args.transfer.kv_transfer_config = Some(offloading(port));
+        args.time_to_first_token = Some(Duration::from_millis(200));
+    })
+    .await;
+    let decode = engine(|args| args.transfer.kv_transfer_config = Some(offloading(0))).await;
+    let alone = start(|_| {}).await;
+    let body = request(&words(20));
+    let (mut first, mut second) = (body.clone(), body.clone());
+    first["max_tokens"] = json!(1);
+    first["kv_transfer_params"] = json!({"remote_decoder": {"kv_request_id": "r1"}});
+    second["kv_transfer_params"] =
+        json!({"remote_prefiller": {"kv_request_id": "r1", "remote_host": "127.0.0.1", "remote_port": port}});
+    let (prefilled, decoded) = tokio::join!(post(&prefill, PATH, &first), post(&decode, PATH, &second));
+    let (_, whole) = post(&alone, PATH, &body).await;
+    assert_eq!(prefilled.1.get("kv_transfer_params"), None);
+    assert_eq!((decoded.0, &decoded.1["choices"]), (200, &whole["choices"]));
+    let prompt = decoded.1["usage"]["prompt_tokens"].as_u64().unwrap();
+    assert_eq!(
+        decoded.1["usage"]["prompt_tokens_details"]["cached_tokens"],
+        prompt - 1
+    );
+    wait_for_metric(&prefill, USAGE, 0.0).await;
+    let (status, answer) = post(&decode, PATH, &prefill_of(&body)).await;
+    assert!(
+        status == 400 && answer.to_string().contains("members of NixlConnector"),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
+async fn a_crowd_of_pairs_leaves_nothing_behind() {
+    let (prefill, decode) = (engine(|_| {}).await, engine(|_| {}).await);
+    let mut pairs = tokio::task::JoinSet::new();
+    let addresses = (prefill.address(), decode.address());
+    for number in 0..200_usize {
+        pairs.spawn(async move {
+            let body = request(&format!("{number} {}", words(1 + number % 20)));
+            let leg = prefill_of(&body).to_string();
+            let answer = send(addresses.0, Method::POST, PATH, &leg).await.unwrap();
+            let answer: Value = serde_json::from_str(&text(answer).await).unwrap();
+            let mut leg = body;
+            leg["kv_transfer_params"] = answer["kv_transfer_params"].clone();
+            leg["stream"] = json!(true);
+            let response = send(addresses.1, Method::POST, PATH, &leg.to_string())
+                .await
+                .unwrap();
+            assert_eq!(response.status(), 200);
+            if number % 5 > 0 {
+                assert!(text(response).await.ends_with("data: [DONE]\n\n"));
+            }
+        });
+    }
+    while let Some(pair) = pairs.join_next().await {
+        pair.unwrap();
+    }
+    for engine in [&prefill, &decode] {
+        wait_for_metric(engine, "vllm:num_requests_running", 0.0).await;
+        wait_for_metric(engine, USAGE, 0.0).await;
+        wait_for_metric(engine, "vllm:nixl_num_kv_expired_reqs_total", 0.0).await;
+    }
+    wait_for_metric(&decode, "vllm:nixl_num_failed_transfers_total", 0.0).await;
+}
