@@ -1,5 +1,7 @@
 //! No field is accepted and ignored: each field of the schema changes what is rendered, or is refused when wrong.
 
+mod together;
+
 use std::collections::BTreeSet;
 
 use serde_json::Value;
@@ -41,8 +43,6 @@ const CONFIG: &str = "{epp: {config: {inline: {apiVersion: llm-d.ai/v1alpha1, ki
                       plugins: [{type: queue-scorer}]}}}}";
 
 const GATEWAY: &str = "{MODEL, router: {mode: Gateway, gateway: {parentRefs: [{name: g}]}}}";
-
-const DISAGGREGATED: &str = "{MODEL, path: prefill-decode}";
 
 const FLIPS: &[Flip] = &[
     flip("path", "{MODEL}", "{MODEL, path: simulated}"),
@@ -105,92 +105,6 @@ const FLIPS: &[Flip] = &[
         "pools[].replicas",
         "{MODEL}",
         "{MODEL, pools: [{name: decode, replicas: 3}]}",
-    ),
-    flip(
-        "pools[].role",
-        "{MODEL, path: prefill-decode, pools: [{name: more, role: Prefill}]}",
-        "{MODEL, path: prefill-decode, pools: [{name: more, role: Decode}]}",
-    ),
-    flip("kv.blockSize", "{MODEL}", "{MODEL, kv: {blockSize: 32}}"),
-    flip(
-        "pools[].parallelism.data",
-        "{MODEL, pools: [{name: decode}]}",
-        "{MODEL, pools: [{name: decode, parallelism: {data: 4}}]}",
-    ),
-    flip(
-        "pools[].parallelism.dataLocal",
-        "{MODEL, pools: [{name: decode, parallelism: {data: 4}}]}",
-        "{MODEL, pools: [{name: decode, parallelism: {data: 4, dataLocal: 2}}]}",
-    ),
-    flip(
-        "pools[].parallelism.expert",
-        "{MODEL, pools: [{name: decode, parallelism: {data: 4}}]}",
-        "{MODEL, pools: [{name: decode, parallelism: {data: 4, expert: true}}]}",
-    ),
-    flip(
-        "pools[].loadBalancing",
-        "{MODEL, pools: [{name: decode, parallelism: {data: 4}}]}",
-        "{MODEL, pools: [{name: decode, parallelism: {data: 4}, loadBalancing: Hybrid}]}",
-    ),
-    flip(
-        "security.podSecurity",
-        "{MODEL}",
-        "{MODEL, security: {podSecurity: Privileged}}",
-    ),
-    flip(
-        "kv.offload.cpu",
-        "{MODEL, kv: {offload: {cpu: 8Gi}}}",
-        "{MODEL, kv: {offload: {cpu: 9Gi}}}",
-    ),
-    flip(
-        "kv.offload.connector",
-        "{MODEL, kv: {offload: {cpu: 8Gi}}}",
-        "{MODEL, kv: {offload: {cpu: 8Gi, connector: LMCache}}}",
-    ),
-    flip(
-        "kv.offload.filesystem.claimName",
-        "{MODEL, kv: {offload: {cpu: 8Gi, filesystem: {claimName: a}}}}",
-        "{MODEL, kv: {offload: {cpu: 8Gi, filesystem: {claimName: b}}}}",
-    ),
-    flip(
-        "kv.offload.filesystem.readThreads",
-        "{MODEL, kv: {offload: {cpu: 8Gi, filesystem: {claimName: a}}}}",
-        "{MODEL, kv: {offload: {cpu: 8Gi, filesystem: {claimName: a, readThreads: 2}}}}",
-    ),
-    flip(
-        "kv.offload.filesystem.writeThreads",
-        "{MODEL, kv: {offload: {cpu: 8Gi, filesystem: {claimName: a}}}}",
-        "{MODEL, kv: {offload: {cpu: 8Gi, filesystem: {claimName: a, writeThreads: 2}}}}",
-    ),
-    flip(
-        "kv.offload.filesystem.size",
-        "{MODEL, kv: {offload: {cpu: 8Gi, connector: LMCache, filesystem: {claimName: a, size: 1Ti}}}}",
-        "{MODEL, kv: {offload: {cpu: 8Gi, connector: LMCache, filesystem: {claimName: a, size: 2Ti}}}}",
-    ),
-    flip(
-        "rollout.strategy",
-        "{MODEL, path: prefill-decode, rollout: {strategy: RollingUpdate}}",
-        "{MODEL, path: prefill-decode, rollout: {strategy: Coherent}}",
-    ),
-    flip(
-        "kv.transfer.backend",
-        DISAGGREGATED,
-        "{MODEL, path: prefill-decode, kv: {transfer: {backend: Libfabric}}}",
-    ),
-    flip(
-        "kv.transfer.failurePolicy",
-        DISAGGREGATED,
-        "{MODEL, path: prefill-decode, kv: {transfer: {failurePolicy: Fail}}}",
-    ),
-    flip(
-        "kv.transfer.network.resourceName",
-        DISAGGREGATED,
-        "{MODEL, path: prefill-decode, kv: {transfer: {network: {resourceName: rdma/ib}}}}",
-    ),
-    flip(
-        "kv.transfer.network.count",
-        "{MODEL, path: prefill-decode, kv: {transfer: {network: {resourceName: rdma/ib}}}}",
-        "{MODEL, path: prefill-decode, kv: {transfer: {network: {resourceName: rdma/ib, count: 8}}}}",
     ),
     flip(
         "pools[].parallelism.tensor",
@@ -409,6 +323,7 @@ const CHECKED: &[Flip] = &[flip(
 fn flips() -> Vec<(String, String, String)> {
     let mut all: Vec<(String, String, String)> = FLIPS
         .iter()
+        .chain(together::FLIPS)
         .map(|flip| {
             (
                 flip.field.to_owned(),
