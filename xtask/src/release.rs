@@ -92,7 +92,7 @@ fn program(binary: &Path, out: &Path, name: &str) -> anyhow::Result<()> {
     std::fs::create_dir(&folder)?;
     std::fs::copy(binary, folder.join("llmd"))
         .with_context(|| format!("cannot read {}", binary.display()))?;
-    for link in ["kubectl-llmd", "llmd-epp"] {
+    for link in ["kubectl-llmd", "llmd-epp", "llmd-routing-sidecar"] {
         std::os::unix::fs::symlink("llmd", folder.join(link))?;
     }
     std::fs::copy(root().join("LICENSE"), folder.join("LICENSE"))?;

@@ -18,7 +18,7 @@ pub(crate) const PAUSE: &str = "e2e.local/pause:1";
 pub const ENVOY: &str = "docker.io/envoyproxy/envoy:distroless-v1.40.0";
 
 /// Tags of our image and the entrypoint of each; the name in `argv[0]` selects the role.
-const ROLES: [&str; 2] = ["llmd", "llmd-epp"];
+const ROLES: [&str; 3] = ["llmd", "llmd-epp", "llmd-routing-sidecar"];
 
 /// Packs an `llmd` binary, debug information left out: one layer, one image per role named
 /// `REPOSITORY/ROLE:TAG`. The Endpoint Picker is also found at `/app/epp`, where KServe starts upstream's. Returns the
