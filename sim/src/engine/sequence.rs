@@ -43,7 +43,7 @@ pub struct Import {
     pub wait: Duration,
 }
 
-/// Keeps the blocks of a request that ended at its cap, for another engine to read.
+/// Keeps the blocks of a request that ended, for another engine to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hold {
     /// Name by which they are asked for.

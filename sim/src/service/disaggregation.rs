@@ -180,7 +180,7 @@ impl Disaggregation {
         (config.connector == Some(Connector::Nixl)).then(|| Answered {
             do_remote_prefill: true,
             do_remote_decode: false,
-            remote_block_ids: held.blocks.clone(),
+            remote_block_ids: [held.blocks.clone()],
             remote_engine_id: self.engine.clone(),
             remote_request_id: key.to_owned(),
             remote_host: self.settings.host.clone(),

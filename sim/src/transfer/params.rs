@@ -19,7 +19,7 @@ pub struct Asked {
     #[serde(default)]
     pub do_remote_prefill: bool,
     /// Blocks there.
-    pub remote_block_ids: Option<Vec<u32>>,
+    pub remote_block_ids: Option<BlockIds>,
     /// That engine.
     pub remote_engine_id: Option<String>,
     /// Its request.
@@ -34,6 +34,25 @@ pub struct Asked {
     pub remote_decoder: Option<RemoteDecoder>,
     /// Offloading connector: read the blocks of that name, when they are there.
     pub remote_prefiller: Option<RemotePrefiller>,
+}
+
+/// Blocks by KV cache group, as vLLM has them since it moves several groups, or in one list, as before.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum BlockIds {
+    /// By group.
+    Groups(Vec<Vec<u32>>),
+    /// Of the only group.
+    One(Vec<u32>),
+}
+
+impl BlockIds {
+    fn of_all_groups(self) -> Vec<u32> {
+        match self {
+            Self::Groups(groups) => groups.into_iter().flatten().collect(),
+            Self::One(blocks) => blocks,
+        }
+    }
 }
 
 /// Whom the offloading connector keeps blocks for.
@@ -122,7 +141,8 @@ impl Asked {
             blocks: Some(
                 self.remote_block_ids
                     .clone()
-                    .ok_or_else(|| missing("remote_block_ids"))?,
+                    .ok_or_else(|| missing("remote_block_ids"))?
+                    .of_all_groups(),
             ),
             wait: Duration::ZERO,
         })
@@ -136,8 +156,8 @@ pub struct Answered {
     pub do_remote_prefill: bool,
     /// Always false.
     pub do_remote_decode: bool,
-    /// Blocks, in order of the prompt.
-    pub remote_block_ids: Vec<u32>,
+    /// Blocks, in order of the prompt, by KV cache group: there is one.
+    pub remote_block_ids: [Vec<u32>; 1],
     /// This engine.
     pub remote_engine_id: String,
     /// The request as others name it.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Engine, Event, FinishReason, RequestId, Sequence};
+use super::{Engine, Event, RequestId, Sequence};
 
 impl Engine {
     /// Lengthens the lease of held blocks to `until`; false if it is over.
@@ -15,14 +15,11 @@ impl Engine {
         self.held.release(id, &mut self.pool)
     }
 
-    /// Keeps the blocks of a request whose answer goes on elsewhere; one that is complete needs none.
+    /// Keeps the blocks of a request whose answer goes on elsewhere.
     pub(super) fn hold_blocks(&mut self, sequence: &mut Sequence, now: Duration, events: &mut Vec<Event>) {
         let Some(hold) = sequence.request.hold.take() else {
             return;
         };
-        if sequence.request.finish != FinishReason::Length {
-            return;
-        }
         let blocks = std::mem::take(&mut sequence.blocks);
         events.push(Event::Held {
             id: sequence.id,
