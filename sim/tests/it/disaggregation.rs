@@ -183,10 +183,11 @@ async fn a_transfer_is_read_once_and_unknown_ones_are_refused() {
     }
     wait_for_metric(&decode, "vllm:nixl_num_failed_transfers_total", 5.0).await;
     // Engines before groups of KV caches name blocks in one list.
-    let mut flat = fresh.clone();
-    flat["kv_transfer_params"]["remote_block_ids"] =
-        fresh["kv_transfer_params"]["remote_block_ids"][0].clone();
-    assert_eq!(post(&decode, PATH, &flat).await.0, 200);
+    let mut flat = prefilled(&prefill, &request(&words(7))).await;
+    let blocks = flat["kv_transfer_params"]["remote_block_ids"][0].clone();
+    flat["kv_transfer_params"]["remote_block_ids"] = blocks;
+    let (status, answer) = post(&decode, PATH, &flat).await;
+    assert_eq!(status, 200, "{answer}");
     let mut incomplete = fresh.clone();
     incomplete["kv_transfer_params"]["remote_host"] = json!(null);
     let (status, answer) = post(&decode, PATH, &incomplete).await;
