@@ -15,6 +15,7 @@ use llmd_process::tls::ServerTls;
 
 use crate::encode::EcConnector;
 use crate::prefill::{OnFailure, Retries};
+use crate::route::Connector;
 pub use declared::flag_set;
 use declared::{DEPENDENT, REFUSED};
 
@@ -76,6 +77,7 @@ pub struct SidecarOptions {
     pub(crate) on_failure: OnFailure,
     pub(crate) retries: Retries,
     pub(crate) samples: bool,
+    pub(crate) connector: Connector,
     pub(crate) embeddings: Option<EcConnector>,
 }
 
@@ -104,14 +106,17 @@ impl SidecarOptions {
                 return Err(OptionError::Refused { flag, what });
             }
         }
-        let connector = flags.string("kv-connector");
-        if connector != "nixlv2" {
-            return Err(value(
-                "kv-connector",
-                &connector,
-                "this build has nixlv2; shared-storage, sglang, mooncake and offloading come later",
-            ));
-        }
+        let connector = match flags.string("kv-connector").as_str() {
+            "nixlv2" => Connector::NixlV2,
+            "sglang" => Connector::Sglang {
+                bootstrap_port: bootstrap_port(&env)?,
+            },
+            other => {
+                let fix =
+                    "this build has nixlv2 and sglang; shared-storage, mooncake and offloading come later";
+                return Err(value("kv-connector", other, fix));
+            }
+        };
         let embeddings = match flags.string("ec-connector").as_str() {
             "" => None,
             "ec-nixl" => Some(EcConnector::Nixl),
@@ -180,6 +185,7 @@ impl SidecarOptions {
                 backoff,
             },
             samples,
+            connector,
             embeddings,
         })
     }
@@ -201,6 +207,17 @@ fn tls(flags: &Flags) -> ServerTls {
         alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
         client_ca: None,
     }
+}
+
+/// `SGLANG_BOOTSTRAP_PORT`, 8998 when it is not set.
+fn bootstrap_port(env: impl Fn(&str) -> Option<String>) -> Result<u16, OptionError> {
+    let Some(given) = env("SGLANG_BOOTSTRAP_PORT") else {
+        return Ok(8998);
+    };
+    given.parse().map_err(|_| {
+        let fix = "the variable SGLANG_BOOTSTRAP_PORT must be a port, a number from 1 to 65535";
+        value("kv-connector", &given, fix)
+    })
 }
 
 fn is_off(value: &str) -> bool {

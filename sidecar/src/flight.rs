@@ -8,6 +8,7 @@ use http::header::CONTENT_LENGTH;
 use http::{StatusCode, request, response};
 use llmd_openai::CachedTokens;
 use llmd_proxy::{BodyMode, Flight as Forwarded, LocalReply, Outcome, Plan, Resumption};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::api::Api;
 use crate::encode::{self, EcConnector, EncodeError};
@@ -15,7 +16,8 @@ use crate::error;
 use crate::metrics::Prefill;
 use crate::nixlv2::{self, Prefilled};
 use crate::prefill::{self, Leg, LegError, OnFailure};
-use crate::route::{Shared, prepare};
+use crate::route::{Connector, Shared, prepare};
+use crate::sglang;
 
 /// What runs before the decode engine is asked.
 pub(crate) struct Legs {
@@ -36,6 +38,8 @@ pub(crate) struct Flight {
     shared: Arc<Shared>,
     engine: SocketAddr,
     legs: Option<Legs>,
+    /// A prefill leg that runs beside the decode leg.
+    beside: Option<AbortOnDropHandle<()>>,
     /// Corrects the decode engine's count, which takes the blocks that it read for cached ones.
     cached: Option<CachedTokens>,
 }
@@ -47,6 +51,7 @@ impl Flight {
             shared,
             engine,
             legs: Some(legs).filter(|legs| !legs.is_empty()),
+            beside: None,
             cached: None,
         }
     }
@@ -57,6 +62,7 @@ impl Flight {
             shared,
             engine,
             legs: None,
+            beside: None,
             cached: None,
         }
     }
@@ -77,10 +83,43 @@ impl Flight {
                 error::reply(status, &error.to_string())
             })?;
         }
-        if legs.prefillers.is_empty() {
+        let Some(first) = legs.prefillers.first() else {
             return Ok(body);
+        };
+        match self.shared.connector {
+            Connector::NixlV2 => self.prefill(head, body, (legs.api, legs.prefillers)).await,
+            Connector::Sglang { bootstrap_port } => self.meet(head, &body, first, bootstrap_port),
         }
-        self.prefill(head, body, (legs.api, legs.prefillers)).await
+    }
+
+    /// Has the prompt computed at the same time; the engines find each other.
+    fn meet(
+        &mut self,
+        head: &request::Parts,
+        body: &[Bytes],
+        host: &str,
+        bootstrap_port: u16,
+    ) -> Result<Vec<Bytes>, LocalReply> {
+        let met = sglang::meeting(body, host, bootstrap_port, sglang::room());
+        let body = met.map_err(|error| error::reply(StatusCode::BAD_REQUEST, &error.to_string()))?;
+        let (shared, head, leg) = (Arc::clone(&self.shared), head.clone(), body.clone());
+        let hosts = [host.to_owned()];
+        // Dropped with the request: a client that leaves ends both legs.
+        self.beside = Some(AbortOnDropHandle::new(tokio::spawn(async move {
+            let Shared {
+                caller,
+                metrics,
+                retries,
+                ..
+            } = &*shared;
+            let leg = prefill::run(caller, metrics, &head, &leg, &hosts, (OnFailure::Error, *retries)).await;
+            match leg {
+                Leg::Done(_) => metrics.ended(Prefill::Remote),
+                // The decode engine waits for it and says so itself.
+                Leg::Refused(_) | Leg::Failed(_) => metrics.ended(Prefill::Failed),
+            }
+        })));
+        Ok(body)
     }
 
     /// Has the prompt computed elsewhere and gives the body of the decode leg.

@@ -23,5 +23,6 @@ mod nixlv2;
 mod prefill;
 mod route;
 mod run;
+mod sglang;
 
 pub use run::{RunError, run, serve, serve_ranks};

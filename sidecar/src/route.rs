@@ -19,9 +19,22 @@ use crate::prefill::{OnFailure, Retries};
 /// Answered here.
 const HEALTH: &str = "/health";
 
+/// How KV blocks move from a prefill engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Connector {
+    /// One leg after the other; the prefill engine says where the blocks are.
+    NixlV2,
+    /// Both legs at once; they meet at this port of the prefill engine.
+    Sglang {
+        /// Port of the prefill engine's bootstrap server.
+        bootstrap_port: u16,
+    },
+}
+
 /// What the requests of all listeners share.
 pub(crate) struct Shared {
     pub(crate) caller: Caller,
+    pub(crate) connector: Connector,
     pub(crate) metrics: Metrics,
     pub(crate) on_failure: OnFailure,
     pub(crate) retries: Retries,

@@ -134,6 +134,7 @@ pub async fn serve_ranks(
     };
     let shared = Arc::new(Shared {
         caller: Caller::new(limits.clone(), TargetProtocol::default()),
+        connector: options.connector,
         metrics: Metrics::register(registry)?,
         on_failure: options.on_failure,
         retries: options.retries,

@@ -38,7 +38,7 @@ pub fn flag_set() -> FlagSet {
         .int("model-server-port", 8200, "first port of the engine on this host")
         .int("vllm-port", 8200, "deprecated name of model-server-port")
         .int("data-parallel-size", 1, "ranks: listeners port.. lead to the engine's ports model-server-port..")
-        .string("kv-connector", "nixlv2", "how blocks move from prefill to decode engines: nixlv2")
+        .string("kv-connector", "nixlv2", "how blocks move from prefill to decode engines: nixlv2 or sglang")
         .bool("enable-prefiller-sampling", false, "take one of several prefill engines by chance, not the first; env ENABLE_PREFILLER_SAMPLING")
         .int("prefill-max-retries", 0, "how often a prefill engine is asked again after 502, 503 or 504")
         .duration("prefill-retry-backoff", "200ms", "pause before it is asked again")

@@ -33,7 +33,7 @@ fn older_names_count_unless_the_newer_one_is_given() {
 #[test]
 fn what_cannot_be_done_is_named_with_its_fix() {
     for (line, text) in [
-        ("--kv-connector=mooncake", "this build has nixlv2"),
+        ("--kv-connector=mooncake", "this build has nixlv2 and sglang"),
         ("--ec-connector=other", "ec-nixl or ec-example"),
         ("--decode-chunk-size=64", "--decode-chunk-size"),
         ("--enable-ssrf-protection", "gateway"),

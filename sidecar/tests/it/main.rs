@@ -4,6 +4,7 @@ mod disaggregated;
 mod encoders;
 mod engine;
 mod failures;
+mod sglang;
 mod straight;
 
 use std::ffi::OsString;
