@@ -38,7 +38,8 @@ async fn images_of_one_archive_share_a_layer_in_the_registry() {
         packed.names,
         [
             format!("{repository}/llmd:v1"),
-            format!("{repository}/llmd-epp:v1")
+            format!("{repository}/llmd-epp:v1"),
+            format!("{repository}/llmd-routing-sidecar:v1"),
         ]
     );
 
@@ -47,10 +48,10 @@ async fn images_of_one_archive_share_a_layer_in_the_registry() {
         .unwrap_err();
     assert!(format!("{wrong:#}").contains("gives no token"), "{wrong:#}");
     let pushed = push(&archive, &Credentials::new("user", "secret")).await.unwrap();
-    assert_eq!(pushed.len(), 2);
+    assert_eq!(pushed.len(), 3);
     {
         let registry = registry.lock().unwrap();
-        assert_eq!(registry.manifests.len(), 2);
+        assert_eq!(registry.manifests.len(), 3);
         let manifest = &registry.manifests["team/llmd-epp:v1"];
         let layer = manifest["layers"][0]["digest"].as_str().unwrap();
         assert_eq!(registry.manifests["team/llmd:v1"]["layers"][0]["digest"], layer);
@@ -62,12 +63,12 @@ async fn images_of_one_archive_share_a_layer_in_the_registry() {
         let config: Value = serde_json::from_slice(config).unwrap();
         assert_eq!(config["config"]["Entrypoint"], json!(["/llmd-epp"]));
         // this registry has blobs for all repositories
-        assert_eq!(registry.sent, 3, "one layer and two configurations");
+        assert_eq!(registry.sent, 4, "one layer and three configurations");
     }
     push(&archive, &Credentials::new("user", "secret")).await.unwrap();
     assert_eq!(
         registry.lock().unwrap().sent,
-        3,
+        4,
         "what is there is not sent again"
     );
 }
