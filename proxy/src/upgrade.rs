@@ -132,8 +132,10 @@ impl<F: Flight> Tunnel<F> {
             }
         };
         let stop = tokio::select! {
-            stop = within(self.until, carried) => stop.unwrap_or(Stop::Deadline),
+            // First: the same cut closes the client's connection, which would else look like a client that left.
+            biased;
             () = cut.cancelled() => Stop::Deadline,
+            stop = within(self.until, carried) => stop.unwrap_or(Stop::Deadline),
         };
         let (outcome, ended) = match stop {
             Stop::Closed => (Outcome::Complete, Ended::Complete),
