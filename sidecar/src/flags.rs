@@ -6,6 +6,7 @@ mod declared;
 mod file;
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -43,6 +44,11 @@ pub enum OptionError {
         /// What it would do.
         what: &'static str,
     },
+    /// Not an address.
+    #[error(
+        "the variable POD_IP is {0:?}: set it to the pod's address (fieldRef status.podIP), or not at all"
+    )]
+    PodIp(String),
     /// `--configuration` or `--configuration-file`.
     #[error("--{flag}: {cause}")]
     Configuration {
@@ -79,6 +85,8 @@ pub struct SidecarOptions {
     pub(crate) samples: bool,
     pub(crate) connector: Connector,
     pub(crate) embeddings: Option<EcConnector>,
+    /// Address of this pod; `None`: requests of other destinations are not told apart.
+    pub(crate) pod: Option<IpAddr>,
 }
 
 impl SidecarOptions {
@@ -187,6 +195,7 @@ impl SidecarOptions {
             samples,
             connector,
             embeddings,
+            pod: pod(&env)?,
         })
     }
 }
@@ -218,6 +227,13 @@ fn bootstrap_port(env: impl Fn(&str) -> Option<String>) -> Result<u16, OptionErr
         let fix = "the variable SGLANG_BOOTSTRAP_PORT must be a port, a number from 1 to 65535";
         value("kv-connector", &given, fix)
     })
+}
+
+/// `POD_IP`; the operator sets it, a host behind address translation must not.
+fn pod(env: impl Fn(&str) -> Option<String>) -> Result<Option<IpAddr>, OptionError> {
+    let given = env("POD_IP").filter(|given| !given.is_empty());
+    let parsed = given.map(|given| given.parse().map_err(|_| OptionError::PodIp(given)));
+    parsed.transpose()
 }
 
 fn is_off(value: &str) -> bool {

@@ -1,6 +1,6 @@
 //! What becomes of a request: straight through, or by way of a prefill engine.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use crate::api::Api;
 use crate::encode::EcConnector;
 use crate::flight::{Flight, Legs};
 use crate::hosts;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Prefill};
 use crate::prefill::{OnFailure, Retries};
 
 /// Answered here.
@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) embeddings: Option<EcConnector>,
     /// One of the prefill engines by chance instead of the first.
     pub(crate) samples: bool,
+    /// Address of this pod, where it is known.
+    pub(crate) pod: Option<IpAddr>,
     /// Port of the first listener as the pod's endpoints name it; the other ranks' follow.
     pub(crate) first_port: u16,
 }
@@ -67,6 +69,16 @@ impl Rank {
         let other = rank.and_then(|rank| self.engines.get(usize::from(rank)));
         other.copied().unwrap_or(self.engines[self.index])
     }
+
+    /// The engine here does all of it: the other engines were chosen for another one, maybe of another revision,
+    /// whose blocks it cannot read.
+    fn stray(&self, head: &request::Parts, engine: SocketAddr) -> Flight {
+        if head.headers.contains_key(header::PREFILLER) {
+            tracing::debug!("a request that was meant for another pod: its prompt is computed here");
+            self.shared.metrics.ended(Prefill::Local);
+        }
+        Flight::straight(Arc::clone(&self.shared), engine)
+    }
 }
 
 impl Route for Rank {
@@ -81,6 +93,9 @@ impl Route for Rank {
         let Some(api) = Api::of(head) else {
             return Ok(Flight::straight(Arc::clone(&self.shared), engine));
         };
+        if self.shared.pod.is_some_and(|pod| is_astray(head, pod)) {
+            return Ok(self.stray(head, engine));
+        }
         let mut prefillers = hosts::of(&head.headers, header::PREFILLER);
         if self.shared.samples && prefillers.len() > 1 {
             let first = fastrand::usize(..prefillers.len());
@@ -100,6 +115,13 @@ impl Route for Rank {
         };
         Ok(Flight::new(Arc::clone(&self.shared), engine, legs))
     }
+}
+
+/// Whether the picker sent this request to other pods than `pod`. A proxy that finds none of them takes any other.
+fn is_astray(head: &request::Parts, pod: IpAddr) -> bool {
+    let destinations = hosts::of(&head.headers, header::DESTINATION);
+    let addresses: Option<Vec<SocketAddr>> = destinations.iter().map(|host| host.parse().ok()).collect();
+    addresses.is_some_and(|all| !all.is_empty() && all.iter().all(|address| address.ip() != pod))
 }
 
 /// Says that the sidecar itself serves; the engine has a probe of its own.

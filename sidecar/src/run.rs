@@ -140,6 +140,7 @@ pub async fn serve_ranks(
         retries: options.retries,
         samples: options.samples,
         embeddings: options.embeddings,
+        pod: options.pod,
         first_port: options.port,
     });
     let engines: Arc<[SocketAddr]> = ranks.iter().map(|(_, engine)| *engine).collect();

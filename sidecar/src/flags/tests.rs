@@ -66,3 +66,16 @@ fn what_has_no_effect_is_told() {
         ["--inference-pool has no effect without --enable-ssrf-protection"]
     );
 }
+
+#[test]
+fn a_pod_ip_that_is_none_is_refused() {
+    let with =
+        |value: &str| SidecarOptions::parse([], |name: &str| (name == "POD_IP").then(|| value.to_owned()));
+    assert_eq!(with("").expect("unset").pod, None);
+    assert_eq!(
+        with("fd00::1").expect("valid").pod,
+        Some("fd00::1".parse().expect("valid"))
+    );
+    let error = with("pod-1").expect_err("refused").to_string();
+    assert!(error.contains("POD_IP") && error.contains("\"pod-1\""), "{error}");
+}

@@ -118,3 +118,34 @@ async fn the_first_of_several_prefill_engines_is_asked() {
     }
     assert_eq!((one.got().len(), two.got().len(), decode.got().len()), (3, 0, 3));
 }
+
+#[tokio::test]
+async fn a_request_that_was_meant_for_another_pod_is_not_paired() {
+    let prefill = Engine::saying(200, PREFILLED).await;
+    let decode = Engine::saying(200, DECODED).await;
+    let pod = |name: &str| (name == "POD_IP").then(|| "10.0.0.7".to_owned());
+    let sidecar = Sidecar::start_with(pod, "", &[decode.address]).await;
+    let body = r#"{"prompt":"p","max_tokens":5}"#;
+    let paired = [
+        (Some("10.0.0.7:8000"), true),
+        // A second choice, after a retry.
+        (Some("10.0.0.6:8000,10.0.0.7:8000"), true),
+        (Some("10.0.0.6:8000"), false),
+        // No picker: the client itself asked for a pair.
+        (None, true),
+        (Some("engine.example:8000"), true),
+    ];
+    let mut legs = 0;
+    for (destination, is_paired) in paired {
+        let mut headers = vec![("x-prefiller-host-port", prefill.address.to_string())];
+        headers.extend(destination.map(|to| ("x-gateway-destination-endpoint", to.to_owned())));
+        let (status, ..) = send(sidecar.addresses[0], request("/v1/completions", &headers, body)).await;
+        assert_eq!(status, 200);
+        legs += usize::from(is_paired);
+        assert_eq!(prefill.got().len(), legs, "{destination:?}");
+        let main = decode.got().pop().expect("decoded");
+        assert_eq!(main.body != body, is_paired, "{destination:?}");
+        assert_eq!(main.header("x-prefiller-host-port"), None);
+    }
+    assert!(sidecar.counts("llm_d_disagg_sidecar_prefills_total{where=\"local\"} 1"));
+}

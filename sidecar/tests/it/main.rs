@@ -27,9 +27,18 @@ pub(crate) struct Sidecar {
 
 impl Sidecar {
     pub(crate) async fn start(flags: &str, engines: &[SocketAddr]) -> Self {
+        Self::start_with(|_| None, flags, engines).await
+    }
+
+    /// With variables of the environment.
+    pub(crate) async fn start_with(
+        env: impl Fn(&str) -> Option<String>,
+        flags: &str,
+        engines: &[SocketAddr],
+    ) -> Self {
         let flags = format!("--secure-serving=false {flags}");
         let flags = flags.split_whitespace().map(OsString::from);
-        let options = SidecarOptions::parse(flags, |_| None).expect("valid flags");
+        let options = SidecarOptions::parse(flags, env).expect("valid flags");
         let (mut ranks, mut addresses) = (Vec::new(), Vec::new());
         for engine in engines {
             let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("binds");

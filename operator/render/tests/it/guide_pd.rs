@@ -188,6 +188,10 @@ fn a_decode_engine_and_its_sidecar_are_the_guides() {
         Row::removed("/initContainers/0/args/--zap-log-level", "our default"),
         Row::added("/initContainers/0/args/sidecar", "the role of our one binary"),
         Row::added(
+            "/initContainers/0/env/POD_IP",
+            "a request that was meant for another pod is not paired (design 0012)",
+        ),
+        Row::added(
             "/initContainers/0/readinessProbe",
             "the engine's probe says nothing about the way to it",
         ),

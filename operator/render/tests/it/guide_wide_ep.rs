@@ -298,6 +298,10 @@ fn a_decode_group_and_its_sidecars_are_the_guides() {
             "inside the cluster's network; the guide's P/D says so, too",
         ),
         Row::added(
+            "/initContainers/0/env/POD_IP",
+            "a request that was meant for another pod is not paired (design 0012)",
+        ),
+        Row::added(
             "/initContainers/0/readinessProbe",
             "the engine's probe says nothing about the way to it",
         ),

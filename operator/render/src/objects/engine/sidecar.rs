@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use k8s_openapi::api::core::v1::{Container, ContainerPort, SecurityContext};
 
-use super::super::pod::{LAST_WORDS, Timing, container_security, http_probe, port, resources};
+use super::super::pod::{LAST_WORDS, Timing, container_security, env_field, http_probe, port, resources};
 use crate::names;
 use crate::options::RenderOptions;
 use crate::validated::ValidatedDeployment;
@@ -34,6 +34,8 @@ pub(super) fn container(deployment: &ValidatedDeployment, options: &RenderOption
         termination_message_policy: Some(LAST_WORDS.to_owned()),
         image: Some(options.engine_image("llmd")),
         args: Some(args(ranks.len(), deployment.encodes())),
+        // By it the sidecar knows requests that were meant for another pod.
+        env: Some(vec![env_field("POD_IP", "status.podIP")]),
         ports: Some(ports),
         resources: resources(&quantities(&REQUESTS), &quantities(&LIMITS)),
         // The engine's own probe says nothing about the way to it.
