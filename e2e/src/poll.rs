@@ -1,7 +1,8 @@
 //! Waiting for a condition with a deadline.
 
 use std::future::Future;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Deadline of most waits: ten times what a slow machine needs.
@@ -48,9 +49,28 @@ where
     }
 }
 
-/// A TCP port of the loopback interface that was free a moment ago. For programs that cannot
-/// bind port 0 and tell; everything of ours can.
+/// Ports below those that the kernel gives out and those of Kubernetes services.
+const PORTS: std::ops::Range<u16> = 15_000..29_000;
+
+/// A TCP port that is free on every address, and that this process names once. For programs that cannot bind port 0
+/// and tell, or whose neighbours must know it before.
+///
+/// # Panics
+/// When every port is taken.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
-    listener.local_addr().expect("its address").port()
+    static NAMED: AtomicU32 = AtomicU32::new(0);
+    let count = u32::from(PORTS.end - PORTS.start);
+    // Processes begin at places of their own.
+    let first = std::process::id().wrapping_mul(211);
+    let mut ports = (0..count).map(|_| {
+        let place = first.wrapping_add(NAMED.fetch_add(1, Ordering::Relaxed)) % count;
+        PORTS.start + u16::try_from(place).expect("below 65,536")
+    });
+    ports.find(|port| listen(*port).is_ok()).expect("a free port")
+}
+
+/// Listens on every address, of IPv4 alone where there is nothing else.
+fn listen(port: u16) -> std::io::Result<TcpListener> {
+    TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))
+        .or_else(|_| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)))
 }
