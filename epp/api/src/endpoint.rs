@@ -7,6 +7,10 @@ use std::sync::Arc;
 
 use crate::slots::Slot;
 
+/// Pod label that names an endpoint's part in serving a request: `prefill`, `decode`, `encode` or several of them.
+/// Source: llm-d-router `pkg/plugins/filter/by_label`.
+pub const ROLE_LABEL: &str = "llm-d.ai/role";
+
 /// Namespace and name of an endpoint. The name is `<pod>-rank-<N>` for pods (upstream's
 /// `EndpointMetadata.ID`) and the entry's own name with file discovery.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

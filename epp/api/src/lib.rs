@@ -29,7 +29,7 @@ pub use attribute::{
     PeerEndpoint, Prediction, PrefixMatch, SessionId, TokenizedPrompt, Topology, UncachedTokens,
 };
 pub use clock::Clock;
-pub use endpoint::{Endpoint, EndpointName, EndpointSpec, Reach};
+pub use endpoint::{Endpoint, EndpointName, EndpointSpec, ROLE_LABEL, Reach};
 pub use error::{ErrorCode, RejectReason, Rejection};
 pub use llmd_openai::{MediaPart, Modality, PromptInput};
 pub use metrics::{ListedModel, MetricsRecord};

@@ -207,7 +207,7 @@ impl DataLayer {
         self.shared.snapshot.load_full()
     }
 
-    /// The endpoints that are not ejected; all of them when every one is.
+    /// The endpoints that are not ejected; all of a role (label `llm-d.ai/role`) when every one of it is.
     pub fn routable(&self) -> Arc<Snapshot> {
         self.shared.routable.load_full()
     }

@@ -1,10 +1,10 @@
 //! The members of the pool: each endpoint with its record, its health and its collector.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use llmd_epp_api::{Endpoint, EndpointName, EndpointSpec, MetricsRecord, SlotTable, Snapshot};
+use llmd_epp_api::{Endpoint, EndpointName, EndpointSpec, MetricsRecord, ROLE_LABEL, SlotTable, Snapshot};
 use tokio_util::sync::CancellationToken;
 
 use super::Source;
@@ -103,7 +103,7 @@ pub(super) struct Table {
 /// Both views of the members at one moment.
 pub(super) struct Views {
     pub(super) all: Arc<Snapshot>,
-    /// Without the ejected; the same object as `all` when that would change nothing or leave nobody.
+    /// Without the ejected, as long as others have their role; the same object as `all` when that changes nothing.
     pub(super) routable: Arc<Snapshot>,
     /// Endpoints about which a good answer would be news.
     pub(super) blemished: usize,
@@ -121,24 +121,36 @@ impl Table {
         };
         let mut all = Vec::with_capacity(self.by_name.len());
         let mut routable = Vec::new();
+        let mut ejected = Vec::new();
         let mut trials = Vec::new();
         let mut blemished = 0;
         for member in self.by_name.values() {
             let mut state = member.state();
             let entry = (Arc::clone(&member.endpoint), Arc::clone(&state.record));
-            if !state.health.is_ejected(now) {
+            if state.health.is_ejected(now) {
+                ejected.push(all.len());
+            } else {
                 let slot = member.endpoint.slot();
                 let trial = state.health.trial(now, slot.dispatched());
                 trials.extend(trial.map(|limit| (slot.id(), limit)));
-                routable.push(entry.clone());
+                routable.push(all.len());
             }
             blemished += usize::from(!state.health.is_spotless());
             all.push(entry);
         }
+        if !ejected.is_empty() {
+            // Nobody left of a role: better a bad endpoint than none.
+            let role = |index: &usize| all[*index].0.label(ROLE_LABEL);
+            let served: HashSet<Option<&str>> = routable.iter().map(role).collect();
+            ejected.retain(|index| !served.contains(&role(index)));
+            routable.append(&mut ejected);
+            routable.sort_unstable();
+        }
         let differs = routable.len() < all.len() || !trials.is_empty();
-        // Nobody left: better a bad endpoint than none.
-        let routable =
-            (differs && !routable.is_empty()).then(|| Arc::new(snapshot(routable).with_trials(trials)));
+        let routable = differs.then(|| {
+            let entries = routable.iter().map(|index| all[*index].clone());
+            Arc::new(snapshot(entries.collect()).with_trials(trials))
+        });
         let all = Arc::new(snapshot(all));
         Views {
             routable: routable.unwrap_or_else(|| Arc::clone(&all)),

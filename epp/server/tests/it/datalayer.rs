@@ -299,6 +299,29 @@ async fn a_reported_endpoint_is_left_out_until_it_is_seen_alive() {
 }
 
 #[tokio::test]
+async fn the_last_endpoint_of_a_role_is_never_left_out() {
+    let rig = start(Vec::new());
+    let of_role = |name: &str, port: u16, role: &str| {
+        let mut spec = spec(name, port);
+        spec.labels.insert("llm-d.ai/role".to_owned(), role.to_owned());
+        spec
+    };
+    rig.layer.set_endpoints(vec![
+        of_role("a", 1, "decode"),
+        of_role("b", 2, "decode"),
+        of_role("c", 3, "prefill"),
+    ]);
+    let lose = |name: &str| {
+        rig.layer
+            .report_unreachable(&EndpointName::new("default", name), Instant::now());
+        names(&rig.layer.routable())
+    };
+    assert_eq!(lose("a"), ["b", "c"]);
+    assert_eq!(lose("b"), ["a", "b", "c"], "a prefill engine is no decode engine");
+    assert_eq!(lose("c"), ["a", "b", "c"]);
+}
+
+#[tokio::test]
 async fn an_endpoint_that_nothing_polls_returns_after_its_back_off() {
     let rig = start(Vec::new());
     rig.layer.set_endpoints(vec![spec("a", 1), spec("b", 2)]);

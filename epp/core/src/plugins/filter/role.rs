@@ -1,9 +1,6 @@
 //! The role label that the three role filters read.
 
-use llmd_epp_api::Cycle;
-
-/// Pod label that names an endpoint's role.
-pub(super) const ROLE_LABEL: &str = "llm-d.ai/role";
+use llmd_epp_api::{Cycle, ROLE_LABEL};
 
 /// Keeps endpoints whose role is listed, or that have no role when `unlabeled` is allowed.
 pub(super) fn keep_roles(cycle: &Cycle<'_>, candidates: &mut Vec<u32>, roles: &[&str], unlabeled: bool) {
