@@ -26,6 +26,7 @@ use crate::limits::Limits;
 use crate::pool::Pool;
 use crate::relay::{Relay, Started};
 use crate::reply::LocalReply;
+use crate::review::{Reviewed, review};
 use crate::route::{BodyMode, Flight, Outcome, Plan, Resumption, Route, Tracked};
 use crate::trailers;
 use crate::upgrade::{self, Asked, Tunnel};
@@ -149,6 +150,9 @@ pub(crate) async fn within<T>(until: Option<Instant>, work: impl Future<Output =
     }
 }
 
+/// Most plans that replace a request.
+const MAX_PLANS: u32 = 16;
+
 async fn start<R: Route>(
     shared: &Shared<R>,
     tracked: &mut Tracked<R::Flight>,
@@ -242,19 +246,37 @@ fn too_large(limits: &Limits) -> LocalReply {
     LocalReply::error(StatusCode::PAYLOAD_TOO_LARGE, &message)
 }
 
-/// Sends a held request; moves on to other targets while no byte of an answer has arrived.
+/// Sends a held request; moves on to other targets while no byte of an answer has arrived, and to other plans of the
+/// flight until it passes an answer.
 async fn send_held<R: Route>(
     shared: &Shared<R>,
     tracked: &mut Tracked<R::Flight>,
     head: &mut request::Parts,
     first: SocketAddr,
-    body: HeldBody,
+    mut body: HeldBody,
 ) -> Result<Started, LocalReply> {
     let mut target = first;
     let mut failure = String::new();
-    for _ in 0..shared.limits.attempts {
-        match send_to(shared, head, target, &body).await {
-            Ok(started) => return Ok(started),
+    let (mut attempts, mut plans) = (0, 0);
+    while attempts < shared.limits.attempts && plans < MAX_PLANS {
+        let sent = tokio::select! {
+            biased;
+            sent = send_to(shared, head, target, &body) => sent,
+            plan = tracked.flight().meanwhile() => {
+                (target, body) = other(plan?, body);
+                plans += 1;
+                continue;
+            }
+        };
+        match sent {
+            Ok(started) => match review(tracked.flight(), started, shared.limits.response_idle).await? {
+                Reviewed::Passed(started) => return Ok(*started),
+                Reviewed::Instead(plan) => {
+                    (target, body) = other(plan, body);
+                    plans += 1;
+                    continue;
+                }
+            },
             Err(Failed::Deadline) => return Err(head_deadline(target, shared.limits.response_head)),
             Err(Failed::TooLarge) => return Err(too_large(&shared.limits)),
             Err(Failed::Broken(cause)) => {
@@ -262,12 +284,19 @@ async fn send_held<R: Route>(
                 failure = cause;
             }
         }
+        attempts += 1;
         match tracked.flight().replan(target, head).await {
             Some(next) => target = next,
             None => break,
         }
     }
     Err(given_up(tracked, target, &failure))
+}
+
+/// Another request in the place of one with `body`, whose trailers it keeps.
+fn other(plan: Plan, body: HeldBody) -> (SocketAddr, HeldBody) {
+    let pieces = plan.body.into();
+    (plan.target, HeldBody { pieces, ..body })
 }
 
 /// Sends a held request to one target. When a connection that was kept open turns out to be closed,

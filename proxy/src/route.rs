@@ -35,6 +35,17 @@ pub enum Resumption {
     Complete(Bytes),
 }
 
+/// What becomes of an answer that began.
+#[derive(Debug)]
+pub enum Review {
+    /// The client gets it.
+    Pass,
+    /// More of it is needed to tell.
+    More,
+    /// It is dropped, and another request is sent.
+    Instead(Plan),
+}
+
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -83,6 +94,29 @@ pub trait Flight: Send + Sized + 'static {
         head: &mut request::Parts,
         body: Vec<Bytes>,
     ) -> impl Future<Output = Result<Plan, LocalReply>> + Send;
+
+    /// Runs while an answer to a held request is waited for. A plan that it gives replaces the request, which is cut;
+    /// at most sixteen times, reviews included. Dropped and called anew at any point where it waits.
+    ///
+    /// # Errors
+    /// The reply that ends the request.
+    fn meanwhile(&mut self) -> impl Future<Output = Result<Plan, LocalReply>> + Send {
+        std::future::pending()
+    }
+
+    /// An answer to a held request began: `beginning` is its first chunk, after [`Review::More`] its first ones, no
+    /// more than 64 KiB.
+    ///
+    /// # Errors
+    /// The reply that is sent instead of it.
+    fn review(
+        &mut self,
+        head: &response::Parts,
+        beginning: &[u8],
+    ) -> impl Future<Output = Result<Review, LocalReply>> + Send {
+        let _ = (head, beginning);
+        std::future::ready(Ok(Review::Pass))
+    }
 
     /// `failed` could not be reached, or broke before the first byte of its answer. Returns the
     /// next target, or `None` to give up with 502. `head` is what was sent; headers that name the

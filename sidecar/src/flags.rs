@@ -2,6 +2,7 @@
 //!
 //! A flag whose feature this build does not have is refused by name; one that has no effect without another one is told.
 
+mod connector;
 mod declared;
 mod file;
 
@@ -14,9 +15,10 @@ use llmd_process::logging::{Logging, level_of_verbosity};
 use llmd_process::pflag::{FlagError, Flags};
 use llmd_process::tls::ServerTls;
 
-use crate::encode::EcConnector;
-use crate::prefill::{OnFailure, Retries};
-use crate::route::Connector;
+use crate::connector::peers::Peers;
+use crate::legs::encode::EcConnector;
+use crate::legs::prefill::{OnFailure, Retries};
+use connector::Wanted;
 pub use declared::flag_set;
 use declared::{DEPENDENT, REFUSED};
 
@@ -44,11 +46,16 @@ pub enum OptionError {
         /// What it would do.
         what: &'static str,
     },
-    /// Not an address.
-    #[error(
-        "the variable POD_IP is {0:?}: set it to the pod's address (fieldRef status.podIP), or not at all"
-    )]
-    PodIp(String),
+    /// A variable of the environment.
+    #[error("the variable {variable} is {value:?}: it {fix}")]
+    Variable {
+        /// Its name.
+        variable: &'static str,
+        /// What it is.
+        value: String,
+        /// What it may be.
+        fix: &'static str,
+    },
     /// `--configuration` or `--configuration-file`.
     #[error("--{flag}: {cause}")]
     Configuration {
@@ -83,7 +90,8 @@ pub struct SidecarOptions {
     pub(crate) on_failure: OnFailure,
     pub(crate) retries: Retries,
     pub(crate) samples: bool,
-    pub(crate) connector: Connector,
+    pub(crate) connector: Wanted,
+    pub(crate) peers: Peers,
     pub(crate) embeddings: Option<EcConnector>,
     /// Address of this pod; `None`: requests of other destinations are not told apart.
     pub(crate) pod: Option<IpAddr>,
@@ -114,17 +122,7 @@ impl SidecarOptions {
                 return Err(OptionError::Refused { flag, what });
             }
         }
-        let connector = match flags.string("kv-connector").as_str() {
-            "nixlv2" => Connector::NixlV2,
-            "sglang" => Connector::Sglang {
-                bootstrap_port: bootstrap_port(&env)?,
-            },
-            other => {
-                let fix =
-                    "this build has nixlv2 and sglang; shared-storage, mooncake and offloading come later";
-                return Err(value("kv-connector", other, fix));
-            }
-        };
+        let connector = Wanted::read(flags, &env)?;
         let embeddings = match flags.string("ec-connector").as_str() {
             "" => None,
             "ec-nixl" => Some(EcConnector::Nixl),
@@ -172,8 +170,9 @@ impl SidecarOptions {
         };
         let notes = DEPENDENT
             .iter()
-            .filter(|(flag, _)| flags.is_set(flag))
-            .map(|(flag, needs)| format!("--{flag} has no effect without {needs}"));
+            .filter(|(flag, other, wanted)| flags.is_set(flag) && flags.text(other) != *wanted)
+            .map(|(flag, other, wanted)| format!("--{flag} has no effect without --{other}={wanted}"));
+        let peers = connector.peers(flags, &env, (port, ranks))?;
         Ok(Self {
             port,
             engine_port,
@@ -194,6 +193,7 @@ impl SidecarOptions {
             },
             samples,
             connector,
+            peers,
             embeddings,
             pod: pod(&env)?,
         })
@@ -218,21 +218,16 @@ fn tls(flags: &Flags) -> ServerTls {
     }
 }
 
-/// `SGLANG_BOOTSTRAP_PORT`, 8998 when it is not set.
-fn bootstrap_port(env: impl Fn(&str) -> Option<String>) -> Result<u16, OptionError> {
-    let Some(given) = env("SGLANG_BOOTSTRAP_PORT") else {
-        return Ok(8998);
-    };
-    given.parse().map_err(|_| {
-        let fix = "the variable SGLANG_BOOTSTRAP_PORT must be a port, a number from 1 to 65535";
-        value("kv-connector", &given, fix)
-    })
-}
-
 /// `POD_IP`; the operator sets it, a host behind address translation must not.
 fn pod(env: impl Fn(&str) -> Option<String>) -> Result<Option<IpAddr>, OptionError> {
     let given = env("POD_IP").filter(|given| !given.is_empty());
-    let parsed = given.map(|given| given.parse().map_err(|_| OptionError::PodIp(given)));
+    let parsed = given.map(|given| {
+        given.parse().map_err(|_| OptionError::Variable {
+            variable: "POD_IP",
+            value: given,
+            fix: "must be the pod's address (fieldRef status.podIP), or not be set",
+        })
+    });
     parsed.transpose()
 }
 

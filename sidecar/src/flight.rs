@@ -4,55 +4,51 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{StatusCode, request, response};
 use llmd_openai::CachedTokens;
-use llmd_proxy::{BodyMode, Flight as Forwarded, LocalReply, Outcome, Plan, Resumption};
-use tokio_util::task::AbortOnDropHandle;
+use llmd_proxy::{BodyMode, Flight as Forwarded, LocalReply, Outcome, Plan, Resumption, Review};
 
-use crate::api::Api;
-use crate::encode::{self, EcConnector, EncodeError};
+use crate::connector::Connector;
+use crate::connector::shared_storage::{self, Beginning};
 use crate::error;
-use crate::metrics::Prefill;
-use crate::nixlv2::{self, Prefilled};
-use crate::prefill::{self, Leg, LegError, OnFailure};
-use crate::route::{Connector, Shared, prepare};
-use crate::sglang;
-
-/// What runs before the decode engine is asked.
-pub(crate) struct Legs {
-    pub(crate) api: Api,
-    /// Prefill engines, best first.
-    pub(crate) prefillers: Vec<String>,
-    /// Encode engines, where the request has some.
-    pub(crate) encoders: Option<(EcConnector, Vec<String>)>,
-}
-
-impl Legs {
-    fn is_empty(&self) -> bool {
-        self.prefillers.is_empty() && self.encoders.is_none()
-    }
-}
+use crate::legs::beside::{self, Begun, Beside};
+use crate::legs::encode::{self, EncodeError};
+use crate::legs::serial::{self, Decode};
+use crate::legs::{Legs, bad_body, hold_to, request_id};
+use crate::route::{Shared, prepare};
 
 pub(crate) struct Flight {
     shared: Arc<Shared>,
     engine: SocketAddr,
     legs: Option<Legs>,
-    /// A prefill leg that runs beside the decode leg.
-    beside: Option<AbortOnDropHandle<()>>,
+    stage: Stage,
     /// Corrects the decode engine's count, which takes the blocks that it read for cached ones.
     cached: Option<CachedTokens>,
+}
+
+/// What the decode leg that runs is.
+enum Stage {
+    /// Nothing more is known of it.
+    Plain,
+    /// A prefill leg runs beside it.
+    Beside(Box<Beside>),
+    /// The engine may refuse it, and then these legs follow.
+    Tried(Box<Tried>),
+}
+
+struct Tried {
+    head: request::Parts,
+    body: Vec<Bytes>,
+    legs: Legs,
 }
 
 impl Flight {
     /// To the decode engine by way of `legs`.
     pub(crate) fn new(shared: Arc<Shared>, engine: SocketAddr, legs: Legs) -> Self {
         Self {
-            shared,
-            engine,
             legs: Some(legs).filter(|legs| !legs.is_empty()),
-            beside: None,
-            cached: None,
+            ..Self::straight(shared, engine)
         }
     }
 
@@ -62,19 +58,20 @@ impl Flight {
             shared,
             engine,
             legs: None,
-            beside: None,
+            stage: Stage::Plain,
             cached: None,
         }
     }
 
+    /// Runs what comes before the decode leg and gives its body.
     async fn run(
         &mut self,
-        head: &request::Parts,
+        head: &mut request::Parts,
         mut body: Vec<Bytes>,
         legs: Legs,
     ) -> Result<Vec<Bytes>, LocalReply> {
         if let Some((connector, hosts)) = &legs.encoders {
-            let encoded = encode::run(&self.shared.caller, *connector, head, body, hosts).await;
+            let encoded = encode::run(&self.shared.callers.encode, *connector, head, body, hosts).await;
             body = encoded.map_err(|error| {
                 let status = match error {
                     EncodeError::Body(_) => StatusCode::BAD_REQUEST,
@@ -83,113 +80,63 @@ impl Flight {
                 error::reply(status, &error.to_string())
             })?;
         }
-        let Some(first) = legs.prefillers.first() else {
-            return Ok(body);
-        };
-        match self.shared.connector {
-            Connector::NixlV2 => self.prefill(head, body, (legs.api, legs.prefillers)).await,
-            Connector::Sglang { bootstrap_port } => self.meet(head, &body, first, bootstrap_port),
+        if legs.prefillers.is_empty() {
+            return match &legs.source {
+                Some(source) => self
+                    .shared
+                    .peers
+                    .pulling(&body, source)
+                    .map_err(|error| bad_body(&error)),
+                None => Ok(body),
+            };
         }
-    }
-
-    /// Has the prompt computed at the same time; the engines find each other.
-    fn meet(
-        &mut self,
-        head: &request::Parts,
-        body: &[Bytes],
-        host: &str,
-        bootstrap_port: u16,
-    ) -> Result<Vec<Bytes>, LocalReply> {
-        let met = sglang::meeting(body, host, bootstrap_port, sglang::room());
-        let body = met.map_err(|error| error::reply(StatusCode::BAD_REQUEST, &error.to_string()))?;
-        let (shared, head, leg) = (Arc::clone(&self.shared), head.clone(), body.clone());
-        let hosts = [host.to_owned()];
-        // Dropped with the request: a client that leaves ends both legs.
-        self.beside = Some(AbortOnDropHandle::new(tokio::spawn(async move {
-            let Shared {
-                caller,
-                metrics,
-                retries,
-                ..
-            } = &*shared;
-            let leg = prefill::run(caller, metrics, &head, &leg, &hosts, (OnFailure::Error, *retries)).await;
-            match leg {
-                Leg::Done(_) => metrics.ended(Prefill::Remote),
-                // The decode engine waits for it and says so itself.
-                Leg::Refused(_) | Leg::Failed(_) => metrics.ended(Prefill::Failed),
-            }
-        })));
-        Ok(body)
-    }
-
-    /// Has the prompt computed elsewhere and gives the body of the decode leg.
-    async fn prefill(
-        &mut self,
-        head: &request::Parts,
-        body: Vec<Bytes>,
-        (api, hosts): (Api, Vec<String>),
-    ) -> Result<Vec<Bytes>, LocalReply> {
-        let Shared {
-            caller,
-            metrics,
-            on_failure,
-            retries,
-            ..
-        } = &*self.shared;
-        let leg = match nixlv2::prefill(&body, api) {
-            Ok(leg) => leg,
-            Err(error) => {
-                let message =
-                    format!("the request body cannot be split into a prefill and a decode: {error}");
-                return Err(error::reply(StatusCode::BAD_REQUEST, &message));
-            }
-        };
-        match prefill::run(caller, metrics, head, &leg, &hosts, (*on_failure, *retries)).await {
-            Leg::Done(answer) => {
-                metrics.ended(Prefill::Remote);
-                let prefilled = Prefilled::read(&answer);
-                if !prefilled.has_blocks() {
-                    tracing::warn!("a prefill engine named no blocks: is its KV connector configured?");
+        match &self.shared.connector {
+            connector if connector.is_concurrent() => {
+                if let Connector::Moriio(moriio) = connector {
+                    let rank = moriio.rank(request_id(head));
+                    hold_to(head, moriio.rank_header(rank).as_deref());
                 }
-                self.cached = Some(CachedTokens::new(prefilled.cached_tokens()));
-                // The body was edited a moment ago.
-                Ok(prefilled.decode(&body).unwrap_or(body))
+                let begun = beside::begin(Arc::clone(&self.shared), head.clone(), body, legs).await?;
+                Ok(self.begun(begun))
             }
-            Leg::Refused(response) => {
-                metrics.ended(Prefill::Failed);
-                Err(pass_on(response))
+            Connector::SharedStorage if shared_storage::decodes_first(&body) => {
+                let (head, body) = (head.clone(), body);
+                let first = body.clone();
+                self.stage = Stage::Tried(Box::new(Tried { head, body, legs }));
+                Ok(first)
             }
-            Leg::Failed(error) if *on_failure == OnFailure::Fallback => {
-                metrics.ended(Prefill::Local);
-                tracing::warn!(%error, "no prefill engine computed a prompt: the decode engine does");
-                Ok(body)
-            }
-            Leg::Failed(LegError::Status(response)) => {
-                metrics.ended(Prefill::Failed);
-                Err(pass_on(*response))
-            }
-            Leg::Failed(error) => {
-                metrics.ended(Prefill::Failed);
-                Err(error::reply(StatusCode::BAD_GATEWAY, &error.to_string()))
+            _ => {
+                let decode = serial::run(&self.shared, head, &body, &legs).await?;
+                hold_to(head, decode.rank.as_deref());
+                Ok(self.decodes(decode))
             }
         }
     }
-}
 
-/// A prefill engine's answer as the client's.
-fn pass_on(response: response::Response<Bytes>) -> LocalReply {
-    let (head, body) = response.into_parts();
-    let mut reply = LocalReply {
-        status: head.status,
-        headers: Vec::new(),
-        body,
-    };
-    for (name, value) in &head.headers {
-        if name != CONTENT_LENGTH {
-            reply = reply.with_header(name.clone(), value.clone());
+    fn begun(&mut self, begun: Begun) -> Vec<Bytes> {
+        match begun {
+            Begun::Pair(beside, body) => {
+                self.stage = Stage::Beside(beside);
+                body
+            }
+            Begun::Alone(body) => {
+                self.stage = Stage::Plain;
+                body
+            }
         }
     }
-    reply
+
+    fn decodes(&mut self, decode: Decode) -> Vec<Bytes> {
+        self.cached = decode.cached;
+        decode.body
+    }
+
+    fn plan_of(&self, body: Vec<Bytes>) -> Plan {
+        Plan {
+            target: self.engine,
+            body,
+        }
+    }
 }
 
 impl Forwarded for Flight {
@@ -210,10 +157,44 @@ impl Forwarded for Flight {
             Some(legs) => self.run(head, body, legs).await?,
             None => body,
         };
-        Ok(Plan {
-            target: self.engine,
-            body,
-        })
+        Ok(self.plan_of(body))
+    }
+
+    async fn meanwhile(&mut self) -> Result<Plan, LocalReply> {
+        let Stage::Beside(beside) = &mut self.stage else {
+            return std::future::pending().await;
+        };
+        if let Some(begun) = beside.outcome().await? {
+            let body = self.begun(begun);
+            return Ok(self.plan_of(body));
+        }
+        self.stage = Stage::Plain;
+        std::future::pending().await
+    }
+
+    async fn review(&mut self, head: &response::Parts, beginning: &[u8]) -> Result<Review, LocalReply> {
+        match &mut self.stage {
+            Stage::Plain => Ok(Review::Pass),
+            Stage::Beside(beside) => match beside.confirmed().await? {
+                Some(begun) => {
+                    let body = self.begun(begun);
+                    Ok(Review::Instead(self.plan_of(body)))
+                }
+                None => Ok(Review::Pass),
+            },
+            Stage::Tried(_) if !head.status.is_success() => Ok(Review::Pass),
+            Stage::Tried(tried) => match shared_storage::beginning(is_event_stream(head), beginning) {
+                Beginning::Open => Ok(Review::More),
+                Beginning::Generates => Ok(Review::Pass),
+                Beginning::Refused => {
+                    let Tried { head, body, legs } = &**tried;
+                    let decode = serial::run(&self.shared, head, body, legs).await?;
+                    self.stage = Stage::Plain;
+                    let body = self.decodes(decode);
+                    Ok(Review::Instead(self.plan_of(body)))
+                }
+            },
+        }
     }
 
     async fn replan(&mut self, _: SocketAddr, _: &mut request::Parts) -> Option<SocketAddr> {
@@ -227,6 +208,10 @@ impl Forwarded for Flight {
     fn on_response_head(&mut self, head: &mut response::Parts) {
         if self.cached.is_some() {
             head.headers.remove(CONTENT_LENGTH);
+        }
+        if !head.status.is_success() {
+            // Nobody reads the blocks of a leg that runs still.
+            self.stage = Stage::Plain;
         }
     }
 
@@ -243,5 +228,15 @@ impl Forwarded for Flight {
         Some(error::reply(StatusCode::SERVICE_UNAVAILABLE, &message))
     }
 
-    fn on_end(&mut self, _: Outcome) {}
+    fn on_end(&mut self, outcome: Outcome) {
+        let stage = std::mem::replace(&mut self.stage, Stage::Plain);
+        if let (Outcome::Complete, Stage::Beside(beside)) = (outcome, stage) {
+            beside.detach();
+        }
+    }
+}
+
+fn is_event_stream(head: &response::Parts) -> bool {
+    let kind = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    kind.is_some_and(|kind| kind.contains("text/event-stream"))
 }

@@ -1,6 +1,6 @@
 //! Headers that name engines: `host:port`, repeated or in a comma list.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -29,12 +29,39 @@ pub(crate) fn of(headers: &HeaderMap, name: &str) -> Vec<String> {
     entries.map(str::to_owned).collect()
 }
 
+/// `host:port` without a scheme before it.
+pub(crate) fn strip_scheme(endpoint: &str) -> &str {
+    endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest)
+}
+
+/// The host alone, an IPv6 address without its brackets.
+pub(crate) fn bare(endpoint: &str) -> &str {
+    let endpoint = strip_scheme(endpoint);
+    let has_port =
+        endpoint.ends_with(|last: char| last.is_ascii_digit()) && endpoint.parse::<Ipv6Addr>().is_err();
+    let host = endpoint
+        .rsplit_once(':')
+        .filter(|_| has_port)
+        .map_or(endpoint, |(host, _)| host);
+    host.trim_matches(['[', ']'])
+}
+
+/// The port, if there is one.
+pub(crate) fn port(endpoint: &str) -> Option<u16> {
+    strip_scheme(endpoint).rsplit_once(':')?.1.parse().ok()
+}
+
+/// `host:port`, an IPv6 address in brackets.
+pub(crate) fn join(host: &str, port: u16) -> String {
+    if host.contains(':') {
+        return format!("[{host}]:{port}");
+    }
+    format!("{host}:{port}")
+}
+
 /// The address of `host:port`; a scheme before it is passed over, as upstream does.
 pub(crate) async fn resolve(host: &str) -> Result<SocketAddr, HostError> {
-    let bare = host
-        .strip_prefix("http://")
-        .or_else(|| host.strip_prefix("https://"))
-        .unwrap_or(host);
+    let bare = strip_scheme(host);
     if let Ok(address) = bare.parse() {
         return Ok(address);
     }
@@ -65,6 +92,23 @@ mod tests {
         headers.append("x-a", HeaderValue::from_static("10.0.0.1:8000, 10.0.0.2:8000"));
         headers.append("x-a", HeaderValue::from_static("c:1,,"));
         assert_eq!(of(&headers, "x-a"), ["10.0.0.1:8000", "10.0.0.2:8000", "c:1"]);
+    }
+
+    #[test]
+    fn endpoints_are_taken_apart() {
+        for (endpoint, host, number) in [
+            ("10.0.0.1:8000", "10.0.0.1", Some(8000)),
+            ("http://a.b:8000", "a.b", Some(8000)),
+            ("[fd00::1]:8000", "fd00::1", Some(8000)),
+            ("name", "name", None),
+        ] {
+            assert_eq!((bare(endpoint), port(endpoint)), (host, number), "{endpoint}");
+        }
+        assert_eq!(bare("fd00::1"), "fd00::1");
+        assert_eq!(
+            (join("fd00::1", 1), join("a", 1)),
+            ("[fd00::1]:1".to_owned(), "a:1".to_owned())
+        );
     }
 
     #[tokio::test]

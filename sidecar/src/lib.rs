@@ -13,16 +13,15 @@
 //! Source of flags, headers and bodies: llm-d-router `cmd/pd-sidecar`, `pkg/sidecar` (v0.9).
 
 mod api;
-mod encode;
+mod connector;
 mod error;
 pub mod flags;
 mod flight;
 mod hosts;
+mod legs;
 mod metrics;
-mod nixlv2;
-mod prefill;
+mod resolver;
 mod route;
 mod run;
-mod sglang;
 
 pub use run::{RunError, run, serve, serve_ranks};

@@ -10,34 +10,32 @@ use llmd_openai::header;
 use llmd_proxy::{Caller, LocalReply, Route};
 
 use crate::api::Api;
-use crate::encode::EcConnector;
-use crate::flight::{Flight, Legs};
+use crate::connector::Connector;
+use crate::connector::peers::Peers;
+use crate::flight::Flight;
 use crate::hosts;
+use crate::legs::Legs;
+use crate::legs::encode::EcConnector;
+use crate::legs::prefill::{OnFailure, Retries};
 use crate::metrics::{Metrics, Prefill};
-use crate::prefill::{OnFailure, Retries};
 
 /// Answered here.
 const HEALTH: &str = "/health";
 
-/// How KV blocks move from a prefill engine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Connector {
-    /// One leg after the other; the prefill engine says where the blocks are.
-    NixlV2,
-    /// Both legs at once; they meet at this port of the prefill engine.
-    Sglang {
-        /// Port of the prefill engine's bootstrap server.
-        bootstrap_port: u16,
-    },
+/// Who asks the engines of other pods.
+pub(crate) struct Callers {
+    pub(crate) prefill: Caller,
+    pub(crate) encode: Caller,
 }
 
 /// What the requests of all listeners share.
 pub(crate) struct Shared {
-    pub(crate) caller: Caller,
+    pub(crate) callers: Callers,
     pub(crate) connector: Connector,
     pub(crate) metrics: Metrics,
     pub(crate) on_failure: OnFailure,
     pub(crate) retries: Retries,
+    pub(crate) peers: Peers,
     /// How embeddings move; `None`: encode engines are not asked.
     pub(crate) embeddings: Option<EcConnector>,
     /// One of the prefill engines by chance instead of the first.
@@ -55,7 +53,7 @@ pub(crate) struct Rank {
     /// Engines of all ranks, in their order.
     pub(crate) engines: Arc<[SocketAddr]>,
     /// Which of them is behind this listener.
-    pub(crate) index: usize,
+    pub(crate) index: u16,
 }
 
 impl Rank {
@@ -67,7 +65,20 @@ impl Rank {
             .and_then(|(_, port)| port.parse::<u16>().ok());
         let rank = port.and_then(|port| port.checked_sub(self.shared.first_port));
         let other = rank.and_then(|rank| self.engines.get(usize::from(rank)));
-        other.copied().unwrap_or(self.engines[self.index])
+        other.copied().unwrap_or(self.engines[usize::from(self.index)])
+    }
+
+    /// Whether an engine can pull blocks from `source`. The engine here, asked alone, has its own anyway.
+    fn can_pull_from(&self, source: &str, alone: bool) -> bool {
+        let Shared {
+            peers,
+            pod,
+            first_port,
+            ..
+        } = &*self.shared;
+        let own = pod.map(|pod| SocketAddr::new(pod, first_port + self.index).to_string());
+        let is_own = own.as_deref() == Some(hosts::strip_scheme(source));
+        peers.can_pull && hosts::port(source).is_some() && !(alone && is_own)
     }
 
     /// The engine here does all of it: the other engines were chosen for another one, maybe of another revision,
@@ -108,9 +119,14 @@ impl Route for Rank {
             }
             _ => None,
         };
+        let source = hosts::of(&head.headers, header::KV_CACHE_SOURCE)
+            .into_iter()
+            .next();
+        let source = source.filter(|source| self.can_pull_from(source, prefillers.is_empty()));
         let legs = Legs {
             api,
             prefillers,
+            source,
             encoders: encoders.filter(|(_, hosts)| !hosts.is_empty()),
         };
         Ok(Flight::new(Arc::clone(&self.shared), engine, legs))

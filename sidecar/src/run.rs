@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::flags::{OptionError, SidecarOptions, flag_set};
 use crate::metrics::Metrics;
-use crate::route::{Rank, Shared};
+use crate::route::{Callers, Rank, Shared};
 
 /// Exit status for a command line that cannot be obeyed, pflag's.
 const USAGE: u8 = 2;
@@ -133,8 +133,12 @@ pub async fn serve_ranks(
         ..Limits::default()
     };
     let shared = Arc::new(Shared {
-        caller: Caller::new(limits.clone(), TargetProtocol::default()),
-        connector: options.connector,
+        callers: Callers {
+            prefill: Caller::new(limits.clone(), TargetProtocol::default()),
+            encode: Caller::new(limits.clone(), TargetProtocol::default()),
+        },
+        connector: options.connector.build(registry)?,
+        peers: options.peers.clone(),
         metrics: Metrics::register(registry)?,
         on_failure: options.on_failure,
         retries: options.retries,
@@ -153,7 +157,7 @@ pub async fn serve_ranks(
         None => None,
     };
     let mut servers = JoinSet::new();
-    for (index, (listener, _)) in ranks.into_iter().enumerate() {
+    for (index, (listener, _)) in (0..).zip(ranks) {
         let rank = Rank {
             shared: Arc::clone(&shared),
             engines: Arc::clone(&engines),
@@ -171,7 +175,10 @@ pub async fn serve_ranks(
     let mut outcome = Ok(());
     loop {
         tokio::select! {
-            _ = sweep.tick() => shared.caller.sweep(),
+            _ = sweep.tick() => {
+                shared.callers.prefill.sweep();
+                shared.callers.encode.sweep();
+            }
             ended = servers.join_next() => match ended {
                 Some(Ok(Err(error))) => outcome = Err(error.into()),
                 // A panicked server has logged itself.

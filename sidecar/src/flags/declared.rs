@@ -3,11 +3,7 @@
 use llmd_process::pflag::FlagSet;
 
 /// Features of upstream's sidecar that this build does not have, and what they do.
-pub(super) const REFUSED: [(&str, &str); 8] = [
-    (
-        "enable-p2p-pull",
-        "pulling blocks from a third engine comes later",
-    ),
+pub(super) const REFUSED: [(&str, &str); 7] = [
     (
         "enable-ssrf-protection",
         "a list of allowed prefill engines comes later; strip the routing headers in the gateway",
@@ -23,12 +19,12 @@ pub(super) const REFUSED: [(&str, &str); 8] = [
     ("tracing", "spans come later"),
 ];
 
-/// Flags that only say more about another one.
-pub(super) const DEPENDENT: [(&str, &str); 4] = [
-    ("inference-pool", "--enable-ssrf-protection"),
-    ("pool-group", "--enable-ssrf-protection"),
-    ("mooncake-bootstrap-port", "--kv-connector=mooncake"),
-    ("p2p-connector-port", "--kv-connector=offloading"),
+/// Flags that only say more about another one, and how that one is written.
+pub(super) const DEPENDENT: [(&str, &str, &str); 4] = [
+    ("inference-pool", "enable-ssrf-protection", "true"),
+    ("pool-group", "enable-ssrf-protection", "true"),
+    ("mooncake-bootstrap-port", "kv-connector", "mooncake"),
+    ("enable-p2p-pull", "kv-connector", "nixlv2"),
 ];
 
 /// All flags of the role.
@@ -38,7 +34,7 @@ pub fn flag_set() -> FlagSet {
         .int("model-server-port", 8200, "first port of the engine on this host")
         .int("vllm-port", 8200, "deprecated name of model-server-port")
         .int("data-parallel-size", 1, "ranks: listeners port.. lead to the engine's ports model-server-port..")
-        .string("kv-connector", "nixlv2", "how blocks move from prefill to decode engines: nixlv2 or sglang")
+        .string("kv-connector", "nixlv2", "how blocks move from prefill to decode engines: nixlv2, sglang, mooncake, offloading or shared-storage")
         .bool("enable-prefiller-sampling", false, "take one of several prefill engines by chance, not the first; env ENABLE_PREFILLER_SAMPLING")
         .int("prefill-max-retries", 0, "how often a prefill engine is asked again after 502, 503 or 504")
         .duration("prefill-retry-backoff", "200ms", "pause before it is asked again")
@@ -57,15 +53,28 @@ pub fn flag_set() -> FlagSet {
         .shorthand("v", 'v')
         .string("inference-pool", "", "pool whose members may be prefill engines; needs enable-ssrf-protection")
         .string("pool-group", "inference.networking.k8s.io", "API group of this pool")
-        .int("mooncake-bootstrap-port", 8998, "port of Mooncake's bootstrap server")
-        .int("p2p-connector-port", 7777, "port of the offloading connector")
+        .int("mooncake-bootstrap-port", 8998, "port of Mooncake's bootstrap servers; env MOONCAKE_BOOTSTRAP_PORT")
+        .int("p2p-connector-port", 7777, "port of the first rank's OffloadingConnector tier; env P2P_CONNECTOR_PORT")
+        .bool("enable-p2p-pull", false, "engines with nixlv2 have an OffloadingConnector tier, too, and pull from x-kv-cache-source-host-port")
         .string("ec-connector", "", "how embeddings move from encode engines: ec-nixl or ec-example; empty asks none")
-        .bool("enable-p2p-pull", false, "refused, not in this build")
-        .bool("enable-ssrf-protection", false, "refused, not in this build")
+        .bool("enable-ssrf-protection", false, "only pods of --inference-pool may be named as engines; needs to get, list and watch pods and inferencepools")
+        .string("enable-tls", "", "comma list of engines that speak TLS: prefiller, decoder, encoder")
+        .string("tls-insecure-skip-verify", "", "comma list of engines whose certificates are not checked: prefiller, decoder, encoder")
+        .int("decode-chunk-size", 0, "tokens per request to the decode engine (chat completions); 0 asks once for all")
+        .string("metrics-cert-dir", "", "directory with tls.crt and tls.key: the metrics page is served over TLS")
+        .bool("tracing", false, "spans over OTLP; OTEL_* variables as usual")
+        .bool("moriio-write-mode", false, "engines write blocks by MoRI-IO; with kv-connector nixlv2")
+        .bool("moriio-parallel-dispatch", false, "both legs at once; needs moriio-write-mode")
+        .string("moriio-local-pod-ip", "", "this pod as prefill engines reach it, an address or a name; env POD_IP")
+        .int("moriio-decode-handshake-port", 6301, "where decode engines wait for prefill engines")
+        .int("moriio-decode-notify-port", 61005, "where decode engines are told of written blocks")
+        .int("moriio-prefill-handshake-port", 6301, "where prefill engines wait for decode engines")
+        .int("moriio-prefill-notify-port", 61005, "where prefill engines are told")
+        .int("moriio-tp-size", 1, "tensor-parallel ranks of the engines")
+        .int("moriio-dp-size", 1, "data-parallel ranks of the engines")
+        .int("moriio-dp-size-local", 0, "of them in one pod, where a group has several pods")
+        .string("moriio-remote-hosts", "", "comma list of the prefill engines' pods")
+        .string("moriio-decode-hosts", "", "comma list of the decode engines' pods")
+        .duration("moriio-parallel-decode-wait-timeout", "30s", "longest wait for the prefill leg beside a decode leg")
         .bool("enable-speculative-prefill", false, "refused, not in this build")
-        .string("enable-tls", "", "refused, not in this build")
-        .string("tls-insecure-skip-verify", "", "refused, not in this build")
-        .int("decode-chunk-size", 0, "refused, not in this build")
-        .string("metrics-cert-dir", "", "refused, not in this build")
-        .bool("tracing", false, "refused, not in this build")
 }

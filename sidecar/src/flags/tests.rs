@@ -33,7 +33,17 @@ fn older_names_count_unless_the_newer_one_is_given() {
 #[test]
 fn what_cannot_be_done_is_named_with_its_fix() {
     for (line, text) in [
-        ("--kv-connector=mooncake", "this build has nixlv2 and sglang"),
+        ("--kv-connector=other", "shared-storage"),
+        (
+            "--kv-connector=sglang --moriio-write-mode",
+            "--kv-connector=nixlv2",
+        ),
+        ("--moriio-parallel-dispatch", "--moriio-write-mode"),
+        ("--moriio-write-mode", "POD_IP"),
+        (
+            "--moriio-write-mode --moriio-local-pod-ip=a --moriio-dp-size=4 --moriio-dp-size-local=1 --moriio-remote-hosts=a,b",
+            "names 2 pods",
+        ),
         ("--ec-connector=other", "ec-nixl or ec-example"),
         ("--decode-chunk-size=64", "--decode-chunk-size"),
         ("--enable-ssrf-protection", "gateway"),
@@ -63,7 +73,7 @@ fn what_has_no_effect_is_told() {
     let options = parse("--inference-pool=ns/pool").expect("valid");
     assert_eq!(
         options.notes,
-        ["--inference-pool has no effect without --enable-ssrf-protection"]
+        ["--inference-pool has no effect without --enable-ssrf-protection=true"]
     );
 }
 
@@ -78,4 +88,24 @@ fn a_pod_ip_that_is_none_is_refused() {
     );
     let error = with("pod-1").expect_err("refused").to_string();
     assert!(error.contains("POD_IP") && error.contains("\"pod-1\""), "{error}");
+}
+
+#[test]
+fn ports_come_from_the_environment_unless_the_flag_is_given() {
+    let with = |line: &str, variable: &'static str, value: &'static str| {
+        let arguments = line.split_whitespace().map(OsString::from);
+        SidecarOptions::parse(arguments, move |name| {
+            (name == variable).then(|| value.to_owned())
+        })
+    };
+    let tier =
+        |line, value| with(line, "P2P_CONNECTOR_PORT", value).map(|options| options.peers.tier_of("a:8000"));
+    assert_eq!(tier("", "").expect("unset"), 7777);
+    assert_eq!(tier("", "7000").expect("valid"), 7000);
+    assert_eq!(tier("--p2p-connector-port=7001", "7000").expect("valid"), 7001);
+    let error = tier("", "none").expect_err("refused").to_string();
+    assert!(
+        error.contains("P2P_CONNECTOR_PORT") && error.contains("\"none\""),
+        "{error}"
+    );
 }

@@ -1,10 +1,12 @@
 //! The sidecar between real HTTP connections, with engines that tell what they got.
 
+mod concurrent;
 mod disaggregated;
 mod encoders;
 mod engine;
 mod failures;
 mod sglang;
+mod shared_storage;
 mod straight;
 
 use std::ffi::OsString;

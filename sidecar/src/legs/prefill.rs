@@ -47,33 +47,34 @@ pub(crate) enum LegError {
     Call(#[from] CallError),
     #[error("it answered {}", .0.status())]
     Status(Box<Response<Bytes>>),
+    #[error("the leg was lost: {0}")]
+    Lost(String),
 }
 
 impl LegError {
     fn status(&self) -> u16 {
         match self {
             Self::Status(response) => response.status().as_u16(),
-            Self::Host(_) | Self::Call(_) => 0,
+            Self::Host(_) | Self::Call(_) | Self::Lost(_) => 0,
         }
     }
 }
 
-/// Sends `body` to the engines of `hosts` in turn; with [`OnFailure::Error`] to the first one only.
+/// Sends the legs, each to its engine, in turn until one is done; with [`OnFailure::Error`] the first one only.
 pub(crate) async fn run(
     caller: &Caller,
     metrics: &Metrics,
     head: &request::Parts,
-    body: &[Bytes],
-    hosts: &[String],
+    legs: &[(String, Vec<Bytes>)],
     (on_failure, retries): (OnFailure, Retries),
 ) -> Leg {
     let _running = metrics.leg();
     let mut last = None;
     let most = match on_failure {
-        OnFailure::Fallback => hosts.len(),
+        OnFailure::Fallback => legs.len(),
         OnFailure::Error => 1,
     };
-    for host in &hosts[..most.min(hosts.len())] {
+    for (host, body) in &legs[..most.min(legs.len())] {
         let began = Instant::now();
         match one(caller, head, body, host, retries).await {
             Ok(response) if response.status().is_success() => {

@@ -9,6 +9,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use llmd_openai::{Edit, EditError, edit};
 
+use crate::hosts;
+
 /// Rooms of requests of one nanosecond differ by chance in this many ways.
 const CHANCES: i64 = 1000;
 
@@ -21,9 +23,7 @@ pub(crate) fn room() -> i64 {
 
 /// The body of both legs: where they meet. `host` is the prefill engine's, as the picker named it.
 pub(crate) fn meeting(body: &[Bytes], host: &str, port: u16, room: i64) -> Result<Vec<Bytes>, EditError> {
-    let bare = host.rsplit_once(':').map_or(host, |(host, _)| host);
-    let bare = bare.trim_start_matches("http://").trim_start_matches("https://");
-    let host = serde_json::Value::from(bare.trim_matches(['[', ']'])).to_string();
+    let host = serde_json::Value::from(hosts::bare(host)).to_string();
     let (port, room) = (port.to_string(), room.to_string());
     let edits = [
         Edit::set(&["bootstrap_host"], &host),

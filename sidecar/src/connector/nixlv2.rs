@@ -3,22 +3,30 @@
 //! The prefill leg asks for one token and for a remote decode; what its answer says in `kv_transfer_params` goes into
 //! the decode leg as it is. Source: llm-d-router `pkg/sidecar/proxy/connector_nixlv2.go`; vLLM `NixlConnector`.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use llmd_openai::{Edit, EditError, edit};
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::PARAMS;
 use crate::api::Api;
 
-const PARAMS: &str = "kv_transfer_params";
 const REMOTE_DECODE: &str = r#"{"do_remote_decode":true,"do_remote_prefill":false,"remote_engine_id":null,"remote_block_ids":null,"remote_host":null,"remote_port":null}"#;
 
-/// The body of the prefill leg.
-pub(crate) fn prefill(body: &[Bytes], api: Api) -> Result<Vec<Bytes>, EditError> {
-    let edits: Vec<Edit<'_>> = api
-        .one_token()
-        .chain([Edit::set(&[PARAMS], REMOTE_DECODE)])
-        .collect();
+/// The body of the prefill leg; `source` is a peer that has blocks of the prompt, which vLLM's `MultiConnector`
+/// hands to its `OffloadingConnector`.
+pub(crate) fn prefill(body: &[Bytes], api: Api, source: Option<Value>) -> Result<Vec<Bytes>, EditError> {
+    let params = match source {
+        None => Cow::Borrowed(REMOTE_DECODE),
+        Some(source) => {
+            let open = &REMOTE_DECODE[..REMOTE_DECODE.len() - 1];
+            Cow::Owned(format!("{open},\"remote_kv_source\":{source}}}"))
+        }
+    };
+    let edits: Vec<Edit<'_>> = api.one_token().chain([Edit::set(&[PARAMS], &params)]).collect();
     edit(body, &edits)
 }
 
@@ -50,9 +58,9 @@ impl<'a> Prefilled<'a> {
         serde_json::from_slice(answer).unwrap_or_default()
     }
 
-    /// Whether the decode engine is told where the blocks are.
-    pub(crate) fn has_blocks(&self) -> bool {
-        self.kv_transfer_params.is_some()
+    /// Where the blocks are.
+    pub(crate) fn params(&self) -> Option<&'a RawValue> {
+        self.kv_transfer_params
     }
 
     /// Prompt tokens that the prefill engine had already; 0 when it does not say.
@@ -90,7 +98,7 @@ mod tests {
             br#"{"model":"m", "messages":[{"max_tokens":9}],"stream":true,"stream_options":{"include_usage":true},"seed":12345678901234567890}"#,
         )];
         assert_eq!(
-            text(prefill(&body, Api::ChatCompletions)),
+            text(prefill(&body, Api::ChatCompletions, None)),
             format!(
                 r#"{{"model":"m", "messages":[{{"max_tokens":9}}],"stream":false,"stream_options":null,"seed":12345678901234567890,"max_tokens":1,"max_completion_tokens":1,"min_tokens":1,"kv_transfer_params":{REMOTE_DECODE}}}"#
             )
@@ -99,11 +107,22 @@ mod tests {
             br#"{"token_ids":[1],"sampling_params":{"max_tokens":7}}"#,
         )];
         assert_eq!(
-            text(prefill(&body, Api::Generate)),
+            text(prefill(&body, Api::Generate, None)),
             format!(
                 r#"{{"token_ids":[1],"sampling_params":{{"max_tokens":1,"min_tokens":1}},"stream":false,"kv_transfer_params":{REMOTE_DECODE}}}"#
             )
         );
+    }
+
+    #[test]
+    fn a_peer_with_blocks_is_named_beside_the_transfer() {
+        let body = [Bytes::from_static(b"{}")];
+        let source = serde_json::json!({"remote_port": 7777});
+        let leg = text(prefill(&body, Api::Completions, Some(source)));
+        let leg: Value = serde_json::from_str(&leg).expect("JSON");
+        let params = &leg[PARAMS];
+        assert_eq!(params["remote_kv_source"]["remote_port"], 7777);
+        assert_eq!(params["do_remote_decode"], true);
     }
 
     #[test]
@@ -116,6 +135,6 @@ mod tests {
             text(prefilled.decode(&body)),
             r#"{"prompt":"x","kv_transfer_params":{"remote_block_ids":[[1,2]], "tp_size":1}}"#
         );
-        assert!(!Prefilled::read(b"no JSON").has_blocks());
+        assert!(Prefilled::read(b"no JSON").params().is_none());
     }
 }
