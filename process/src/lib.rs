@@ -16,5 +16,6 @@ pub mod logging;
 pub mod pflag;
 pub mod signals;
 pub mod tls;
+pub mod tls_client;
 mod tls_listener;
 pub mod traces;

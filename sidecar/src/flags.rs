@@ -4,6 +4,7 @@
 
 mod connector;
 mod declared;
+pub(crate) mod engines;
 mod file;
 
 use std::ffi::OsString;
@@ -15,12 +16,14 @@ use llmd_process::logging::{Logging, level_of_verbosity};
 use llmd_process::pflag::{FlagError, Flags};
 use llmd_process::tls::ServerTls;
 
+use crate::allowed::Pool;
 use crate::connector::peers::Peers;
 use crate::legs::encode::EcConnector;
 use crate::legs::prefill::{OnFailure, Retries};
 use connector::Wanted;
 pub use declared::flag_set;
 use declared::{DEPENDENT, REFUSED};
+use engines::EngineTls;
 
 /// Why a command line cannot be obeyed.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +96,11 @@ pub struct SidecarOptions {
     pub(crate) connector: Wanted,
     pub(crate) peers: Peers,
     pub(crate) embeddings: Option<EcConnector>,
+    pub(crate) engine_tls: EngineTls,
+    /// Whose pods requests may name.
+    pub(crate) pool: Option<Pool>,
+    /// Certificate of the metrics page.
+    pub(crate) metrics_tls: Option<ServerTls>,
     /// Address of this pod; `None`: requests of other destinations are not told apart.
     pub(crate) pod: Option<IpAddr>,
 }
@@ -195,6 +203,9 @@ impl SidecarOptions {
             connector,
             peers,
             embeddings,
+            engine_tls: EngineTls::read(flags)?,
+            pool: engines::pool(flags, &env)?,
+            metrics_tls: metrics_tls(flags),
             pod: pod(&env)?,
         })
     }
@@ -216,6 +227,16 @@ fn tls(flags: &Flags) -> ServerTls {
         alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
         client_ca: None,
     }
+}
+
+/// TLS of the metrics page, with HTTP/1.1 as scrapers speak it.
+fn metrics_tls(flags: &Flags) -> Option<ServerTls> {
+    let directory = Some(flags.string("metrics-cert-dir")).filter(|path| !path.is_empty())?;
+    Some(ServerTls {
+        directory: Some(PathBuf::from(directory)),
+        alpn: vec![b"http/1.1".to_vec()],
+        ..tls(flags)
+    })
 }
 
 /// `POD_IP`; the operator sets it, a host behind address translation must not.

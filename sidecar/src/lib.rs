@@ -12,6 +12,7 @@
 //!
 //! Source of flags, headers and bodies: llm-d-router `cmd/pd-sidecar`, `pkg/sidecar` (v0.9).
 
+mod allowed;
 mod api;
 mod connector;
 mod error;

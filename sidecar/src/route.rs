@@ -4,11 +4,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::HeaderName;
+use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderValue, Method, StatusCode, request};
 use llmd_openai::header;
 use llmd_proxy::{Caller, LocalReply, Route};
 
+use crate::allowed::Allowed;
 use crate::api::Api;
 use crate::connector::Connector;
 use crate::connector::peers::Peers;
@@ -40,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) embeddings: Option<EcConnector>,
     /// One of the prefill engines by chance instead of the first.
     pub(crate) samples: bool,
+    /// Whose addresses requests may name; `None`: any.
+    pub(crate) allowed: Option<Allowed>,
     /// Address of this pod, where it is known.
     pub(crate) pod: Option<IpAddr>,
     /// Port of the first listener as the pod's endpoints name it; the other ranks' follow.
@@ -66,6 +69,12 @@ impl Rank {
         let rank = port.and_then(|port| port.checked_sub(self.shared.first_port));
         let other = rank.and_then(|rank| self.engines.get(usize::from(rank)));
         other.copied().unwrap_or(self.engines[usize::from(self.index)])
+    }
+
+    /// Whether a request may name this engine.
+    fn may_ask(&self, host: &str) -> bool {
+        let allowed = self.shared.allowed.as_ref();
+        allowed.is_none_or(|allowed| allowed.has(host))
     }
 
     /// Whether an engine can pull blocks from `source`. The engine here, asked alone, has its own anyway.
@@ -112,17 +121,28 @@ impl Route for Rank {
             let first = fastrand::usize(..prefillers.len());
             prefillers.rotate_left(first);
         }
+        if prefillers.first().is_some_and(|first| !self.may_ask(first)) {
+            tracing::warn!(
+                host = prefillers[0],
+                "a prefill engine was named that is none of the pool's"
+            );
+            return Err(forbidden());
+        }
+        prefillers.retain(|host| self.may_ask(host));
         let encoders = match self.shared.embeddings {
             // Other APIs have no media that an encode engine would take.
             Some(connector) if api == Api::ChatCompletions => {
-                Some((connector, hosts::of(&head.headers, header::ENCODERS)))
+                let mut hosts = hosts::of(&head.headers, header::ENCODERS);
+                hosts.retain(|host| self.may_ask(host));
+                Some((connector, hosts))
             }
             _ => None,
         };
         let source = hosts::of(&head.headers, header::KV_CACHE_SOURCE)
             .into_iter()
             .next();
-        let source = source.filter(|source| self.can_pull_from(source, prefillers.is_empty()));
+        let source =
+            source.filter(|source| self.can_pull_from(source, prefillers.is_empty()) && self.may_ask(source));
         let legs = Legs {
             api,
             prefillers,
@@ -147,6 +167,19 @@ fn healthy() -> LocalReply {
         headers: Vec::new(),
         body: Bytes::new(),
     }
+}
+
+/// Upstream's words.
+fn forbidden() -> LocalReply {
+    LocalReply {
+        status: StatusCode::FORBIDDEN,
+        headers: Vec::new(),
+        body: Bytes::from_static(b"Forbidden: prefill target not allowed by SSRF protection\n"),
+    }
+    .with_header(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    )
 }
 
 /// Takes away what was said to the sidecar alone, and names the request for both legs.

@@ -8,14 +8,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use llmd_process::pflag::FlagError;
-use llmd_process::tls::TlsError;
-use llmd_process::{admin, logging, signals};
-use llmd_proxy::{Caller, Limits, ServeError, Server, TargetProtocol};
+use llmd_process::tls::{ServerTls, TlsError};
+use llmd_process::tls_client::ClientTlsError;
+use llmd_process::{admin, logging, signals, tls_client};
+use llmd_proxy::{Caller, Limits, ServeError, Server, TargetProtocol, TargetTls};
 use prometheus::Registry;
+use rustls::pki_types::ServerName;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::allowed::{self, AllowError};
+use crate::flags::engines::Tls;
 use crate::flags::{OptionError, SidecarOptions, flag_set};
 use crate::metrics::Metrics;
 use crate::route::{Callers, Rank, Shared};
@@ -43,6 +47,12 @@ pub enum RunError {
     /// Certificates.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// TLS towards engines.
+    #[error("--enable-tls: {0}")]
+    EngineTls(#[from] ClientTlsError),
+    /// SSRF protection.
+    #[error(transparent)]
+    Allowed(#[from] AllowError),
     /// Two metrics of one name.
     #[error(transparent)]
     Metrics(#[from] prometheus::Error),
@@ -104,8 +114,16 @@ pub async fn serve(options: &SidecarOptions, shutdown: CancellationToken) -> Res
         let listener = bind("metrics-port", port).await?;
         let pages = admin::pages(registry.clone(), axum::Router::new());
         let stop = shutdown.clone();
+        let tls = match &options.metrics_tls {
+            Some(tls) => Some(followed(tls, &shutdown)?),
+            None => None,
+        };
         tokio::spawn(async move {
-            if let Err(error) = admin::serve_pages(listener, pages, stop).await {
+            let served = match tls {
+                Some(tls) => admin::serve_pages_over_tls(listener, tls, pages, stop).await,
+                None => admin::serve_pages(listener, pages, stop).await,
+            };
+            if let Err(error) = served {
                 tracing::warn!(%error, "the metrics server ended");
             }
         });
@@ -132,10 +150,17 @@ pub async fn serve_ranks(
         idle_connection: IDLE_CONNECTION,
         ..Limits::default()
     };
+    let engine_tls = options.engine_tls;
+    let to_decoder = protocol(engine_tls.decoder, Some("localhost"))?;
+    let followed_pool = match options.pool.clone() {
+        Some(pool) => Some(allowed::follow(pool).await?),
+        None => None,
+    };
     let shared = Arc::new(Shared {
+        allowed: followed_pool.as_ref().map(|followed| followed.allowed.clone()),
         callers: Callers {
-            prefill: Caller::new(limits.clone(), TargetProtocol::default()),
-            encode: Caller::new(limits.clone(), TargetProtocol::default()),
+            prefill: Caller::new(limits.clone(), protocol(engine_tls.prefiller, None)?),
+            encode: Caller::new(limits.clone(), protocol(engine_tls.encoder, None)?),
         },
         connector: options.connector.build(registry)?,
         peers: options.peers.clone(),
@@ -149,11 +174,7 @@ pub async fn serve_ranks(
     });
     let engines: Arc<[SocketAddr]> = ranks.iter().map(|(_, engine)| *engine).collect();
     let tls = match &options.tls {
-        Some(tls) => {
-            let reloadable = tls.build()?;
-            reloadable.watch(shutdown.clone())?;
-            Some(reloadable.config)
-        }
+        Some(tls) => Some(followed(tls, &shutdown)?),
         None => None,
     };
     let mut servers = JoinSet::new();
@@ -164,6 +185,7 @@ pub async fn serve_ranks(
             index,
         };
         let mut server = Server::new(rank, limits.clone())
+            .reaching_targets_by(to_decoder.clone())
             .trusting_forwarded_headers(true)
             .closing_connections_on(shutdown.clone());
         if let Some(tls) = &tls {
@@ -187,6 +209,27 @@ pub async fn serve_ranks(
             },
         }
     }
+}
+
+/// A certificate that is read anew when its files change.
+fn followed(tls: &ServerTls, shutdown: &CancellationToken) -> Result<Arc<rustls::ServerConfig>, TlsError> {
+    let reloadable = tls.build()?;
+    reloadable.watch(shutdown.clone())?;
+    Ok(reloadable.config)
+}
+
+/// How a kind of engine is spoken with; `name` is in the certificate instead of its address.
+fn protocol(tls: Tls, name: Option<&'static str>) -> Result<TargetProtocol, ClientTlsError> {
+    let mut protocol = TargetProtocol::default();
+    if tls.is_on {
+        let config = tls_client::client_config(tls.takes_any)?;
+        let server_name = name.and_then(|name| ServerName::try_from(name).ok());
+        protocol.tls = Some(TargetTls {
+            config: Arc::new(config),
+            server_name,
+        });
+    }
+    Ok(protocol)
 }
 
 async fn bind(flag: &'static str, port: u16) -> Result<TcpListener, RunError> {

@@ -3,19 +3,12 @@
 use llmd_process::pflag::FlagSet;
 
 /// Features of upstream's sidecar that this build does not have, and what they do.
-pub(super) const REFUSED: [(&str, &str); 7] = [
-    (
-        "enable-ssrf-protection",
-        "a list of allowed prefill engines comes later; strip the routing headers in the gateway",
-    ),
+pub(super) const REFUSED: [(&str, &str); 3] = [
     (
         "enable-speculative-prefill",
         "warming up a predicted next turn comes later",
     ),
-    ("enable-tls", "TLS towards engines comes later"),
-    ("tls-insecure-skip-verify", "TLS towards engines comes later"),
     ("decode-chunk-size", "chunked decode comes later"),
-    ("metrics-cert-dir", "TLS on the metrics port comes later"),
     ("tracing", "spans come later"),
 ];
 

@@ -46,7 +46,16 @@ fn what_cannot_be_done_is_named_with_its_fix() {
         ),
         ("--ec-connector=other", "ec-nixl or ec-example"),
         ("--decode-chunk-size=64", "--decode-chunk-size"),
-        ("--enable-ssrf-protection", "gateway"),
+        ("--enable-ssrf-protection", "namespace/name"),
+        (
+            "--enable-ssrf-protection --inference-pool=a/b/c",
+            "namespace/name",
+        ),
+        (
+            "--enable-ssrf-protection --inference-pool=a --pool-group=b",
+            "inference.networking.x-k8s.io",
+        ),
+        ("--enable-tls=engine", "prefiller, decoder and encoder"),
         ("--data-parallel-size=0", "from 1 to 1024"),
         ("--port=65535 --data-parallel-size=2", "above 65535"),
         ("--prefill-max-retries=1 --prefill-retry-backoff=0s", "above 0"),
@@ -107,5 +116,23 @@ fn ports_come_from_the_environment_unless_the_flag_is_given() {
     assert!(
         error.contains("P2P_CONNECTOR_PORT") && error.contains("\"none\""),
         "{error}"
+    );
+}
+
+#[test]
+fn tls_is_by_kind_of_engine() {
+    let options = parse("--enable-tls=prefiller,decoder --tls-insecure-skip-verify=decoder").expect("valid");
+    let (prefiller, decoder) = (options.engine_tls.prefiller, options.engine_tls.decoder);
+    assert!(prefiller.is_on && !prefiller.takes_any && decoder.is_on && decoder.takes_any);
+    assert!(!options.engine_tls.encoder.is_on);
+}
+
+#[test]
+fn a_pool_without_a_namespace_is_in_default() {
+    let options = parse("--enable-ssrf-protection --inference-pool=p").expect("valid");
+    let pool = options.pool.expect("a pool");
+    assert_eq!(
+        (pool.namespace.as_str(), pool.name.as_str(), pool.version),
+        ("default", "p", "v1")
     );
 }

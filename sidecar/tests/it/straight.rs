@@ -71,3 +71,26 @@ async fn each_listener_leads_to_its_rank_unless_the_header_names_another() {
         assert_eq!(counts(), wanted, "{listener} {header:?}");
     }
 }
+
+#[tokio::test]
+async fn engines_are_spoken_with_over_tls_where_it_is_asked_for() {
+    let prefilled = r#"{"kv_transfer_params":{"remote_host":"a"}}"#;
+    let (prefill, decode) = (
+        Engine::saying(200, prefilled).await,
+        Engine::saying(200, "{}").await,
+    );
+    // Another sidecar is the TLS before an engine, with a certificate that nobody has signed.
+    let before = async |engine: &Engine| Sidecar::start("--secure-serving=true", &[engine.address]).await;
+    let (prefill_tls, decode_tls) = (before(&prefill).await, before(&decode).await);
+    let named = [("x-prefiller-host-port", prefill_tls.addresses[0].to_string())];
+    let body = "{\"prompt\":\"p\"}";
+    let flags = "--enable-tls=prefiller,decoder --tls-insecure-skip-verify=prefiller,decoder";
+    let sidecar = Sidecar::start(flags, &decode_tls.addresses).await;
+    let (status, ..) = send(sidecar.addresses[0], request("/v1/completions", &named, body)).await;
+    assert_eq!((status.as_u16(), prefill.got().len()), (200, 1));
+    assert!(decode.got()[0].body.contains("remote_host"));
+
+    let plain = Sidecar::start("", &decode_tls.addresses).await;
+    let (status, ..) = send(plain.addresses[0], request("/v1/models", &[], "")).await;
+    assert_ne!(status, 200, "plain HTTP to a TLS port");
+}
