@@ -43,6 +43,17 @@ impl Api {
         }
     }
 
+    /// Name in spans.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::ChatCompletions => "chat_completions",
+            Self::Completions => "completions",
+            Self::Messages => "messages",
+            Self::Responses => "responses",
+            Self::Generate => "generate",
+        }
+    }
+
     /// Changes that make a request compute its prompt and one token.
     pub(crate) fn one_token<'a>(self) -> impl Iterator<Item = Edit<'a>> {
         let always: &[Edit<'a>] = &NO_STREAM;

@@ -60,6 +60,17 @@ pub(crate) enum PairError {
 }
 
 impl Connector {
+    /// Name in flags and spans.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::NixlV2 | Self::Moriio(_) => "nixlv2",
+            Self::Sglang { .. } => "sglang",
+            Self::Mooncake(_) => "mooncake",
+            Self::Offloading => "offloading",
+            Self::SharedStorage => "shared-storage",
+        }
+    }
+
     /// Whether both legs run at the same time.
     pub(crate) const fn is_concurrent(&self) -> bool {
         match self {

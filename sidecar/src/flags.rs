@@ -90,6 +90,8 @@ pub struct SidecarOptions {
     pub logging: Logging,
     /// Flags without effect.
     pub notes: Vec<String>,
+    /// Whether spans are exported.
+    pub tracing: bool,
     pub(crate) on_failure: OnFailure,
     pub(crate) retries: Retries,
     pub(crate) samples: bool,
@@ -194,6 +196,7 @@ impl SidecarOptions {
                 ..Logging::default()
             },
             notes: notes.collect(),
+            tracing: flags.bool("tracing"),
             on_failure,
             retries: Retries {
                 count: retries.into(),

@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{StatusCode, request, response};
 use llmd_openai::CachedTokens;
 use llmd_proxy::{BodyMode, Flight as Forwarded, LocalReply, Outcome, Plan, Resumption, Review};
+use tracing::Span;
 
 use crate::connector::Connector;
 use crate::connector::shared_storage::{self, Beginning};
@@ -17,6 +19,7 @@ use crate::legs::encode::{self, EncodeError};
 use crate::legs::serial::{self, Decode};
 use crate::legs::{Legs, bad_body, hold_to, request_id};
 use crate::route::{Shared, prepare};
+use crate::spans::Trace;
 
 pub(crate) struct Flight {
     shared: Arc<Shared>,
@@ -25,6 +28,8 @@ pub(crate) struct Flight {
     stage: Stage,
     /// Corrects the decode engine's count, which takes the blocks that it read for cached ones.
     cached: Option<CachedTokens>,
+    /// `None` where nobody exports spans.
+    trace: Option<Trace>,
 }
 
 /// What the decode leg that runs is.
@@ -45,8 +50,10 @@ struct Tried {
 
 impl Flight {
     /// To the decode engine by way of `legs`.
-    pub(crate) fn new(shared: Arc<Shared>, engine: SocketAddr, legs: Legs) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, engine: SocketAddr, head: &request::Parts, legs: Legs) -> Self {
+        let trace = shared.traces.then(|| Trace::begin(&shared, head, &legs));
         Self {
+            trace,
             legs: Some(legs).filter(|legs| !legs.is_empty()),
             ..Self::straight(shared, engine)
         }
@@ -60,6 +67,7 @@ impl Flight {
             legs: None,
             stage: Stage::Plain,
             cached: None,
+            trace: None,
         }
     }
 
@@ -96,7 +104,8 @@ impl Flight {
                     let rank = moriio.rank(request_id(head));
                     hold_to(head, moriio.rank_header(rank).as_deref());
                 }
-                let begun = beside::begin(Arc::clone(&self.shared), head.clone(), body, legs).await?;
+                let begun =
+                    beside::begin(Arc::clone(&self.shared), head.clone(), body, legs, self.root()).await?;
                 Ok(self.begun(begun))
             }
             Connector::SharedStorage if shared_storage::decodes_first(&body) => {
@@ -106,11 +115,21 @@ impl Flight {
                 Ok(first)
             }
             _ => {
-                let decode = serial::run(&self.shared, head, &body, &legs).await?;
+                let began = Instant::now();
+                let decode = serial::run(&self.shared, head, &body, &legs, &self.root()).await?;
+                if let Some(trace) = &mut self.trace {
+                    trace.prefilled(began);
+                }
                 hold_to(head, decode.rank.as_deref());
                 Ok(self.decodes(decode))
             }
         }
+    }
+
+    fn root(&self) -> Span {
+        self.trace
+            .as_ref()
+            .map_or_else(Span::none, |trace| trace.root.clone())
     }
 
     fn begun(&mut self, begun: Begun) -> Vec<Bytes> {
@@ -157,6 +176,9 @@ impl Forwarded for Flight {
             Some(legs) => self.run(head, body, legs).await?,
             None => body,
         };
+        if let Some(trace) = &mut self.trace {
+            trace.decodes(&self.shared.connector, head, self.engine);
+        }
         Ok(self.plan_of(body))
     }
 
@@ -188,7 +210,11 @@ impl Forwarded for Flight {
                 Beginning::Generates => Ok(Review::Pass),
                 Beginning::Refused => {
                     let Tried { head, body, legs } = &**tried;
-                    let decode = serial::run(&self.shared, head, body, legs).await?;
+                    let root = self
+                        .trace
+                        .as_ref()
+                        .map_or_else(Span::none, |trace| trace.root.clone());
+                    let decode = serial::run(&self.shared, head, body, legs, &root).await?;
                     self.stage = Stage::Plain;
                     let body = self.decodes(decode);
                     Ok(Review::Instead(self.plan_of(body)))
@@ -208,6 +234,9 @@ impl Forwarded for Flight {
     fn on_response_head(&mut self, head: &mut response::Parts) {
         if self.cached.is_some() {
             head.headers.remove(CONTENT_LENGTH);
+        }
+        if let Some(trace) = &self.trace {
+            trace.answers(is_event_stream(head));
         }
         if !head.status.is_success() {
             // Nobody reads the blocks of a leg that runs still.
@@ -229,6 +258,9 @@ impl Forwarded for Flight {
     }
 
     fn on_end(&mut self, outcome: Outcome) {
+        if let Some(trace) = &self.trace {
+            trace.end();
+        }
         let stage = std::mem::replace(&mut self.stage, Stage::Plain);
         if let (Outcome::Complete, Stage::Beside(beside)) = (outcome, stage) {
             beside.detach();

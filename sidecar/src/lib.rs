@@ -24,5 +24,6 @@ mod metrics;
 mod resolver;
 mod route;
 mod run;
+mod spans;
 
 pub use run::{RunError, run, serve, serve_ranks};

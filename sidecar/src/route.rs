@@ -39,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) peers: Peers,
     /// How embeddings move; `None`: encode engines are not asked.
     pub(crate) embeddings: Option<EcConnector>,
+    /// Whether spans are exported.
+    pub(crate) traces: bool,
     /// One of the prefill engines by chance instead of the first.
     pub(crate) samples: bool,
     /// Whose addresses requests may name; `None`: any.
@@ -149,7 +151,7 @@ impl Route for Rank {
             source,
             encoders: encoders.filter(|(_, hosts)| !hosts.is_empty()),
         };
-        Ok(Flight::new(Arc::clone(&self.shared), engine, legs))
+        Ok(Flight::new(Arc::clone(&self.shared), engine, head, legs))
     }
 }
 

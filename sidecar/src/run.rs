@@ -10,7 +10,7 @@ use std::time::Duration;
 use llmd_process::pflag::FlagError;
 use llmd_process::tls::{ServerTls, TlsError};
 use llmd_process::tls_client::ClientTlsError;
-use llmd_process::{admin, logging, signals, tls_client};
+use llmd_process::{admin, logging, signals, tls_client, traces};
 use llmd_proxy::{Caller, Limits, ServeError, Server, TargetProtocol, TargetTls};
 use prometheus::Registry;
 use rustls::pki_types::ServerName;
@@ -24,6 +24,8 @@ use crate::flags::{OptionError, SidecarOptions, flag_set};
 use crate::metrics::Metrics;
 use crate::route::{Callers, Rank, Shared};
 
+/// Name of the service in traces, upstream's.
+const SERVICE: &str = "llm-d-disagg-sidecar";
 /// Exit status for a command line that cannot be obeyed, pflag's.
 const USAGE: u8 = 2;
 /// How often idle connections to prefill engines are looked through.
@@ -47,6 +49,12 @@ pub enum RunError {
     /// Certificates.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The environment of the tracing SDK.
+    #[error(transparent)]
+    Traces(#[from] traces::SettingsError),
+    /// Spans cannot be exported.
+    #[error("--tracing: the exporter cannot be built: {0}")]
+    Exporter(String),
     /// TLS towards engines.
     #[error("--enable-tls: {0}")]
     EngineTls(#[from] ClientTlsError),
@@ -94,8 +102,18 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn start(options: &SidecarOptions) -> Result<(), RunError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        logging::init(options.logging, None);
-        serve(options, signals::shutdown_token()?).await
+        let export = if options.tracing {
+            let settings = traces::Settings::read(SERVICE, |name| std::env::var(name).ok())?;
+            traces::layer(&settings).map_err(|error| RunError::Exporter(error.to_string()))?
+        } else {
+            None
+        };
+        let (export, layer) = export.unzip();
+        logging::init(options.logging, layer);
+        let outcome = serve(options, signals::shutdown_token()?).await;
+        // What is queued goes out.
+        drop(export);
+        outcome
     })
 }
 
@@ -168,6 +186,7 @@ pub async fn serve_ranks(
         on_failure: options.on_failure,
         retries: options.retries,
         samples: options.samples,
+        traces: options.tracing,
         embeddings: options.embeddings,
         pod: options.pod,
         first_port: options.port,

@@ -9,6 +9,7 @@ use llmd_proxy::LocalReply;
 use tokio::task::JoinError;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Span;
 
 use super::prefill::{self, Leg, LegError, OnFailure};
 use super::{Legs, bad_body, hold_to, pass_on, request_id, told};
@@ -28,6 +29,7 @@ pub(crate) struct Beside {
     body: Vec<Bytes>,
     legs: Legs,
     left: VecDeque<String>,
+    trace: Span,
 }
 
 /// What the decode engine gets: a leg that belongs to one that runs, or the request as it came.
@@ -45,9 +47,10 @@ pub(crate) async fn begin(
     head: request::Parts,
     body: Vec<Bytes>,
     legs: Legs,
+    trace: Span,
 ) -> Result<Begun, LocalReply> {
     let left = legs.prefillers.iter().cloned().collect();
-    begin_with(shared, head, body, legs, left).await
+    begin_with(shared, head, body, legs, left, trace).await
 }
 
 async fn begin_with(
@@ -56,6 +59,7 @@ async fn begin_with(
     body: Vec<Bytes>,
     legs: Legs,
     mut left: VecDeque<String>,
+    trace: Span,
 ) -> Result<Begun, LocalReply> {
     while let Some(host) = left.pop_front() {
         let source = legs.source.as_deref();
@@ -75,6 +79,7 @@ async fn begin_with(
                     Arc::clone(&shared),
                     leg_head,
                     (host.clone(), prefill),
+                    trace.clone(),
                 )));
                 let beside = Beside {
                     shared,
@@ -84,6 +89,7 @@ async fn begin_with(
                     body,
                     legs,
                     left,
+                    trace,
                 };
                 return Ok(Begun::Pair(Box::new(beside), decode));
             }
@@ -103,10 +109,9 @@ async fn begin_with(
     Ok(Begun::Alone(body))
 }
 
-async fn send(shared: Arc<Shared>, head: request::Parts, leg: (String, Vec<Bytes>)) -> Leg {
+async fn send(shared: Arc<Shared>, head: request::Parts, leg: (String, Vec<Bytes>), trace: Span) -> Leg {
     // Other engines are asked with other bodies.
-    let policy = (OnFailure::Error, shared.retries);
-    let leg = prefill::run(&shared.callers.prefill, &shared.metrics, &head, &[leg], policy).await;
+    let leg = prefill::run(&shared, &trace, &head, &[leg], OnFailure::Error).await;
     if matches!(leg, Leg::Done(_)) {
         shared.metrics.ended(Prefill::Remote);
     }
@@ -174,6 +179,7 @@ impl Beside {
             self.body.clone(),
             self.legs.clone(),
             self.left.clone(),
+            self.trace.clone(),
         );
         begun.await.map(Some)
     }

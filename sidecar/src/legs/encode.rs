@@ -37,6 +37,16 @@ pub(crate) enum EcConnector {
     Example,
 }
 
+impl EcConnector {
+    /// Name in flags and spans.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Nixl => "ec-nixl",
+            Self::Example => "ec-example",
+        }
+    }
+}
+
 /// Why the items of a request are not encoded.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EncodeError {

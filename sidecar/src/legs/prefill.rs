@@ -1,13 +1,16 @@
 //! The prefill leg: one engine after the other until one computed the prompt.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Response, StatusCode, request};
 use llmd_proxy::{CallError, Caller};
+use tracing::Span;
 
 use crate::hosts::{self, HostError};
-use crate::metrics::Metrics;
+use crate::route::Shared;
+use crate::spans;
 
 /// Most bytes of a prefill engine's answer: one token, and the ids of its blocks.
 const LONGEST: usize = 64 << 20;
@@ -62,12 +65,19 @@ impl LegError {
 
 /// Sends the legs, each to its engine, in turn until one is done; with [`OnFailure::Error`] the first one only.
 pub(crate) async fn run(
-    caller: &Caller,
-    metrics: &Metrics,
+    shared: &Shared,
+    trace: &Span,
     head: &request::Parts,
     legs: &[(String, Vec<Bytes>)],
-    (on_failure, retries): (OnFailure, Retries),
+    on_failure: OnFailure,
 ) -> Leg {
+    let Shared {
+        callers,
+        metrics,
+        connector,
+        retries,
+        ..
+    } = shared;
     let _running = metrics.leg();
     let mut last = None;
     let most = match on_failure {
@@ -76,7 +86,11 @@ pub(crate) async fn run(
     };
     for (host, body) in &legs[..most.min(legs.len())] {
         let began = Instant::now();
-        match one(caller, head, body, host, retries).await {
+        let span = spans::prefill(trace, connector, head, host);
+        let asked = one(&callers.prefill, &span, head, body, host, *retries).await;
+        let status = asked.as_ref().map_or(0, |response| response.status().as_u16());
+        spans::prefilled(&span, status, began.elapsed());
+        match asked {
             Ok(response) if response.status().is_success() => {
                 metrics.leg_took(began.elapsed());
                 return Leg::Done(response.into_body());
@@ -107,12 +121,18 @@ fn is_final(status: StatusCode) -> bool {
 
 async fn one(
     caller: &Caller,
+    span: &Span,
     head: &request::Parts,
     body: &[Bytes],
     host: &str,
     retries: Retries,
 ) -> Result<Response<Bytes>, LegError> {
     let target = hosts::resolve(host).await?;
+    let mut traced = Cow::Borrowed(head);
+    if !span.is_disabled() {
+        spans::pass_on(span, traced.to_mut());
+    }
+    let head = &*traced;
     let mut tries = 0;
     loop {
         let response = caller.call(target, head, body.to_vec(), LONGEST).await?;

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::request;
 use llmd_openai::{CachedTokens, EditError};
 use llmd_proxy::LocalReply;
+use tracing::Span;
 
 use super::prefill::{self, Leg, OnFailure};
 use super::{Legs, bad_body, hold_to, pass_on, request_id, told};
@@ -41,6 +42,7 @@ pub(crate) async fn run(
     head: &request::Parts,
     body: &[Bytes],
     legs: &Legs,
+    trace: &Span,
 ) -> Result<Decode, LocalReply> {
     let mut head = head.clone();
     if let Connector::Moriio(moriio) = &shared.connector {
@@ -52,9 +54,8 @@ pub(crate) async fn run(
         let leg = prefill_body(shared, &head, body, legs, host).await;
         prefills.push((host.clone(), leg.map_err(|error| bad_body(&error))?));
     }
-    let policy = (shared.on_failure, shared.retries);
     let metrics = &shared.metrics;
-    match prefill::run(&shared.callers.prefill, metrics, &head, &prefills, policy).await {
+    match prefill::run(shared, trace, &head, &prefills, shared.on_failure).await {
         Leg::Done(answer) => {
             metrics.ended(Prefill::Remote);
             let decode = decode(shared, &head, body, &answer).await;
