@@ -8,6 +8,7 @@ mod failures;
 mod sglang;
 mod shared_storage;
 mod straight;
+mod traces;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
