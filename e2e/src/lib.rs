@@ -17,6 +17,7 @@
     reason = "test support: a failed step is a failed test, and captured logs go to stderr"
 )]
 
+pub mod bench;
 pub mod echo;
 pub mod envoy;
 pub mod epp;

@@ -150,6 +150,20 @@ pub fn cpu_seconds(pid: u32) -> f64 {
     ticks as f64 / per_second as f64
 }
 
+/// Resident memory of a process in MiB, `VmRSS` (`proc(5)`).
+///
+/// # Panics
+/// When the process is gone.
+pub fn resident_mib(pid: u32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a running process");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    number
+        .and_then(|kib| kib.parse::<f64>().ok())
+        .expect("VmRSS in kB")
+        / 1024.0
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         self.end();

@@ -10,11 +10,12 @@ mod subject;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use llmd_e2e::bench::{added, load, median, start_engines};
 use llmd_e2e::epp::{self, Epp};
 use serde_json::{Value, json};
 
 use super::hundred::{self, Hundred};
-use super::{KB, LATENCY_ROUNDS, PACE, PACED_FOR, ROUNDS, added, engines, floor, load, median};
+use super::{KB, LATENCY_ROUNDS, PACE, PACED_FOR, RESOLUTION, ROUNDS, floor};
 use subject::{Subject, Work};
 
 /// Environment variable with the path of the other picker.
@@ -55,7 +56,7 @@ fn options(program: Option<PathBuf>) -> epp::Options {
 
 /// Rows of the pool of eight: what requests and chunks cost and how long they take.
 async fn eight(pickers: &[epp::Options; 2]) -> (Option<String>, Vec<Value>) {
-    let (_engines, addresses) = engines(super::ENGINES);
+    let (_engines, addresses) = start_engines(super::ENGINES);
     let (floor, floor_address) = floor(&addresses);
     let ours = Epp::start(&addresses, &pickers[0]).await;
     let theirs = Epp::start(&addresses, &pickers[1]).await;
@@ -102,7 +103,9 @@ async fn eight(pickers: &[epp::Options; 2]) -> (Option<String>, Vec<Value>) {
         })
         .collect();
     for (index, name) in ["added P50", "added P99"].into_iter().enumerate() {
-        let values = with.each_ref().map(|with| added(&with[index], &without[index]));
+        let values = with
+            .each_ref()
+            .map(|with| added(&with[index], &without[index]).max(RESOLUTION));
         let how = format!(
             "1 KB, {PACE} requests/s for {} s, over {:.2} ms without ext-proc; median of {LATENCY_ROUNDS}",
             PACED_FOR.as_secs(),
@@ -116,7 +119,7 @@ async fn eight(pickers: &[epp::Options; 2]) -> (Option<String>, Vec<Value>) {
 
 /// Rows of the pool of a hundred: what it costs to have it.
 async fn hundred_rows(pickers: &[epp::Options; 2]) -> Vec<Value> {
-    let (_engines, addresses) = engines(hundred::ENGINES);
+    let (_engines, addresses) = start_engines(hundred::ENGINES);
     let (mut idle, mut memory, mut starts) = (Vec::new(), Vec::new(), Vec::new());
     for picker in pickers {
         let hundred = Hundred::start(&addresses, picker).await;

@@ -38,7 +38,7 @@ pub(crate) fn run() {
     let endpoints: Arc<[Bytes]> = endpoints.split(',').map(|one| one.to_owned().into()).collect();
     let turn = Arc::new(AtomicUsize::new(0));
     let threads = StreamThreads::start().expect("threads");
-    super::runtime().block_on(async {
+    llmd_e2e::bench::runtime().block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
         println!("{}", listener.local_addr().expect("its address"));
         while let Ok((stream, _)) = listener.accept().await {

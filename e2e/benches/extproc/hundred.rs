@@ -3,13 +3,15 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use llmd_e2e::bench::{engines, load};
 use llmd_e2e::envoy::{self, Envoy};
 use llmd_e2e::epp::{self, Epp};
 use llmd_e2e::http;
 use llmd_e2e::poll::DEADLINE;
+use llmd_e2e::process::resident_mib;
 use tokio::time::Instant;
 
-use super::{KB, engines, load};
+use super::KB;
 
 pub(crate) const ENGINES: usize = 100;
 pub(crate) const STARTS: usize = 5;
@@ -88,15 +90,4 @@ async fn wait_for_answer(envoy: SocketAddr) {
         assert!(Instant::now() < end, "no answer within {DEADLINE:?}");
         tokio::time::sleep(PAUSE).await;
     }
-}
-
-/// `VmRSS` of a process (`proc(5)`).
-fn resident_mib(pid: u32) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a running process");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let number = line.and_then(|line| line.split_whitespace().next());
-    number
-        .and_then(|kib| kib.parse::<f64>().ok())
-        .expect("VmRSS in kB")
-        / 1024.0
 }

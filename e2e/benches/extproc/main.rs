@@ -19,22 +19,19 @@
 )]
 
 mod beside;
-mod engines;
 mod floor;
 mod hundred;
-mod load;
 
 use std::net::SocketAddr;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hundred::Hundred;
 use llmd_e2e::Process;
+use llmd_e2e::bench::{added, engines, figure, load, median, role, runtime, start_engines};
 use llmd_e2e::envoy::{self, Envoy};
 use llmd_e2e::epp::{self, Epp};
 use llmd_e2e::process::cpu_seconds;
-use serde_json::json;
 
 const ROUNDS: usize = 5;
 /// Rounds of the latency figures: shorter and more, because a neighbour's burst moves them more.
@@ -72,13 +69,6 @@ fn main() {
             None => runtime().block_on(measure()),
         },
     }
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime")
 }
 
 /// A server under measurement and the Envoy before it.
@@ -166,7 +156,7 @@ struct Work {
 }
 
 async fn measure() {
-    let (_engines, addresses) = engines(ENGINES);
+    let (_engines, addresses) = start_engines(ENGINES);
     let (floor, floor_address) = floor(&addresses);
     let options = epp::Options {
         flags: vec![
@@ -235,7 +225,7 @@ async fn unread(epp: &Epp) {
 
 /// What a pool of a hundred needs, whatever the floor.
 async fn large_pool(picker: &epp::Options) {
-    let (_engines, addresses) = engines(hundred::ENGINES);
+    let (_engines, addresses) = start_engines(hundred::ENGINES);
     let hundred = Hundred::start(&addresses, picker).await;
     let [before, after] = hundred.memory().await;
     figure(
@@ -291,7 +281,7 @@ fn report(none: &Subject, floor: &Subject, ours: &Subject) {
         ("P50", &none.p50, &floor.p50, &ours.p50),
         ("P99", &none.p99, &floor.p99, &ours.p99),
     ] {
-        let (floor, ours) = (added(floor, none), added(ours, none));
+        let [floor, ours] = [floor, ours].map(|with| added(with, none).max(RESOLUTION));
         let note = format!(
             "floor {floor:.3} ms, ours {ours:.3} ms over {:.3} ms without ext-proc, {PACE} requests/s; median of {LATENCY_ROUNDS}",
             median(none)
@@ -301,46 +291,10 @@ fn report(none: &Subject, floor: &Subject, ours: &Subject) {
     }
 }
 
-/// Median of what each round adds to the round without ext-proc beside it.
-fn added(with: &[f64], without: &[f64]) -> f64 {
-    let pairs = with.iter().zip(without);
-    median(&pairs.map(|(with, without)| with - without).collect::<Vec<_>>()).max(RESOLUTION)
-}
-
-/// One line that `cargo xtask bench` reads.
-fn figure(name: &str, value: f64, unit: &str, budget: Option<f64>, note: &str) {
-    println!(
-        "figure: {}",
-        json!({"name": name, "value": value, "unit": unit, "budget": budget, "note": note})
-    );
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_unstable_by(f64::total_cmp);
-    sorted[sorted.len() / 2]
-}
-
-/// So many engines in a process of their own, and where they are.
-fn engines(count: usize) -> (Process, Vec<SocketAddr>) {
-    let mut engines = role(&format!("{} {count}", engines::ROLE));
-    let addresses = engines.wait_for_line("the engines' addresses", |line| {
-        line.split(' ').map(|address| address.parse().ok()).collect()
-    });
-    (engines, addresses)
-}
-
 /// The floor in a process of its own, and where it is.
 fn floor(engines: &[SocketAddr]) -> (Process, SocketAddr) {
     let names: Vec<String> = engines.iter().map(SocketAddr::to_string).collect();
     let mut floor = role(&format!("{} {}", floor::ROLE, names.join(",")));
     let address = floor.wait_for_line("the floor's address", |line| line.parse().ok());
     (floor, address)
-}
-
-/// This program in another role, as a process of its own.
-fn role(arguments: &str) -> Process {
-    let mut command = Command::new(std::env::current_exe().expect("a path"));
-    command.args(arguments.split(' '));
-    Process::spawn(arguments, command)
 }

@@ -16,12 +16,13 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::engines;
 
-pub(crate) const CHAT: &str = "/v1/chat/completions";
+/// Path of a chat request.
+pub const CHAT: &str = "/v1/chat/completions";
 
 type Sender = SendRequest<Full<Bytes>>;
 
 /// Chat requests of so many bytes, all different from their first words on.
-pub(crate) fn prompts(count: usize, size: usize) -> Vec<Bytes> {
+pub fn prompts(count: usize, size: usize) -> Vec<Bytes> {
     let mut random = fastrand::Rng::with_seed(1);
     let mut prompt = || {
         let mut body = String::from(r#"{"model":"m","max_tokens":16,"messages":[{"role":"user","content":""#);
@@ -63,12 +64,12 @@ async fn ask(sender: &mut Sender, path: &str, body: Bytes) -> usize {
 }
 
 /// So many requests over so many connections, each as soon as the one before is answered.
-pub(crate) async fn closed(address: SocketAddr, bodies: &[Bytes], connections: usize, requests: usize) {
+pub async fn closed(address: SocketAddr, bodies: &[Bytes], connections: usize, requests: usize) {
     closed_at(address, CHAT, bodies, connections, requests).await;
 }
 
 /// [`closed`] at a path.
-pub(crate) async fn closed_at(
+pub async fn closed_at(
     address: SocketAddr,
     path: &'static str,
     bodies: &[Bytes],
@@ -96,7 +97,7 @@ pub(crate) async fn closed_at(
 }
 
 /// As [`closed`], but for so long; how many were answered, and how long it took until the last one was.
-pub(crate) async fn closed_for(
+pub async fn closed_for(
     address: SocketAddr,
     bodies: &[Bytes],
     connections: usize,
@@ -124,7 +125,7 @@ pub(crate) async fn closed_for(
 }
 
 /// Latencies, sorted, of requests that start at a fixed pace whatever the answers do.
-pub(crate) async fn paced(
+pub async fn paced(
     address: SocketAddr,
     bodies: &[Bytes],
     per_second: u32,
@@ -160,7 +161,7 @@ pub(crate) async fn paced(
 }
 
 /// So many streamed answers at once, read to their ends.
-pub(crate) async fn streams(address: SocketAddr, count: usize) {
+pub async fn streams(address: SocketAddr, count: usize) {
     let mut tasks = JoinSet::new();
     for index in 0..count {
         tasks.spawn(async move {

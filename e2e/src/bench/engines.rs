@@ -16,13 +16,13 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
 /// First argument of the process that runs them; the second is how many.
-pub(crate) const ROLE: &str = "engines";
+pub const ROLE: &str = "engines";
 /// Path that is answered with paced chunks; any other with one short document.
-pub(crate) const STREAM: &str = "/v1/completions";
+pub const STREAM: &str = "/v1/completions";
 /// Path that tells how many metrics pages all of them gave so far.
-pub(crate) const SCRAPES: &str = "/scrapes";
+pub const SCRAPES: &str = "/scrapes";
 /// Chunks of a streamed answer.
-pub(crate) const CHUNKS: usize = 100;
+pub const CHUNKS: usize = 100;
 
 const PAUSE: Duration = Duration::from_millis(20);
 const METRICS: &str = include_str!("../../../epp/core/testdata/vllm.prom");
@@ -32,7 +32,11 @@ const CHUNK: &str = "data: {\"id\":\"cmpl-1\",\"object\":\"text_completion\",\"c
 static PAGES: AtomicU64 = AtomicU64::new(0);
 
 /// Listens on a port each, says which, and serves until it is killed.
-pub(crate) fn run() {
+///
+/// # Panics
+/// Without a number of engines as second argument.
+#[allow(clippy::print_stdout, reason = "the addresses are what the caller reads")]
+pub fn run() {
     let count = std::env::args().nth(2).and_then(|count| count.parse().ok());
     let count: usize = count.expect("a number of engines");
     super::runtime().block_on(async {
