@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use tokio_rustls::{TlsConnector, TlsStream};
 
 use crate::body::TargetBody;
+use crate::connection::BUFFER_BYTES;
 use crate::transport::Transport;
 
 /// Pause between two pings of an HTTP/2 target that has streams open, and the longest wait for its answer.
@@ -100,7 +101,10 @@ async fn open(target: SocketAddr, protocol: &TargetProtocol) -> Result<Opened, C
         tokio::spawn(drive(target, connection));
         return Ok(Opened::Http2(sender));
     }
-    let (sender, connection) = http1::handshake(stream).await?;
+    let (sender, connection) = http1::Builder::new()
+        .max_buf_size(BUFFER_BYTES)
+        .handshake(stream)
+        .await?;
     tokio::spawn(drive(target, connection.with_upgrades()));
     Ok(Opened::Http1(sender))
 }

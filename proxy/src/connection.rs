@@ -24,7 +24,9 @@ use crate::transport::Transport;
 
 /// Streams that a client may have open on one HTTP/2 connection.
 const STREAMS: u32 = 1024;
-/// Largest head of an HTTP/2 request, in bytes; what HTTP/1.1 allows is about as much.
+/// Most bytes that an HTTP/1.1 connection reads ahead, and keeps while it is idle; also the largest head.
+pub(crate) const BUFFER_BYTES: usize = 64 * 1024;
+/// Largest head of an HTTP/2 request, in bytes.
 const HEAD_BYTES: u32 = 64 * 1024;
 /// Pause between two pings of an HTTP/2 client while it has streams open, and the longest wait for its answer.
 const PING: Duration = Duration::from_secs(30);
@@ -176,7 +178,10 @@ pub(crate) fn http(limits: &Limits) -> auto::Builder<StreamExecutor> {
         stall: limits.client_stall,
     });
     // `Activity` has the deadline for heads.
-    http.http1().timer(TokioTimer::new()).header_read_timeout(None);
+    http.http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .max_buf_size(BUFFER_BYTES);
     http.http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)

@@ -150,6 +150,10 @@ pub(crate) async fn within<T>(until: Option<Instant>, work: impl Future<Output =
     }
 }
 
+/// Up to here a body that nobody looks at is held all the same, in bytes: its request can be sent again, so that it
+/// takes a connection that was kept open. A streamed one takes a new connection, which may not break under it.
+const SMALL: u64 = 64 << 10;
+
 /// Most plans that replace a request.
 const MAX_PLANS: u32 = 16;
 
@@ -165,16 +169,24 @@ async fn start<R: Route>(
         return Err(too_large(&shared.limits));
     }
     // A request that leaves HTTP has no body to stream.
-    if tracked.flight().body_mode() == BodyMode::Stream && !leaves_http {
+    let is_streamed = tracked.flight().body_mode() == BodyMode::Stream && !leaves_http;
+    if is_streamed && body.size_hint().exact().is_none_or(|size| size > SMALL) {
         prepare_request(head, client, shared.trusts_forwarded);
         let Plan { target, body: _ } = tracked.flight().plan(head, Vec::new()).await?;
         return send_streamed(shared, tracked, head, target, body).await;
     }
     // Held until an answer has begun: only then is nobody else asked.
     let mut lease = shared.held.lease();
-    let (held, trailers) = read_body(body, &shared.limits, tracked.flight(), &mut lease).await?;
+    let reader = (!is_streamed).then(|| tracked.flight());
+    let (held, trailers) = read_body(body, &shared.limits, reader, &mut lease).await?;
     prepare_request(head, client, shared.trusts_forwarded);
-    let Plan { target, body } = tracked.flight().plan(head, held).await?;
+    let (target, body) = if is_streamed {
+        let Plan { target, body: _ } = tracked.flight().plan(head, Vec::new()).await?;
+        (target, held)
+    } else {
+        let Plan { target, body } = tracked.flight().plan(head, held).await?;
+        (target, body)
+    };
     let body = HeldBody {
         pieces: body.into(),
         trailers,
@@ -185,11 +197,11 @@ async fn start<R: Route>(
     send_held(shared, tracked, head, target, body).await
 }
 
-/// Reads a body to its end, showing each chunk to the flight, and what of its trailers goes on.
+/// Reads a body to its end, showing each chunk to the flight that wants it, and what of its trailers goes on.
 async fn read_body<F: Flight>(
     mut body: Incoming,
     limits: &Limits,
-    flight: &mut F,
+    mut flight: Option<&mut F>,
     lease: &mut Lease,
 ) -> Result<(Vec<Bytes>, Option<HeaderMap>), LocalReply> {
     let mut held = Vec::new();
@@ -231,7 +243,9 @@ async fn read_body<F: Flight>(
             );
             return Err(LocalReply::error(StatusCode::TOO_MANY_REQUESTS, &message).retry_after(1));
         }
-        flight.on_request_chunk(&chunk)?;
+        if let Some(flight) = &mut flight {
+            flight.on_request_chunk(&chunk)?;
+        }
         if !chunk.is_empty() {
             held.push(chunk);
         }

@@ -13,7 +13,8 @@ use crate::reply::LocalReply;
 pub enum BodyMode {
     /// Hold the whole body, then plan. The request can be sent again to another target.
     Buffer,
-    /// Plan on the head alone and stream the body through; only a failed connect is retried.
+    /// Plan on the head alone and stream the body through, unseen; only a failed connect is retried. One that says that
+    /// it is small is held all the same, and can be sent again.
     Stream,
 }
 

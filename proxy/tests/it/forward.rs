@@ -67,26 +67,38 @@ async fn a_streamed_request_reaches_the_target_before_its_end() {
     let proxy = proxy(&route, Limits::default()).await;
     let mut stream = client(proxy.address).await;
     stream
-        .write_all(b"POST /x HTTP/1.1\r\nhost: h\r\ncontent-length: 6\r\n\r\nabc")
+        .write_all(b"POST /x HTTP/1.1\r\nhost: h\r\ncontent-length: 70000\r\n\r\nabc")
         .await
         .unwrap();
     let mut connection = target.accept().await;
     let head = read_head(&mut connection.0).await.unwrap();
-    assert!(head.contains("content-length: 6"), "{head}");
+    assert!(head.contains("content-length: 70000"), "{head}");
     let mut first = [0; 3];
     connection.0.read_exact(&mut first).await.unwrap();
-    stream.write_all(b"def").await.unwrap();
-    let mut second = [0; 3];
-    connection.0.read_exact(&mut second).await.unwrap();
-    assert_eq!((&first, &second), (b"abc", b"def"));
+    assert_eq!(&first, b"abc");
+    let rest = vec![b'd'; 69_997];
+    let mut second = vec![0; rest.len()];
+    let (sent, read) = tokio::join!(stream.write_all(&rest), connection.0.read_exact(&mut second));
+    sent.unwrap();
+    read.unwrap();
+    assert_eq!(second, rest);
     connection.send("HTTP/1.1 204 No Content\r\n\r\n").await;
     assert!(read_head(&mut stream).await.unwrap().starts_with("http/1.1 204"));
 }
 
 #[tokio::test]
 async fn connections_to_a_target_are_reused() {
+    connections_are_reused(|route| route).await;
+}
+
+#[tokio::test]
+async fn connections_are_reused_for_small_bodies_that_nobody_looks_at() {
+    connections_are_reused(TestRoute::streaming).await;
+}
+
+async fn connections_are_reused(change: impl Fn(TestRoute) -> TestRoute) {
     let target = Target::start().await;
-    let route = TestRoute::to(&[target.address]);
+    let route = change(TestRoute::to(&[target.address]));
     let proxy = proxy(&route, Limits::default()).await;
     let mut stream = client(proxy.address).await;
     let mut connection = None;
