@@ -151,7 +151,7 @@ pub(crate) async fn within<T>(until: Option<Instant>, work: impl Future<Output =
 }
 
 /// Up to here a body that nobody looks at is held all the same, in bytes: its request can be sent again, so that it
-/// takes a connection that was kept open. A streamed one takes a new connection, which may not break under it.
+/// takes a connection that was kept open. A streamed one takes one that was in use a moment ago, or a new one.
 const SMALL: u64 = 64 << 10;
 
 /// Most plans that replace a request.
@@ -389,7 +389,7 @@ async fn send_streamed<R: Route>(
 ) -> Result<Started, LocalReply> {
     let mut target = first;
     for number in 1.. {
-        match shared.pool.fresh(target).await {
+        match shared.pool.get_lively(target).await {
             Ok(connection) => {
                 let body = TargetBody::Streamed {
                     body,

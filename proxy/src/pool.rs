@@ -20,6 +20,9 @@ use crate::limits::Limits;
 /// is beyond a server's own limit waits.
 const STREAMS: usize = 100;
 
+/// Idle for less than this, a connection is not about to be closed for it: servers wait for seconds.
+const LIVELY: Duration = Duration::from_secs(1);
+
 /// A connection that is free for one request.
 pub(crate) struct Connection {
     pub(crate) sender: Sender,
@@ -98,7 +101,21 @@ impl Pool {
 
     /// A connection to `target`: a share of one, the most recently used idle one, else a new one.
     pub(crate) async fn get(&self, target: SocketAddr) -> Result<Connection, ConnectError> {
-        while let Some(mut sender) = self.take(target) {
+        self.get_not_idle_for(target, self.max_age).await
+    }
+
+    /// Like [`Pool::get`], for a request that cannot be sent again: a connection that was in use a moment ago is not
+    /// closed for its idleness while the request is on its way.
+    pub(crate) async fn get_lively(&self, target: SocketAddr) -> Result<Connection, ConnectError> {
+        self.get_not_idle_for(target, LIVELY.min(self.max_age)).await
+    }
+
+    async fn get_not_idle_for(
+        &self,
+        target: SocketAddr,
+        longest: Duration,
+    ) -> Result<Connection, ConnectError> {
+        while let Some(mut sender) = self.take(target, longest) {
             // Just given back, the connection's own task may not have finished its bookkeeping.
             let is_ready = match &mut sender {
                 Sender::Http1(sender) => sender.ready().await.is_ok(),
@@ -177,7 +194,7 @@ impl Pool {
         });
     }
 
-    fn take(&self, target: SocketAddr) -> Option<Sender> {
+    fn take(&self, target: SocketAddr, longest: Duration) -> Option<Sender> {
         let mut kept = self.kept();
         let connections = kept.get_mut(&target)?;
         connections.shared.retain(|one| !one.sender.is_closed());
@@ -190,9 +207,14 @@ impl Pool {
             });
         }
         while let Some(Idle { sender, since }) = connections.idle.pop() {
-            if !sender.is_closed() && since.elapsed() < self.max_age {
+            if sender.is_closed() {
+                continue;
+            }
+            if since.elapsed() < longest {
                 return Some(Sender::Http1(sender));
             }
+            // The last one was used last: the others have been idle for longer. A new one takes its place.
+            return None;
         }
         None
     }
