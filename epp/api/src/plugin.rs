@@ -150,6 +150,23 @@ pub trait ProfileHandler: Send + Sync {
 
     /// Why this handler cannot work with these profiles, asked once when the configuration loads.
     fn check(&self, profiles: &[Arc<str>]) -> Result<(), String>;
+
+    /// How many endpoints of a profile are tried with the profile that is chosen together with it; 0 when every profile
+    /// chooses for itself. The same for the handler's whole life.
+    fn rivals(&self) -> usize {
+        0
+    }
+
+    /// Index into `runs` of the run whose endpoint is chosen together with that of profile `next`. Asked only where
+    /// [`Self::rivals`] is not 0.
+    fn partner(&self, _profiles: &[Arc<str>], _runs: &[ProfileRun], _next: usize) -> Option<usize> {
+        None
+    }
+
+    /// Lets the next profile see `endpoint` as if its partner had chosen it; `false` where the two do not go together.
+    fn propose(&self, _cycle: &mut Cycle<'_>, _endpoint: u32) -> bool {
+        false
+    }
 }
 
 /// Computes attributes before the profiles run, outside the pool's lock.

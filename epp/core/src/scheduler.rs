@@ -2,6 +2,7 @@
 
 mod decision;
 mod metrics;
+mod pair;
 mod profile;
 mod select;
 mod steps;
@@ -302,6 +303,7 @@ impl Scheduler {
         let random = self.critical.lock().unwrap_or_else(PoisonError::into_inner);
         let untried = without_tried(cycle.snapshot, candidates);
         let candidates = untried.as_deref().unwrap_or(candidates);
+        let keeps_scores = self.retain_scores || self.handler.rivals() > 0;
         // A handler that never stops would hold the lock for ever; each profile runs at most once.
         while runs.len() < self.profiles.len() {
             let Some(next) = self.handler.next(cycle, &self.profile_names, &runs) else {
@@ -310,9 +312,21 @@ impl Scheduler {
             let Some(profile) = self.profiles.get(next) else {
                 break;
             };
-            let mut run = profile.run(cycle, candidates, &random, self.retain_scores, scratch, watch);
+            let partner = match self.handler.rivals() {
+                0 => None,
+                _ => self.handler.partner(&self.profile_names, &runs, next),
+            };
+            let mut run = match partner.and_then(|first| runs.get_mut(first)) {
+                Some(first) => self.run_pair(cycle, first, next, candidates, &random, scratch, watch),
+                None => profile.run(cycle, candidates, &random, keeps_scores, scratch, watch),
+            };
             run.profile = next;
             runs.push(run);
+        }
+        if !self.retain_scores {
+            for run in &mut runs {
+                run.scored.clear();
+            }
         }
         if runs.is_empty() {
             let text = format!(

@@ -47,7 +47,10 @@ mod tests {
     use crate::registry::{self, TABLE};
 
     /// Plugin types and parameters that only we have. `llmd epp validate --portable` refuses them.
-    const OWN: &[(&str, &[&str])] = &[("served-model-filter", &[])];
+    const OWN: &[(&str, &[&str])] = &[
+        ("disagg-profile-handler", &["jointCandidates"]),
+        ("served-model-filter", &[]),
+    ];
 
     /// The parameters a type takes, as its own refusal of another one lists them.
     fn taken(plugin_type: &'static PluginType) -> Vec<String> {

@@ -4,6 +4,7 @@
 #![allow(clippy::panic, reason = "a failed expectation of a test")]
 
 mod lifetime;
+mod pairs;
 mod plugins;
 mod refusals;
 mod requests;

@@ -92,8 +92,8 @@ pub(crate) struct Setup {
     pub(crate) objectives: &'static [(&'static str, i32)],
     /// Requests in the queue of each engine.
     pub(crate) waiting: u32,
-    /// A label per endpoint.
-    pub(crate) labels: &'static [(&'static str, &'static str)],
+    /// Labels of each endpoint.
+    pub(crate) labels: &'static [&'static [(&'static str, &'static str)]],
     /// How long open streams may live after [`Picker::stop`].
     pub(crate) drain: Duration,
 }
@@ -159,8 +159,10 @@ impl Picker {
         let registry = Registry::new();
         let metrics = RequestMetrics::register(&registry, true, "", "").expect("registers");
         let members = (1..=endpoints).map(|index| {
-            let labels = labels.iter().skip(usize::from(index) - 1).take(1);
-            let labels = labels.map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+            let labels = labels.get(usize::from(index) - 1).copied().unwrap_or_default();
+            let labels = labels
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
             let spec = EndpointSpec {
                 name: EndpointName::new("default", format!("pod-{index}")),
                 pod: format!("pod-{index}").into(),

@@ -5,6 +5,7 @@
 //! | `stageOrder` | `decode-first`; or `prefill-first` |
 //! | `profiles.decode`, `.prefill`, `.encode` | profiles of these names |
 //! | `deciders.prefill`, `.encode` | none: the stage does not run |
+//! | `jointCandidates` | 0: each stage chooses for itself; at most 64 |
 //!
 //! The flat names of earlier releases are `decodeProfile`, `prefillProfile`, `encodeProfile`, `prefillDeciderPluginName`
 //! (before: `deciderPluginName`) and `encodeDeciderPluginName`; the two kinds cannot be mixed.
@@ -14,8 +15,14 @@
 //! whose profile reads the prefill endpoint as `peer-endpoint`. A stage that finds no endpoint is left out, decode
 //! excepted. `x-prefiller-host-port` and `x-encoder-hosts-ports` tell
 //! the sidecar.
+//!
+//! With `jointCandidates` (ours) prefill and decode are one choice: that many of the first stage's best endpoints are
+//! each tried as `peer-endpoint` of the second, and the pair with the highest sum of both profiles' totals wins. The
+//! first stage's picker decides whether there is a second stage at all, and between equal pairs. The second profile runs
+//! once per endpoint tried, under the pool's lock.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use llmd_epp_api::attribute::PEER_ENDPOINT;
 use llmd_epp_api::plugin::{Decider, PreRequest, ProfileHandler, ProfileRun, SchedulingResult};
@@ -46,6 +53,9 @@ pub const PLUGIN: PluginType = PluginType {
     },
 };
 
+/// More endpoints tried per request would hold the pool's lock for long.
+const MOST_JOINT: usize = 64;
+
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 enum StageOrder {
@@ -60,6 +70,7 @@ struct Parameters {
     stage_order: Option<StageOrder>,
     profiles: Option<Profiles>,
     deciders: Option<Deciders>,
+    joint_candidates: usize,
     decode_profile: Option<String>,
     prefill_profile: Option<String>,
     encode_profile: Option<String>,
@@ -114,8 +125,11 @@ struct DisaggProfileHandler {
     encode: String,
     prefill_decider: Option<Arc<dyn Decider>>,
     encode_decider: Option<Arc<dyn Decider>>,
+    joint_candidates: usize,
     peer: AttributeKey<PeerEndpoint>,
     decisions: Decisions,
+    /// The last request that was to prefill elsewhere found nobody.
+    is_without_prefill: AtomicBool,
 }
 
 impl DisaggProfileHandler {
@@ -134,6 +148,7 @@ impl DisaggProfileHandler {
             stage_order,
             profiles,
             deciders,
+            joint_candidates,
             decode_profile,
             prefill_profile,
             encode_profile,
@@ -160,6 +175,10 @@ impl DisaggProfileHandler {
             let reason = "prefill always runs with stageOrder prefill-first; remove the decider";
             return Err(BuildError::value("deciders.prefill", reason));
         }
+        if joint_candidates > MOST_JOINT {
+            let reason = format!("must be at most {MOST_JOINT}");
+            return Err(BuildError::value("jointCandidates", reason));
+        }
         let mut decider =
             |field: &str, name: Option<String>| name.map(|name| context.decider(field, &name)).transpose();
         let prefill_decider = decider("deciders.prefill", prefill_decider)?;
@@ -172,9 +191,34 @@ impl DisaggProfileHandler {
             encode: named(profiles.encode, encode_profile, "encode"),
             prefill_decider,
             encode_decider,
+            joint_candidates,
             peer: context.produces_for_all(PEER_ENDPOINT)?,
             decisions: Decisions::of_disagg(&families, context.name),
+            is_without_prefill: AtomicBool::new(false),
         })
+    }
+
+    /// Says in the log when prefill begins to happen on decode endpoints for want of others, and when that ends: a line
+    /// per change, not per request.
+    fn tell_missing_prefill(&self, result: SchedulingResult<'_>) {
+        let Some(run) = run_of(&self.prefill, result.profiles, result.runs) else {
+            return;
+        };
+        let is_missing = run.picked.is_empty();
+        if self.is_without_prefill.load(Ordering::Relaxed) == is_missing
+            || self.is_without_prefill.swap(is_missing, Ordering::Relaxed) == is_missing
+        {
+            return;
+        }
+        let profile = &*self.prefill;
+        if is_missing {
+            tracing::warn!(
+                profile,
+                "no endpoint can prefill; decode endpoints do it themselves"
+            );
+        } else {
+            tracing::info!(profile, "prefill happens on endpoints of its own again");
+        }
     }
 
     /// Lets the next profile see the endpoint of the one before.
@@ -290,6 +334,31 @@ impl ProfileHandler for DisaggProfileHandler {
             self.decode
         ))
     }
+
+    fn rivals(&self) -> usize {
+        self.joint_candidates
+    }
+
+    fn partner(&self, profiles: &[Arc<str>], runs: &[ProfileRun], next: usize) -> Option<usize> {
+        let (first, second) = match self.order {
+            StageOrder::DecodeFirst => (&self.decode, &self.prefill),
+            StageOrder::PrefillFirst => (&self.prefill, &self.decode),
+        };
+        if *profiles[next] != **second {
+            return None;
+        }
+        let is_first = |run: &ProfileRun| *profiles[run.profile] == **first && !run.picked.is_empty();
+        runs.iter().position(is_first)
+    }
+
+    fn propose(&self, cycle: &mut Cycle<'_>, endpoint: u32) -> bool {
+        self.publish(cycle, endpoint);
+        match (self.order, &self.prefill_decider) {
+            // One that holds the prompt may need no prefill: it is no half of a pair.
+            (StageOrder::DecodeFirst, Some(decider)) => decider.decide(cycle, Some(endpoint)),
+            _ => true,
+        }
+    }
 }
 
 impl PreRequest for DisaggProfileHandler {
@@ -300,6 +369,7 @@ impl PreRequest for DisaggProfileHandler {
         changes: &mut RequestChanges,
     ) -> Result<(), Rejection> {
         let stages = set_headers(cycle, result, &self.prefill, &self.encode, changes);
+        self.tell_missing_prefill(result);
         self.decisions.count(&cycle.request.target_model, stages);
         Ok(())
     }

@@ -16,12 +16,12 @@ schedulingProfiles:
 - {name: prefill, plugins: [{pluginRef: prefill-filter}]}
 - {name: decode, plugins: [{pluginRef: decode-filter}]}
 ";
-const DECODE: (&str, &str) = ("llm-d.ai/role", "decode");
-const PREFILL: (&str, &str) = ("llm-d.ai/role", "prefill");
+const DECODE: &[(&str, &str)] = &[("llm-d.ai/role", "decode")];
+const PREFILL: &[(&str, &str)] = &[("llm-d.ai/role", "prefill")];
 const PREFILLER: &str = "x-prefiller-host-port";
 const DESTINATION: &str = "x-gateway-destination-endpoint";
 
-async fn picker(config: &'static str, labels: &'static [(&'static str, &'static str)]) -> Picker {
+async fn picker(config: &'static str, labels: &'static [&'static [(&'static str, &'static str)]]) -> Picker {
     Picker::start(Setup {
         endpoints: u8::try_from(labels.len()).expect("few").max(1),
         config,

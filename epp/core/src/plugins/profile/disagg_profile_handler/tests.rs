@@ -1,5 +1,8 @@
 //! Stages, deciders, headers and the parameters of both generations.
 
+mod joint;
+mod missing;
+
 use std::sync::Arc;
 
 use llmd_epp_api::attribute::PEER_ENDPOINT;
