@@ -1,5 +1,10 @@
 //! Prefill and decode engines on real nodes: Envoy, picker, sidecars and simulators that hand KV blocks over.
 
+mod kills;
+
+use std::net::SocketAddr;
+
+use llmd_e2e::poll::DEADLINE;
 use llmd_e2e::tools;
 use llmd_e2e_cluster::{Namespace, poll_until};
 
@@ -31,24 +36,42 @@ async fn pods(namespace: &Namespace, role: &str) -> Vec<String> {
     .await
 }
 
+/// A metric of the engine behind a pod's port, over all its labels; 0 where it does not answer.
+async fn metric_of(namespace: &Namespace, pod: &str, port: u16, metric: &str) -> f64 {
+    let page = format!(
+        "/api/v1/namespaces/{}/pods/{pod}:{port}/proxy/metrics",
+        namespace.name()
+    );
+    let page = namespace
+        .kubectl(["get", "--raw", &page])
+        .await
+        .unwrap_or_default();
+    let lines = page.lines().filter(|line| line.starts_with(metric));
+    lines
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum::<f64>()
+}
+
 /// Sum of a metric over all engines of decode pods.
 async fn decoded(namespace: &Namespace, metric: &str) -> f64 {
     let mut sum = 0.0;
     for pod in pods(namespace, "decode").await {
-        let page = format!(
-            "/api/v1/namespaces/{}/pods/{pod}:8200/proxy/metrics",
-            namespace.name()
-        );
-        let page = namespace
-            .kubectl(["get", "--raw", &page])
-            .await
-            .unwrap_or_default();
-        let lines = page.lines().filter(|line| line.starts_with(metric));
-        sum += lines
-            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-            .sum::<f64>();
+        sum += metric_of(namespace, &pod, 8200, metric).await;
     }
     sum
+}
+
+/// Applies the resource and waits until it serves; where its router is.
+async fn ready(namespace: &Namespace, resource: &str) -> SocketAddr {
+    namespace.apply(resource).await.unwrap();
+    let ready = [
+        "wait",
+        "--for=condition=Ready",
+        "llmdeployment/pd",
+        "--timeout=60s",
+    ];
+    namespace.kubectl(ready).await.unwrap();
+    namespace.service("pd-epp", 80).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -65,15 +88,7 @@ async fn pairs_move_to_another_revision_without_surge() {
 async fn moves(surge: &str, away: &str) {
     let namespace = BARE.get().await.namespace().await.unwrap();
     let resource = PAIRED.replace("SURGE", surge).replace("AWAY", away);
-    namespace.apply(&resource).await.unwrap();
-    let ready = [
-        "wait",
-        "--for=condition=Ready",
-        "llmdeployment/pd",
-        "--timeout=60s",
-    ];
-    namespace.kubectl(ready).await.unwrap();
-    let address = namespace.service("pd-epp", 80).await.unwrap();
+    let address = ready(&namespace, &resource).await;
     let url = format!("http://{address}/v1");
     let said = tokio::task::spawn_blocking(move || tools::python(PYTHON, &url))
         .await
