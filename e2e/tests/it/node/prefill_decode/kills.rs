@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use http_body_util::BodyExt;
 use llmd_e2e::http;
 use llmd_e2e_cluster::{Namespace, poll_until, poll_within};
-use serde_json::json;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use serde_json::{Value, json};
 
 use super::{BARE, DEADLINE, Load, metric_of, pods, ready};
 
@@ -25,11 +27,36 @@ spec:
 const STREAMS: usize = 8;
 const TOKENS: u32 = 400;
 
-async fn kill(namespace: &Namespace, pod: &str) {
-    namespace
-        .kubectl(["delete", "pod", pod, "--force", "--grace-period=0"])
-        .await
-        .unwrap();
+/// Kills containers of a pod at once, as a fault would: no drain, no last word. The kubelet starts them again.
+async fn kill(namespace: &Namespace, pod: &str, containers: &[&str]) {
+    let told = namespace.kubectl(["get", "pod", pod, "-ojson"]).await.unwrap();
+    let told: Value = serde_json::from_str(&told).unwrap();
+    let kinds = ["initContainerStatuses", "containerStatuses"];
+    let all = kinds
+        .iter()
+        .filter_map(|kind| told["status"][kind].as_array())
+        .flatten();
+    for container in containers {
+        let status = all.clone().find(|status| status["name"] == *container);
+        let id = status.and_then(|status| status["containerID"].as_str()?.strip_prefix("containerd://"));
+        let id = id.unwrap_or_else(|| panic!("{pod} has no {container}: {told}"));
+        let processes: Vec<Pid> = processes(id).collect();
+        assert!(!processes.is_empty(), "{container} of {pod} runs");
+        for process in processes {
+            nix::sys::signal::kill(process, Signal::SIGKILL).unwrap();
+        }
+    }
+}
+
+/// The processes of a container, whose id is in the name of their cgroup.
+fn processes(container: &str) -> impl Iterator<Item = Pid> {
+    let all = std::fs::read_dir("/proc").unwrap();
+    let all = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    all.filter(move |pid| {
+        let group = std::fs::read_to_string(format!("/proc/{pid}/cgroup"));
+        group.is_ok_and(|group| group.contains(container))
+    })
+    .map(Pid::from_raw)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -48,12 +75,10 @@ async fn a_prefill_pod_that_is_killed_in_mid_prefill_fails_no_request() {
         })
         .await
         .unwrap();
-        kill(&namespace, &victim).await;
+        kill(&namespace, &victim, &["modelserver"]).await;
         let asked = load.sent();
-        poll_until("answers after it, and its successor", || async {
-            let now = pods(&namespace, "prefill").await;
-            let is_back = now.len() == 2 && !now.contains(&victim);
-            (is_back && load.sent() > asked + 20).then_some(())
+        poll_until("answers after it", || async {
+            (load.sent() > asked + 20).then_some(())
         })
         .await
         .unwrap();
@@ -61,8 +86,18 @@ async fn a_prefill_pod_that_is_killed_in_mid_prefill_fails_no_request() {
     load.finish().await;
 }
 
-/// A stream with the engine that sends it, read to its end; `None` where it has no proper one.
-async fn stream(address: SocketAddr, number: usize) -> (String, Option<String>) {
+/// How a stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum End {
+    Whole,
+    /// An error event.
+    Told,
+    /// The connection was cut.
+    Cut,
+}
+
+/// A stream with the engine that sends it, read to its end.
+async fn stream(address: SocketAddr, number: usize) -> (String, End) {
     let body = json!({
         "model": "test/model", "max_tokens": TOKENS, "ignore_eos": true, "stream": true,
         "messages": [{"role": "user", "content": format!("stream {number}")}],
@@ -72,13 +107,29 @@ async fn stream(address: SocketAddr, number: usize) -> (String, Option<String>) 
     assert_eq!(answer.status(), 200);
     let engine = answer.headers()["x-inference-pod"].to_str().unwrap().to_owned();
     let read = tokio::time::timeout(DEADLINE, answer.into_body().collect());
-    let whole = read.await.expect("an end, be it an error").ok();
-    let text = whole.map(|whole| String::from_utf8_lossy(&whole.to_bytes()).into_owned());
-    (engine, text.filter(|text| text.ends_with("data: [DONE]\n\n")))
+    let Ok(whole) = read.await.expect("an end, be it an error") else {
+        return (engine, End::Cut);
+    };
+    let text = String::from_utf8_lossy(&whole.to_bytes()).into_owned();
+    let end = match text.trim_end().rsplit("\n\n").next() {
+        Some("data: [DONE]") => End::Whole,
+        Some(event) if event.contains("\"error\"") => End::Told,
+        other => panic!("a stream of {engine} just ended: {other:?}"),
+    };
+    (engine, end)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_decode_pod_that_is_killed_ends_its_own_streams_and_no_other() {
+async fn a_decode_engine_that_is_killed_ends_its_own_streams_with_an_error_event() {
+    a_decode_pod_dies(&["modelserver"], End::Told).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_decode_pod_that_is_killed_cuts_its_own_streams_and_no_other() {
+    a_decode_pod_dies(&["routing-proxy", "modelserver"], End::Cut).await;
+}
+
+async fn a_decode_pod_dies(containers: &[&str], expected: End) {
     let namespace = BARE.get().await.namespace().await.unwrap();
     let address = ready(&namespace, SLOW).await;
     let streams: Vec<_> = (0..STREAMS)
@@ -96,17 +147,13 @@ async fn a_decode_pod_that_is_killed_ends_its_own_streams_and_no_other() {
     })
     .await
     .unwrap();
-    kill(&namespace, &victim).await;
-    let mut ended: BTreeMap<bool, usize> = BTreeMap::new();
+    kill(&namespace, &victim, containers).await;
+    let mut ended: BTreeMap<End, usize> = BTreeMap::new();
     for stream in streams {
-        let (engine, text) = stream.await.unwrap();
-        let is_whole = text.is_some();
-        assert_eq!(
-            is_whole,
-            engine != victim,
-            "a stream of {engine}, {victim} was killed"
-        );
-        *ended.entry(is_whole).or_default() += 1;
+        let (engine, end) = stream.await.unwrap();
+        let wanted = if engine == victim { expected } else { End::Whole };
+        assert_eq!(end, wanted, "a stream of {engine}; {victim} was killed");
+        *ended.entry(end).or_default() += 1;
     }
     assert_eq!(ended.len(), 2, "streams of both engines: {ended:?}");
     // Nobody else notices.
