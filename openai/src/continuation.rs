@@ -21,7 +21,7 @@ mod seam;
 
 pub use ending::{LENGTH, ending};
 pub use follow::StreamFollower;
-pub use request::{NotContinuable, continue_request};
+pub use request::{NotContinuable, check_continuable, continue_request};
 pub use seam::Seam;
 
 #[cfg(test)]

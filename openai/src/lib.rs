@@ -30,7 +30,7 @@ pub mod sse;
 pub mod usage;
 
 pub use cached_tokens::CachedTokens;
-pub use continuation::{NotContinuable, Seam, StreamFollower, continue_request};
+pub use continuation::{NotContinuable, Seam, StreamFollower, check_continuable, continue_request};
 pub use edit::{Edit, EditError, edit};
 pub use encoding::{DecodeError, Encoding, UnknownEncoding};
 pub use error_body::{ErrorCode, error_body};

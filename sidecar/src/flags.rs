@@ -99,6 +99,8 @@ pub struct SidecarOptions {
     pub(crate) peers: Peers,
     pub(crate) embeddings: Option<EcConnector>,
     pub(crate) engine_tls: EngineTls,
+    /// Most tokens of a part of an answer; `None` asks for the whole.
+    pub(crate) chunk_tokens: Option<u64>,
     /// Whose pods requests may name.
     pub(crate) pool: Option<Pool>,
     /// Certificate of the metrics page.
@@ -207,6 +209,9 @@ impl SidecarOptions {
             peers,
             embeddings,
             engine_tls: EngineTls::read(flags)?,
+            chunk_tokens: Some(flags.int("decode-chunk-size"))
+                .and_then(|tokens| u64::try_from(tokens).ok())
+                .filter(|tokens| *tokens > 0),
             pool: engines::pool(flags, &env)?,
             metrics_tls: metrics_tls(flags),
             pod: pod(&env)?,

@@ -11,6 +11,7 @@ use llmd_openai::CachedTokens;
 use llmd_proxy::{BodyMode, Flight as Forwarded, LocalReply, Outcome, Plan, Resumption, Review};
 use tracing::Span;
 
+use crate::chunked;
 use crate::connector::Connector;
 use crate::connector::shared_storage::{self, Beginning};
 use crate::error;
@@ -25,6 +26,8 @@ pub(crate) struct Flight {
     shared: Arc<Shared>,
     engine: SocketAddr,
     legs: Option<Legs>,
+    /// Who asks the engine for parts of the answer, where it may be cut.
+    chunker: Option<(SocketAddr, u64)>,
     stage: Stage,
     /// Corrects the decode engine's count, which takes the blocks that it read for cached ones.
     cached: Option<CachedTokens>,
@@ -59,12 +62,19 @@ impl Flight {
         }
     }
 
+    /// Its answer is asked for in parts, if it can be cut: by the chunker at this address, of so many tokens.
+    pub(crate) fn chunked(mut self, chunker: Option<(SocketAddr, u64)>) -> Self {
+        self.chunker = chunker;
+        self
+    }
+
     /// To the decode engine at once.
     pub(crate) fn straight(shared: Arc<Shared>, engine: SocketAddr) -> Self {
         Self {
             shared,
             engine,
             legs: None,
+            chunker: None,
             stage: Stage::Plain,
             cached: None,
             trace: None,
@@ -160,9 +170,10 @@ impl Flight {
 
 impl Forwarded for Flight {
     fn body_mode(&self) -> BodyMode {
-        match self.legs {
-            Some(_) => BodyMode::Buffer,
-            None => BodyMode::Stream,
+        if self.legs.is_some() || self.chunker.is_some() {
+            BodyMode::Buffer
+        } else {
+            BodyMode::Stream
         }
     }
 
@@ -176,6 +187,11 @@ impl Forwarded for Flight {
             Some(legs) => self.run(head, body, legs).await?,
             None => body,
         };
+        if let Some((chunker, tokens)) = self.chunker
+            && chunked::applies(&body, tokens)
+        {
+            self.engine = chunker;
+        }
         if let Some(trace) = &mut self.trace {
             trace.decodes(&self.shared.connector, head, self.engine);
         }

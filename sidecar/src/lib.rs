@@ -14,6 +14,7 @@
 
 mod allowed;
 mod api;
+mod chunked;
 mod connector;
 mod error;
 pub mod flags;

@@ -57,6 +57,8 @@ pub(crate) struct Rank {
     pub(crate) shared: Arc<Shared>,
     /// Engines of all ranks, in their order.
     pub(crate) engines: Arc<[SocketAddr]>,
+    /// Who cuts the answers of each of them, and the tokens of a part.
+    pub(crate) chunkers: Option<(Arc<[SocketAddr]>, u64)>,
     /// Which of them is behind this listener.
     pub(crate) index: u16,
 }
@@ -71,6 +73,13 @@ impl Rank {
         let rank = port.and_then(|port| port.checked_sub(self.shared.first_port));
         let other = rank.and_then(|rank| self.engines.get(usize::from(rank)));
         other.copied().unwrap_or(self.engines[usize::from(self.index)])
+    }
+
+    /// Who cuts the answer of this engine; only chats are.
+    fn chunker(&self, api: Api, engine: SocketAddr) -> Option<(SocketAddr, u64)> {
+        let (chunkers, tokens) = self.chunkers.as_ref().filter(|_| api == Api::ChatCompletions)?;
+        let rank = self.engines.iter().position(|one| *one == engine)?;
+        Some((*chunkers.get(rank)?, *tokens))
     }
 
     /// Whether a request may name this engine.
@@ -99,7 +108,9 @@ impl Rank {
             tracing::debug!("a request that was meant for another pod: its prompt is computed here");
             self.shared.metrics.ended(Prefill::Local);
         }
-        Flight::straight(Arc::clone(&self.shared), engine)
+        let api = Api::of(head);
+        let flight = Flight::straight(Arc::clone(&self.shared), engine);
+        flight.chunked(api.and_then(|api| self.chunker(api, engine)))
     }
 }
 
@@ -151,7 +162,8 @@ impl Route for Rank {
             source,
             encoders: encoders.filter(|(_, hosts)| !hosts.is_empty()),
         };
-        Ok(Flight::new(Arc::clone(&self.shared), engine, head, legs))
+        let flight = Flight::new(Arc::clone(&self.shared), engine, head, legs);
+        Ok(flight.chunked(self.chunker(api, engine)))
     }
 }
 

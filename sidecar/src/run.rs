@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::allowed::{self, AllowError};
+use crate::chunked::{self, Chunker};
 use crate::flags::engines::Tls;
 use crate::flags::{OptionError, SidecarOptions, flag_set};
 use crate::metrics::Metrics;
@@ -196,11 +197,27 @@ pub async fn serve_ranks(
         Some(tls) => Some(followed(tls, &shutdown)?),
         None => None,
     };
+    let mut chunkers = Vec::new();
+    if let Some(tokens) = options.chunk_tokens {
+        for engine in &*engines {
+            let chunker = Chunker {
+                caller: Caller::new(limits.clone(), to_decoder.clone()),
+                engine: *engine,
+                tokens,
+            };
+            chunkers.push(chunked::serve(chunker).await?);
+        }
+    }
+    let cuts = options.chunk_tokens.map(|tokens| {
+        let addresses = chunkers.iter().map(|chunker| chunker.address).collect();
+        (addresses, tokens)
+    });
     let mut servers = JoinSet::new();
     for (index, (listener, _)) in (0..).zip(ranks) {
         let rank = Rank {
             shared: Arc::clone(&shared),
             engines: Arc::clone(&engines),
+            chunkers: cuts.clone(),
             index,
         };
         let mut server = Server::new(rank, limits.clone())

@@ -46,16 +46,20 @@ const RULED_OUT: [(&str, &[&str]); 21] = [
 
 const CAPS: [&str; 2] = ["max_tokens", "max_completion_tokens"];
 
-/// The body of a request for what is missing of the answer that `answer` followed. Caps are lowered by
-/// the tokens that arrived, so that the whole answer keeps to them.
-pub fn continue_request(
-    kind: BodyKind,
-    body: &[u8],
-    answer: &StreamFollower,
-) -> Result<Vec<u8>, NotContinuable> {
+/// Whether an answer to this chat request can be asked for in several parts: by text alone, one part continuing the
+/// other. `kv_transfer_params` are for the first part.
+///
+/// # Errors
+/// Names the member that rules it out.
+pub fn check_continuable(body: &[u8]) -> Result<(), NotContinuable> {
     let members = Members::read(body).ok_or(NotContinuable::Unreadable)?;
+    rule_out(&members, Some("kv_transfer_params"))
+}
+
+fn rule_out(members: &Members<'_>, except: Option<&str>) -> Result<(), NotContinuable> {
     for (name, harmless) in RULED_OUT {
-        if members.get(name).is_some_and(|value| !harmless.contains(&value)) {
+        let value = members.get(name).filter(|_| except != Some(name));
+        if value.is_some_and(|value| !harmless.contains(&value)) {
             return Err(NotContinuable::Member(name));
         }
     }
@@ -68,6 +72,18 @@ pub fn continue_request(
     if format.is_some_and(|format| format.get("type") != Some("\"text\"")) {
         return Err(NotContinuable::Member("response_format"));
     }
+    Ok(())
+}
+
+/// The body of a request for what is missing of the answer that `answer` followed. Caps are lowered by
+/// the tokens that arrived, so that the whole answer keeps to them.
+pub fn continue_request(
+    kind: BodyKind,
+    body: &[u8],
+    answer: &StreamFollower,
+) -> Result<Vec<u8>, NotContinuable> {
+    let members = Members::read(body).ok_or(NotContinuable::Unreadable)?;
+    rule_out(&members, None)?;
     let tokens = answer.tokens();
     let cap = |name| members.get(name).and_then(|cap| cap.parse::<u64>().ok());
     if CAPS.into_iter().filter_map(cap).any(|cap| cap <= tokens) {

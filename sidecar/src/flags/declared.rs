@@ -3,13 +3,10 @@
 use llmd_process::pflag::FlagSet;
 
 /// Features of upstream's sidecar that this build does not have, and what they do.
-pub(super) const REFUSED: [(&str, &str); 2] = [
-    (
-        "enable-speculative-prefill",
-        "warming up a predicted next turn comes later",
-    ),
-    ("decode-chunk-size", "chunked decode comes later"),
-];
+pub(super) const REFUSED: [(&str, &str); 1] = [(
+    "enable-speculative-prefill",
+    "warming up a predicted next turn comes later",
+)];
 
 /// Flags that only say more about another one, and how that one is written.
 pub(super) const DEPENDENT: [(&str, &str, &str); 4] = [

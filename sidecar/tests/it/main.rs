@@ -1,5 +1,6 @@
 //! The sidecar between real HTTP connections, with engines that tell what they got.
 
+mod chunked;
 mod concurrent;
 mod disaggregated;
 mod encoders;

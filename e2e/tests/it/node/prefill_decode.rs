@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 
 use llmd_e2e::poll::DEADLINE;
 use llmd_e2e::tools;
-use llmd_e2e_cluster::{Namespace, poll_until};
+use llmd_e2e_cluster::{Namespace, poll_until, poll_within};
+use serde_json::json;
 
 use super::operator::BARE;
 use super::support::{Load, PYTHON};
@@ -84,6 +85,9 @@ async fn pairs_move_to_another_revision_without_surge() {
     moves("0", "1").await;
 }
 
+/// How many requests each of these tests sends at least, with an edit every thousand.
+const REQUESTS: &str = "LLMD_E2E_REQUESTS";
+
 /// An edit of the engines under load: no request fails, and no decode engine was offered blocks of another revision.
 async fn moves(surge: &str, away: &str) {
     let namespace = BARE.get().await.namespace().await.unwrap();
@@ -121,6 +125,32 @@ async fn moves(surge: &str, away: &str) {
     let asked = load.sent();
     poll_until("answers of the new revision", || async {
         (load.sent() > asked + 20).then_some(())
+    })
+    .await
+    .unwrap();
+    // More of the same, forth and back, for a longer look: docs/verification.
+    let wanted: usize = std::env::var(REQUESTS).map_or(0, |count| count.parse().unwrap());
+    for seed in 8.. {
+        if load.sent() >= wanted {
+            break;
+        }
+        let edit = json!({"spec": {"engine": {"args": {"seed": seed.to_string()}}}}).to_string();
+        namespace
+            .kubectl(["patch", "llmd/pd", "--type=merge", "-p", &edit])
+            .await
+            .unwrap();
+        let asked = load.sent();
+        poll_within("a thousand requests", 10 * DEADLINE, || async {
+            (load.sent() >= wanted.min(asked + 1000)).then_some(())
+        })
+        .await
+        .unwrap();
+    }
+    poll_until("both roles of one revision", || async {
+        let label = "-ojsonpath={.items[*].metadata.labels['llmd\\.dev/revision']}";
+        let mut revisions = words(&namespace, &["get", "pods", "-lllmd.dev/pool", label]).await;
+        revisions.dedup();
+        (revisions.len() == 1).then_some(())
     })
     .await
     .unwrap();
