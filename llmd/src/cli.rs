@@ -16,7 +16,7 @@ use crate::cluster::preflight::{PreflightArgs, preflight};
 use crate::cluster::status::{StatusArgs, status};
 use crate::exit::{self, Failure};
 use crate::output::Format;
-use crate::{crds, paths, rbac, render, serve, shell, up, validate, version};
+use crate::{crds, paths, rbac, render, serve, shell, up, validate, version, wva};
 
 /// llm-d in one binary: from one custom resource to a routed LLM service.
 #[derive(Debug, Parser)]
@@ -59,6 +59,9 @@ enum Verb {
         #[arg(short, long, value_enum, default_value = "table")]
         output: Format,
     },
+    /// Plan replicas of models over pools of GPUs
+    #[command(subcommand)]
+    Wva(WvaVerb),
     /// Simulate an inference engine
     Sim(Box<llmd_sim::SimArgs>),
     /// Run the Endpoint Picker; its flags are upstream's, in Go style
@@ -121,6 +124,19 @@ pub(crate) struct ValidateArgs {
     /// Output format
     #[arg(short, long, value_enum, default_value = "table")]
     pub(crate) output: Format,
+}
+
+#[derive(Debug, Subcommand)]
+enum WvaVerb {
+    /// Print the cheapest plan of a fleet, how far from the best it can be, and what binds; no cluster is asked
+    Plan {
+        /// YAML or JSON file (docs/wva.md), `-` for standard input
+        #[arg(short, long = "filename", value_name = "FILE")]
+        file: PathBuf,
+        /// Output format
+        #[arg(short, long, value_enum, default_value = "table")]
+        output: Format,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -227,6 +243,7 @@ pub(crate) fn run(argv: Vec<OsString>) -> Result<ExitCode, Failure> {
         Verb::Bundle(args) => return serve::on_cluster(bundle(&args)),
         Verb::Paths(PathsVerb::List { output }) => paths::list(output)?,
         Verb::Paths(PathsVerb::Show { name, output }) => paths::show(&name, output)?,
+        Verb::Wva(WvaVerb::Plan { file, output }) => wva::plan(&file, output)?,
         Verb::Crds(CrdsVerb::Apply(args)) => serve::on_cluster(apply(&args))?,
         Verb::Crds(CrdsVerb::Print { output }) => crds::print(output)?,
         Verb::Rbac { output } => rbac::print(output)?,

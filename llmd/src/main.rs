@@ -7,6 +7,7 @@
 //!                             ├─ up ──────────▶ llmd-local   (runs this binary again for each role)
 //!                             ├─ render, validate, paths ─▶ llmd-render
 //!                             ├─ status, diff, preflight, bundle, crds apply ─▶ a cluster, over its API
+//!                             ├─ wva plan ────▶ llmd-wva-plan
 //!                             └─ crds, rbac ──▶ llmd-crds, llmd-operator
 //! ```
 //!
@@ -27,6 +28,7 @@ mod shell;
 mod up;
 mod validate;
 mod version;
+mod wva;
 
 use std::process::ExitCode;
 

@@ -30,6 +30,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("llmd-sidecar", &["llmd-openai", "llmd-proxy", "llmd-process"]),
     ("llmd-sim", &["llmd-openai", "llmd-proxy", "llmd-process"]),
+    ("llmd-wva-plan", &[]),
     ("llmd-render", &["llmd-crds", "llmd-epp-core"]),
     (
         "llmd-operator",
@@ -47,6 +48,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "llmd-render",
             "llmd-sidecar",
             "llmd-sim",
+            "llmd-wva-plan",
         ],
     ),
     (
@@ -69,13 +71,14 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Crates that may not reach the network, a Kubernetes client or a runtime, however indirectly.
-const PURE: [&str; 6] = [
+const PURE: [&str; 7] = [
     "llmd-openai",
     "llmd-crds",
     "llmd-epp-api",
     "llmd-kv",
     "llmd-epp-core",
     "llmd-render",
+    "llmd-wva-plan",
 ];
 
 /// What a pure crate may never have in its graph.

@@ -116,6 +116,24 @@ fn verbs_answer_offline_with_stable_codes_and_formats() {
     assert!(code == 0 && out.contains("kind: WellLitPath"), "{out}");
     let (code, _, error) = llmd(&["paths", "show", "optimised-baseline"]);
     assert!(code == 2 && error.contains("optimized-baseline"), "{error}");
+    let fleet = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/wva/fleet.yaml");
+    let (code, out, _) = llmd(&["wva", "plan", "-f", fleet]);
+    assert!(
+        code == 0 && out.contains("cost 128.00; no plan costs less"),
+        "{out}"
+    );
+    let (code, out, _) = llmd(&["wva", "plan", "-f", fleet, "-o", "json"]);
+    let plan: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        (code, &plan["models"][1]["variants"][0]["replicas"]),
+        (0, &2.into())
+    );
+    let (_dir, wrong) = file("pools: []\nmodels: [{name: m, demand: 1, variants: []}]");
+    let (code, _, error) = llmd(&["wva", "plan", "-f", &wrong]);
+    assert!(
+        code == 2 && error.contains("models[0].variants is empty"),
+        "{error}"
+    );
     let (code, out, _) = llmd(&["crds", "print"]);
     assert!(code == 0 && out.contains("llmdeployments.llmd.dev"));
     let (code, _, error) = llmd(&["version", "-o", "xml"]);
