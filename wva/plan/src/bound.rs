@@ -10,7 +10,7 @@ use crate::problem::Problem;
 use crate::search::Search;
 
 /// Most prices that are looked at.
-const LOOKS: usize = 60;
+const LOOKS: usize = 120;
 /// Below this share of the bound more looks are of no use.
 const CLOSE: f64 = 1e-6;
 

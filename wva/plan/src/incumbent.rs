@@ -1,17 +1,24 @@
-//! Plans that fit: the choices at the best prices made to fit, improved model by model, proved where the fleet is small.
+//! Plans that fit: the choices at the best prices made to fit, then improved model by model and group by group.
+
+mod repair;
+mod walk;
 
 use crate::bound::Bound;
 use crate::problem::Problem;
 use crate::search::Search;
+use walk::Walk;
 
-/// Passes of improvement.
+/// Passes of improvement, model by model.
 const PASSES: usize = 3;
 /// Up to so many models the best plan is looked for exhaustively.
 const SMALL: usize = 12;
-/// Most nodes of that search.
-const NODES: usize = 2_000_000;
+/// Most nodes of that search, and of one over a group.
+const NODES: usize = 500_000;
+const GROUP_NODES: usize = 400;
+/// Groups that are solved again, per model.
+const GROUPS: usize = 6;
 /// Costs closer than this share are the same.
-const SAME: f64 = 1e-9;
+pub(crate) const SAME: f64 = 1e-9;
 
 /// Choices of all models that fit into the pools together.
 #[derive(Clone, Debug)]
@@ -24,15 +31,35 @@ pub(crate) struct Incumbent {
 
 /// The best plan that is found.
 pub(crate) fn find(problem: &Problem, bound: &Bound) -> Option<Incumbent> {
-    let mut best = fit(problem, bound)?;
+    let choices = repair::fit(problem, bound).or_else(|| least(problem))?;
+    let mut best = Incumbent {
+        cost: cost(problem, &choices),
+        choices,
+        is_proved: false,
+    };
     improve(problem, &mut best);
-    if problem.needs.len() <= SMALL {
-        exhaust(problem, bound, &mut best);
+    let count = problem.needs.len();
+    if count <= SMALL {
+        let all: Vec<usize> = (0..count).collect();
+        best.is_proved = again(problem, bound, &mut best, &all, NODES);
+    } else {
+        regroup(problem, bound, &mut best);
+        improve(problem, &mut best);
     }
     Some(best)
 }
 
-fn used(problem: &Problem, choices: &[Vec<u32>]) -> Vec<f64> {
+/// The least replicas of all, if they fit.
+fn least(problem: &Problem) -> Option<Vec<Vec<u32>>> {
+    let columns = problem.needs.iter().map(|need| need.columns.iter());
+    let choices: Vec<Vec<u32>> = columns
+        .map(|columns| columns.map(|column| column.min).collect())
+        .collect();
+    let fits = left(problem, &choices).iter().all(|left| *left >= 0.0);
+    fits.then_some(choices)
+}
+
+pub(crate) fn used(problem: &Problem, choices: &[Vec<u32>]) -> Vec<f64> {
     let mut usage = vec![0.0; problem.pools.len()];
     for (need, choice) in problem.needs.iter().zip(choices) {
         need.usage(choice, &mut usage);
@@ -46,161 +73,88 @@ fn cost(problem: &Problem, choices: &[Vec<u32>]) -> f64 {
     each.map(|(need, choice)| need.cost(choice, &free)).sum()
 }
 
-/// Takes the models one by one, those first whose demand is dearest to miss, each with its cheapest choice at the
-/// bound's prices in what is left. The least replicas of all others are kept free.
-fn fit(problem: &Problem, bound: &Bound) -> Option<Incumbent> {
-    let least = |index: usize| -> Vec<u32> {
-        problem.needs[index]
-            .columns
-            .iter()
-            .map(|column| column.min)
-            .collect()
-    };
-    let mut choices: Vec<Vec<u32>> = (0..problem.needs.len()).map(least).collect();
-    let all_least = used(problem, &choices);
-    if all_least
+/// What the pools have left.
+fn left(problem: &Problem, choices: &[Vec<u32>]) -> Vec<f64> {
+    let usage = used(problem, choices);
+    problem
+        .pools
         .iter()
-        .zip(&problem.pools)
-        .any(|(used, there)| used > there)
-    {
-        return None;
-    }
-    let mut order: Vec<usize> = (0..problem.needs.len()).collect();
-    order.sort_by(|a, b| problem.needs[*b].loss.total_cmp(&problem.needs[*a].loss));
-    for index in order {
-        let slack = slack_without(problem, &choices, index);
-        let wanted = &bound.choices[index];
-        let mut usage = vec![0.0; problem.pools.len()];
-        problem.needs[index].usage(wanted, &mut usage);
-        if usage.iter().zip(&slack).all(|(used, left)| used <= left) {
-            choices[index].clone_from(wanted);
-        } else if let Some(found) = Search::new(&problem.needs[index], &bound.prices, &slack).best() {
-            choices[index] = found.choice;
-        }
-    }
-    let cost = cost(problem, &choices);
-    Some(Incumbent {
-        choices,
-        cost,
-        is_proved: false,
-    })
+        .zip(usage)
+        .map(|(there, used)| there - used)
+        .collect()
 }
 
-fn slack_without(problem: &Problem, choices: &[Vec<u32>], index: usize) -> Vec<f64> {
-    let mut usage = used(problem, choices);
-    let mut own = vec![0.0; problem.pools.len()];
-    problem.needs[index].usage(&choices[index], &mut own);
-    let there = problem.pools.iter().zip(&usage).zip(&own);
-    usage = there.map(|((there, used), own)| there - used + own).collect();
-    usage
-}
-
-/// Each model again at its true cost in what the others leave.
+/// Each model again at its true cost in what the others leave, until that saves nothing.
 fn improve(problem: &Problem, best: &mut Incumbent) {
     let free = vec![0.0; problem.pools.len()];
+    let mut slack = left(problem, &best.choices);
     for _ in 0..PASSES {
         let before = best.cost;
-        for (index, need) in problem.needs.iter().enumerate() {
-            let slack = slack_without(problem, &best.choices, index);
-            if let Some(found) = Search::new(need, &free, &slack).best()
-                && found.cost < need.cost(&best.choices[index], &free)
-            {
-                best.choices[index] = found.choice;
+        for (need, choice) in problem.needs.iter().zip(&mut best.choices) {
+            give(need, choice, &mut slack, 1.0);
+            let now = need.cost(choice, &free);
+            let found = Search::new(need, &free, &slack).best();
+            if let Some(found) = found.filter(|found| found.cost < now) {
+                best.cost += found.cost - now;
+                *choice = found.choice;
             }
+            give(need, choice, &mut slack, -1.0);
         }
-        best.cost = cost(problem, &best.choices);
         if before - best.cost <= SAME * before.abs() {
             return;
         }
     }
 }
 
-/// Depth-first over the models: what is left of them costs at least their cheapest choices at the bound's prices, less
-/// what these prices charge for the GPUs that are left.
-fn exhaust(problem: &Problem, bound: &Bound, best: &mut Incumbent) {
-    let free = vec![0.0; problem.pools.len()];
-    let least: Vec<f64> = problem
-        .needs
-        .iter()
-        .zip(&bound.choices)
-        .map(|(need, choice)| need.cost(choice, &bound.prices))
-        .collect();
-    // Models with much at stake first.
-    let mut order: Vec<usize> = (0..problem.needs.len()).collect();
-    order.sort_by(|a, b| least[*b].total_cmp(&least[*a]));
-    let mut rest = vec![0.0; order.len() + 1];
-    for place in (0..order.len()).rev() {
-        rest[place] = rest[place + 1] + least[order[place]];
+/// Gives the GPUs of a choice back (1), or takes them (-1).
+fn give(need: &crate::problem::Need, choice: &[u32], slack: &mut [f64], sign: f64) {
+    let mut usage = vec![0.0; slack.len()];
+    need.usage(choice, &mut usage);
+    for (slack, used) in slack.iter_mut().zip(usage) {
+        *slack += sign * used;
     }
-    let mut walk = Walk {
-        problem,
-        prices: &bound.prices,
-        free: &free,
-        order,
-        rest,
-        slack: problem.pools.clone(),
-        chosen: vec![Vec::new(); problem.needs.len()],
-        nodes: 0,
-        is_whole: true,
-        best,
+}
+
+/// Groups of models that share pools, each solved again together in what the others leave.
+fn regroup(problem: &Problem, bound: &Bound, best: &mut Incumbent) {
+    let count = problem.needs.len();
+    // The same plan for the same fleet: no chance is involved.
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut draw = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below as u64) as usize
     };
-    walk.visit(0, 0.0, 0.0);
-    let is_whole = walk.is_whole && walk.nodes < NODES;
-    best.is_proved = is_whole;
-}
-
-struct Walk<'a> {
-    problem: &'a Problem,
-    prices: &'a [f64],
-    free: &'a [f64],
-    order: Vec<usize>,
-    rest: Vec<f64>,
-    slack: Vec<f64>,
-    chosen: Vec<Vec<u32>>,
-    nodes: usize,
-    /// Nothing was left out.
-    is_whole: bool,
-    best: &'a mut Incumbent,
-}
-
-impl Walk<'_> {
-    /// `spent` is the true cost so far, `charged` the same with the prices of pools on top.
-    fn visit(&mut self, place: usize, spent: f64, charged: f64) {
-        let Some(index) = self.order.get(place).copied() else {
-            if spent < self.best.cost - SAME * self.best.cost.abs() {
-                self.best.cost = spent;
-                self.best.choices.clone_from(&self.chosen);
-            }
-            return;
-        };
-        let need = &self.problem.needs[index];
-        let whole: f64 = self
-            .prices
-            .iter()
-            .zip(&self.problem.pools)
-            .map(|(price, there)| price * there)
-            .sum();
-        // What this model may cost at the prices before the whole cannot be below the best any more.
-        let limit = self.best.cost + whole - charged - self.rest[place + 1];
-        let (mut options, are_all) = Search::new(need, self.prices, &self.slack).within(limit);
-        self.is_whole &= are_all;
-        options.sort_by(|a, b| a.1.total_cmp(&b.1));
-        for (choice, price) in options {
-            self.nodes += 1;
-            if self.nodes >= NODES || charged + price + self.rest[place + 1] - whole >= self.best.cost {
-                return;
-            }
-            let mut usage = vec![0.0; self.slack.len()];
-            need.usage(&choice, &mut usage);
-            for (left, used) in self.slack.iter_mut().zip(&usage) {
-                *left -= used;
-            }
-            let cost = need.cost(&choice, self.free);
-            self.chosen[index] = choice;
-            self.visit(place + 1, spent + cost, charged + price);
-            for (left, used) in self.slack.iter_mut().zip(&usage) {
-                *left += used;
+    for round in 0..GROUPS * count {
+        let mut group = vec![round % count];
+        for _ in 0..=draw(3) {
+            let other = draw(count);
+            if !group.contains(&other) {
+                group.push(other);
             }
         }
+        again(problem, bound, best, &group, GROUP_NODES);
     }
+}
+
+/// Looks for cheaper choices of a group, all others as they are; whether it looked at everything.
+fn again(problem: &Problem, bound: &Bound, best: &mut Incumbent, group: &[usize], nodes: usize) -> bool {
+    let free = vec![0.0; problem.pools.len()];
+    let mut slack = left(problem, &best.choices);
+    let mut now = 0.0;
+    for index in group {
+        let (need, choice) = (&problem.needs[*index], &best.choices[*index]);
+        give(need, choice, &mut slack, 1.0);
+        now += need.cost(choice, &free);
+    }
+    let mut walk = Walk::new(problem, &bound.prices, group, slack, now, nodes);
+    let is_whole = walk.run();
+    if let Some((cost, choices)) = walk.found() {
+        best.cost += cost - now;
+        for (index, choice) in choices {
+            best.choices[index] = choice;
+        }
+    }
+    is_whole
 }

@@ -1,4 +1,4 @@
-//! Random small fleets against every choice there is.
+//! Random small fleets against every choice there is, and larger ones against the bound.
 
 use llmd_wva_plan::Fleet;
 use llmd_wva_plan::fleet::{Model, Pool, Variant};
@@ -116,6 +116,83 @@ fn no_choice_is_cheaper_and_the_bound_is_below() {
         assert!(
             plan.pools.iter().all(|pool| pool.used <= pool.gpus),
             "fleet {number}"
+        );
+    }
+}
+
+/// A hundred models with five variants each in six pools that have this share of what their cheapest variants need.
+fn large(share: f64, random: &mut fastrand::Rng) -> Fleet {
+    let mut needed = [0.0; 6];
+    let models: Vec<Model> = (0..100)
+        .map(|number| {
+            let demand = 20.0 + 380.0 * random.f64();
+            let variants: Vec<(usize, Variant)> = (0..5)
+                .map(|number| {
+                    let (pool, gpus) = (random.usize(..6), [1, 2, 4, 8][random.usize(..4)]);
+                    let scale = f64::from(gpus);
+                    let variant = Variant {
+                        name: format!("v{number}"),
+                        pool: format!("p{pool}"),
+                        gpus,
+                        price: scale * (2.0 + 4.0 * random.f64()),
+                        capacity: Some(scale * (6.0 + 8.0 * random.f64())),
+                        engine: None,
+                        slo: None,
+                        current: 0,
+                        min: 0,
+                        max: None,
+                        start_price: 0.0,
+                        stop_price: 0.0,
+                    };
+                    (pool, variant)
+                })
+                .collect();
+            let unit = |variant: &Variant| variant.price / variant.capacity.expect("given");
+            let cheapest = variants.iter().min_by(|a, b| unit(&a.1).total_cmp(&unit(&b.1)));
+            let (pool, variant) = cheapest.expect("five");
+            needed[*pool] += (demand / variant.capacity.expect("given")).ceil() * f64::from(variant.gpus);
+            Model {
+                name: format!("m{number}"),
+                demand,
+                target_utilization: 1.0,
+                loss_per_unit: 20.0,
+                variants: variants.into_iter().map(|(_, variant)| variant).collect(),
+            }
+        })
+        .collect();
+    let pools = needed.iter().enumerate().map(|(number, needed)| Pool {
+        name: format!("p{number}"),
+        gpus: (needed * share) as u32,
+        price_factor: 1.0,
+    });
+    Fleet {
+        horizon_hours: 1.0,
+        pools: pools.collect(),
+        models,
+    }
+}
+
+#[test]
+fn large_fleets_are_close_to_their_bound() {
+    let mut random = fastrand::Rng::with_seed(3);
+    for share in [0.5, 1.1] {
+        let fleet = large(share, &mut random);
+        let plan = llmd_wva_plan::solve(&fleet).expect("a plan");
+        assert!(
+            plan.bound <= plan.cost && plan.gap < 0.01,
+            "{share}: {} over {}",
+            plan.cost,
+            plan.bound
+        );
+        assert!(
+            plan.pools.iter().all(|pool| pool.used <= pool.gpus),
+            "{share}: {:?}",
+            plan.pools
+        );
+        assert_eq!(
+            plan,
+            llmd_wva_plan::solve(&fleet).expect("a plan"),
+            "the same again"
         );
     }
 }
