@@ -14,7 +14,7 @@ use crate::env::EnvVar;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
     cel,
-    validation = Rule::new("!has(self.args) || self.args.all(k, !(k.replace('_', '-') in ['model', 'host', 'port', 'served-model-name', 'tensor-parallel-size', 'block-size', 'kv-transfer-config', 'ec-transfer-config', 'enable-expert-parallel', 'revision', 'trust-remote-code', 'shutdown-timeout'] || k.replace('_', '-').startsWith('data-parallel-')))").message("args: this flag is set by the operator; use the field of the resource instead (model, parallelism, kv, rollout)").field_path(".args").reason(Reason::FieldValueForbidden),
+    validation = Rule::new("!has(self.args) || self.args.all(k, !(k.replace('_', '-') in ['model', 'host', 'port', 'served-model-name', 'tensor-parallel-size', 'block-size', 'kv-transfer-config', 'ec-transfer-config', 'enable-expert-parallel', 'revision', 'trust-remote-code', 'shutdown-timeout', 'model-path', 'page-size', 'pipeline-parallel-size', 'nnodes', 'node-rank', 'master-addr', 'dist-init-addr', 'headless', 'tp-size', 'pp-size', 'dp-size', 'ep-size', 'enable-hierarchical-cache', 'hicache-size'] || k.replace('_', '-').startsWith('data-parallel-') || k.replace('_', '-').startsWith('disaggregation-')))").message("args: this flag is set by the operator; use the field of the resource instead (model, parallelism, kv, rollout)").field_path(".args").reason(Reason::FieldValueForbidden),
     validation = Rule::new("!has(self.args) || self.args.all(k, !k.startsWith('-') && !k.contains('='))").message("args: write the flag without its leading dashes, and its value after the colon").field_path(".args").reason(Reason::FieldValueInvalid)
 )]
 pub struct Engine {
@@ -56,6 +56,8 @@ pub struct Engine {
 pub enum EngineType {
     /// vLLM.
     Vllm,
+    /// SGLang.
+    Sglang,
     /// llmd's simulator: no GPU, no weights.
     Simulator,
 }

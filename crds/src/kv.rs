@@ -27,10 +27,18 @@ pub struct KvOffload {
     /// Who moves them. Unset: Native.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connector: Option<KvOffloadConnector>,
-    /// Memory for blocks of each rank of a pod, as a quantity such as `100Gi`.
+    /// Memory for blocks of each rank of a pod, as a quantity such as `100Gi`. With Mooncake: what each engine gives to the
+    /// store; unset, the store has memory of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32))]
     pub cpu: Option<String>,
+    /// Engines fetch blocks from each other's memory: a request goes where there is room, its blocks come from where they
+    /// are. With connector Native only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer_to_peer: Option<bool>,
+    /// The store of connector Mooncake.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mooncake: Option<KvMooncake>,
     /// A second tier below the memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filesystem: Option<KvFilesystem>,
@@ -45,6 +53,37 @@ pub enum KvOffloadConnector {
     /// `LMCache`, which the engine's image must have.
     #[serde(rename = "LMCache")]
     LmCache,
+    /// A store that engines share over the network.
+    Mooncake,
+}
+
+/// A Mooncake store. Its master is somebody's own Deployment and Service.
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KvMooncake {
+    /// `host:port` of the master.
+    #[schemars(
+        length(min = 3, max = 260),
+        regex(pattern = r"^[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?:[0-9]{1,5}$")
+    )]
+    pub master: String,
+    /// How blocks travel. Unset: Tcp.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<MooncakeProtocol>,
+    /// Memory of each engine through which blocks pass, as a quantity. Unset: `4Gi`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32))]
+    pub buffer: Option<String>,
+}
+
+/// How blocks travel to and from a Mooncake store.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+pub enum MooncakeProtocol {
+    /// TCP over the pod network.
+    #[default]
+    Tcp,
+    /// RDMA, with a device of `kv.transfer.network` or of `resources`.
+    Rdma,
 }
 
 /// A file system of a claim that engines share.

@@ -43,7 +43,10 @@ pub struct LeaderWorkerSetSpec {
 pub struct LeaderWorkerTemplate {
     /// Pods of a group, the leader among them.
     pub size: i32,
-    /// Every pod of a group.
+    /// The leader, where it is another pod than the workers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader_template: Option<PodTemplateSpec>,
+    /// Every pod of a group, or every one but the leader.
     pub worker_template: PodTemplateSpec,
     /// `RecreateGroupOnPodRestart`, `RecreateGroupAfterStart` or `None`.
     pub restart_policy: String,

@@ -63,7 +63,8 @@ pub use inference_pool::{
     EndpointPickerRef, InferencePool, InferencePoolSpec, PickerPort, PoolSelector, TargetPort,
 };
 pub use kv::{
-    Kv, KvBackend, KvFailurePolicy, KvFilesystem, KvNetwork, KvOffload, KvOffloadConnector, KvTransfer,
+    Kv, KvBackend, KvFailurePolicy, KvFilesystem, KvMooncake, KvNetwork, KvOffload, KvOffloadConnector,
+    KvTransfer, MooncakeProtocol,
 };
 pub use leader_worker_set::{
     GroupRolling, GroupRollout, LeaderWorkerSet, LeaderWorkerSetSpec, LeaderWorkerSetStatus,

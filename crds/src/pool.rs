@@ -68,6 +68,7 @@ pub enum Role {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
     cel,
+    validation = Rule::new("!has(self.pipeline) || !has(self.pipelineLocal) || (self.pipeline % self.pipelineLocal == 0)").message("pipelineLocal: must divide pipeline: every pod of an engine has the same number of parts").field_path(".pipelineLocal").reason(Reason::FieldValueInvalid),
     validation = Rule::new("!has(self.data) || !has(self.dataLocal) || (self.data % self.dataLocal == 0)").message("dataLocal: must divide data: every pod of an engine has the same number of ranks").field_path(".dataLocal").reason(Reason::FieldValueInvalid)
 )]
 pub struct Parallelism {
@@ -75,6 +76,15 @@ pub struct Parallelism {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 64))]
     pub tensor: Option<i32>,
+    /// Parts of the layers that accelerators work on one after the other (pipeline parallelism).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 64))]
+    pub pipeline: Option<i32>,
+    /// Parts in one pod. Unset: as many as fit with at most 8 accelerators. More parts than these make an engine of
+    /// several pods, a LeaderWorkerSet whose leader alone takes requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 64))]
+    pub pipeline_local: Option<i32>,
     /// Ranks of one engine that each hold the attention layers and serve requests of their own (data parallelism).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1024))]

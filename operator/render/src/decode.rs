@@ -204,7 +204,7 @@ mod tests {
         );
         let text = error(&format!("{head}spec: {{engine: {{type: vllm}}}}"));
         assert!(
-            text.contains("spec.engine.type: \"vllm\": expected one of Vllm, Simulator"),
+            text.contains("spec.engine.type: \"vllm\": expected one of Vllm, Sglang, Simulator"),
             "{text}"
         );
         let text = error(&format!("{head}spec: {{replicas: many}}"));

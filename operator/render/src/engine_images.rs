@@ -11,6 +11,7 @@ pub struct EngineImages {
     /// What a path names in `spec.images`.
     pub version: &'static str,
     vllm: Vllm,
+    sglang: Sglang,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +20,12 @@ struct Vllm {
     amd: &'static str,
     google: &'static str,
     cpu: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Sglang {
+    nvidia: &'static str,
+    amd: &'static str,
 }
 
 /// The table of a path that names none, for good: a newer one has to be named.
@@ -32,6 +39,10 @@ const TABLES: [EngineImages; 1] = [EngineImages {
         amd: "ghcr.io/llm-d/llm-d-rocm:v0.7.0",
         google: "docker.io/vllm/vllm-tpu:v0.22.0",
         cpu: "ghcr.io/llm-d/llm-d-cpu:v0.7.0",
+    },
+    sglang: Sglang {
+        nvidia: "docker.io/lmsysorg/sglang:v0.5.13.post1",
+        amd: "docker.io/lmsysorg/sglang:v0.5.13.post1-rocm720-mi30x",
     },
 }];
 
@@ -60,6 +71,16 @@ impl EngineImages {
             Vendor::Amd => self.vllm.amd,
             Vendor::Google => self.vllm.google,
             Vendor::Cpu | Vendor::None => self.vllm.cpu,
+        }
+    }
+}
+
+impl EngineImages {
+    /// Image of SGLang for the accelerators of a vendor; other vendors than these two have none.
+    pub(crate) fn sglang(&self, vendor: Vendor) -> &'static str {
+        match vendor {
+            Vendor::Amd => self.sglang.amd,
+            Vendor::Nvidia | Vendor::Google | Vendor::Cpu | Vendor::None => self.sglang.nvidia,
         }
     }
 }

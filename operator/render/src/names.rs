@@ -34,6 +34,10 @@ pub(crate) const MOST_RANKS: i32 = 8;
 pub(crate) const INNER_ENGINE_PORT: i32 = 8200;
 /// Engine, NIXL's side channel: where its peers ask for the addresses of KV blocks. Nobody is asked who they are.
 pub(crate) const NIXL_PORT: i32 = 5600;
+/// SGLang prefill engine, where decode engines meet it.
+pub(crate) const BOOTSTRAP_PORT: i32 = 8998;
+/// Engine, memory of KV blocks that other engines read.
+pub(crate) const PEERS_PORT: i32 = 7777;
 /// Encode engine, side channel of encodings.
 pub(crate) const ENCODINGS_PORT: i32 = 5610;
 /// Endpoint Picker, ext-proc.

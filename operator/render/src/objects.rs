@@ -27,6 +27,7 @@ pub fn render(deployment: &ValidatedDeployment, options: &RenderOptions) -> Rend
     ];
     objects.extend(path::config_map(deployment).map(Object::ConfigMap));
     objects.extend(envoy::config_map(deployment).map(Object::ConfigMap));
+    objects.extend(engine::mooncake::config_map(deployment).map(Object::ConfigMap));
     objects.push(Object::Service(Box::new(epp::service(deployment))));
     objects.extend(epp::workload(deployment, options));
     if has_pool(deployment, options) {

@@ -8,9 +8,10 @@ use crate::field_error::{FieldError, Problem};
 
 /// Every released version stays here as it was, because an upgrade of the operator restarts no engine; a change is
 /// a new version.
-const SOURCES: [&str; 7] = [
+const SOURCES: [&str; 8] = [
     include_str!("../paths/encode-disaggregation/v1.yaml"),
     include_str!("../paths/optimized-baseline/v1.yaml"),
+    include_str!("../paths/p2p-kv-cache-sharing/v1.yaml"),
     include_str!("../paths/prefill-decode/v1.yaml"),
     include_str!("../paths/simulated/v1.yaml"),
     include_str!("../paths/simulated-prefill-decode/v1.yaml"),
@@ -103,6 +104,7 @@ mod tests {
             [
                 "encode-disaggregation",
                 "optimized-baseline",
+                "p2p-kv-cache-sharing",
                 "prefill-decode",
                 "simulated",
                 "simulated-prefill-decode",

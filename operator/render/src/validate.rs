@@ -9,6 +9,7 @@ mod picker;
 mod pools;
 mod quantity;
 mod router;
+mod sglang;
 
 use llmd_crds::{
     AcceleratorProfile, LLMDeployment, LLMDeploymentSpec, Model, Pool, RolloutStrategy, WellLitPath,
@@ -76,7 +77,7 @@ pub fn validate(inputs: Inputs<'_>) -> Result<Validated, Vec<FieldError>> {
         (Some(_), Some(text)) => Some(text.to_owned()),
         _ => (!builtin).then(|| kept_path::text(path)),
     };
-    let merged = overlay(&path.spec.template, spec).map_err(|error| {
+    let merged = overlay(&engine::for_type(&path.spec.template, spec), spec).map_err(|error| {
         vec![FieldError::new(
             "spec",
             Problem::Invalid,
@@ -197,6 +198,7 @@ impl Resolver<'_> {
         let model = self.model(&merged.model.clone().unwrap_or_default());
         let pools = self.pools(&merged, &name, &model);
         let kv = self.kv(&merged, &pools);
+        self.sglang(&model, &pools, &kv);
         self.picker(&merged, &model, &pools, &kv);
         let security = merged.security.clone().unwrap_or_default();
         let common = merged.common_metadata.clone().unwrap_or_default();

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use llmd_crds::{
     EngineType, EnvVar, FailureMode, GatewayMatch, GatewayRef, ImagePullPolicy, KvBackend, KvFailurePolicy,
-    KvOffloadConnector, LoadBalancing, PodSecurity, Role, RolloutStrategy, Scheduling, Vendor,
+    KvOffloadConnector, LoadBalancing, MooncakeProtocol, PodSecurity, Role, RolloutStrategy, Scheduling,
+    Vendor,
 };
 
 use crate::engine_images::EngineImages;
@@ -82,7 +83,7 @@ pub struct ValidatedModel {
 impl ValidatedDeployment {
     /// Whether a routing sidecar stands before the engines of `pool`: it fetches what other roles computed.
     pub fn has_sidecar(&self, pool: &ValidatedPool) -> bool {
-        pool.role == Role::Decode
+        pool.role == Role::Decode || pool.role == Role::Both && self.kv.shares_memory()
     }
 
     /// Whether some engines only encode images, videos and audio.
@@ -103,6 +104,11 @@ impl ValidatedDeployment {
     /// Whether engines depend on each other, and so on running the same.
     pub fn is_disaggregated(&self) -> bool {
         self.kv.transfer.is_some() || self.encodes()
+    }
+
+    /// Whether engines read each other's memory.
+    pub fn reads_peers(&self) -> bool {
+        self.is_disaggregated() || self.kv.shares_memory()
     }
 
     /// Ports of a pod that take requests; the same in all pools, because an InferencePool has one list.
@@ -170,6 +176,10 @@ pub struct ValidatedPool {
 pub struct ValidatedParallelism {
     /// Accelerators that share each layer.
     pub tensor: i32,
+    /// Parts of the layers.
+    pub pipeline: i32,
+    /// Parts in a pod; divides `pipeline`.
+    pub pipeline_local: i32,
     /// Ranks of the engine.
     pub data: i32,
     /// Ranks of a pod; divides `data`.
@@ -183,12 +193,17 @@ pub struct ValidatedParallelism {
 impl ValidatedParallelism {
     /// Pods of one engine.
     pub fn nodes(&self) -> i32 {
-        self.data / self.data_local.max(1)
+        self.data / self.data_local.max(1) * self.stages()
+    }
+
+    /// Pods over which the layers of one rank are spread; the first of them takes its requests.
+    pub fn stages(&self) -> i32 {
+        self.pipeline / self.pipeline_local.max(1)
     }
 
     /// Accelerators of one pod.
     pub fn per_pod(&self) -> i32 {
-        self.tensor * self.data_local
+        self.tensor * self.pipeline_local * self.data_local
     }
 
     /// Ports of one pod that take requests.
@@ -197,6 +212,13 @@ impl ValidatedParallelism {
             LoadBalancing::External => self.data_local,
             LoadBalancing::Hybrid => 1,
         }
+    }
+}
+
+impl ValidatedKv {
+    /// Whether engines fetch blocks from each other's memory.
+    pub fn shares_memory(&self) -> bool {
+        self.offload.as_ref().is_some_and(|offload| offload.peer_to_peer)
     }
 }
 
@@ -216,10 +238,25 @@ pub struct ValidatedKv {
 pub struct ValidatedOffload {
     /// Who moves them.
     pub connector: KvOffloadConnector,
-    /// Bytes of memory for blocks of each rank.
+    /// Bytes of memory for blocks of each rank; 0 where a store has all of them.
     pub cpu_bytes: i64,
+    /// Engines fetch blocks from each other's memory.
+    pub peer_to_peer: bool,
+    /// The store of connector Mooncake.
+    pub mooncake: Option<ValidatedMooncake>,
     /// The tier below.
     pub filesystem: Option<ValidatedFilesystem>,
+}
+
+/// A store that engines share over the network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValidatedMooncake {
+    /// `host:port` of the master.
+    pub master: String,
+    /// How blocks travel.
+    pub protocol: MooncakeProtocol,
+    /// Bytes of an engine's memory through which blocks pass.
+    pub buffer_bytes: i64,
 }
 
 /// A file system of a claim that engines share.

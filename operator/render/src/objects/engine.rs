@@ -6,12 +6,14 @@ mod egress;
 mod encodings;
 mod env;
 mod group;
+pub(super) mod mooncake;
 mod offload;
 mod probes;
 mod ranks;
 mod revision;
 mod security;
 mod sidecar;
+mod stages;
 mod storage;
 mod transfer;
 
@@ -153,6 +155,7 @@ fn template(
     PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(pod_labels(deployment, pool)),
+            annotations: mooncake::digest(deployment, pool),
             ..ObjectMeta::default()
         }),
         spec: Some(pod(deployment, pool, options)),
@@ -165,6 +168,15 @@ fn role(role: Role) -> &'static str {
         Role::Both | Role::Decode => "decode",
         Role::Prefill => "prefill",
         Role::Encode => "encode",
+    }
+}
+
+/// Whose metric names an engine uses.
+fn metric_names(kind: EngineType) -> &'static str {
+    match kind {
+        // The simulator speaks vLLM's.
+        EngineType::Vllm | EngineType::Simulator => "vllm",
+        EngineType::Sglang => "sglang",
     }
 }
 
@@ -197,8 +209,7 @@ fn pod_labels(deployment: &ValidatedDeployment, pool: &ValidatedPool) -> BTreeMa
         (names::SERVING, "true"),
         (names::GUIDE, &deployment.path.name),
         (names::MODEL, &names::label_value(deployment.model.name())),
-        // The simulator speaks vLLM's metric names.
-        (names::ENGINE_TYPE, "vllm"),
+        (names::ENGINE_TYPE, metric_names(pool.engine.kind)),
         (names::ACCELERATOR_VARIANT, variant),
     ]));
     if let Some(vendor) = vendor {
@@ -215,7 +226,7 @@ fn pod(deployment: &ValidatedDeployment, pool: &ValidatedPool, options: &RenderO
         containers: vec![container(deployment, pool, mounts, options)],
         init_containers: deployment
             .has_sidecar(pool)
-            .then(|| vec![sidecar::container(deployment, options)]),
+            .then(|| vec![sidecar::container(deployment, pool, options)]),
         service_account_name: Some(account_name(deployment)),
         automount_service_account_token: Some(false),
         image_pull_secrets: pull_secrets(&deployment.image_pull_secrets),
@@ -327,7 +338,7 @@ fn environment(
         env_field("POD_NAMESPACE", "metadata.namespace"),
         env_field("POD_IP", "status.podIP"),
     ];
-    if pool.engine.kind == EngineType::Vllm {
+    if pool.engine.kind != EngineType::Simulator {
         // An arbitrary user has no entry in the image, and torch looks its name up (vllm#44548). Its home
         // directory is `/`, as container runtimes have it, which is where the caches are mounted.
         variables.extend([pod::env("USER", "llm-d"), pod::env("DO_NOT_TRACK", "1")]);
@@ -355,6 +366,7 @@ fn environment(
     }
     variables.extend(transfer::variables(deployment, pool));
     variables.extend(offload::variables(&deployment.kv, pool));
+    variables.extend(mooncake::variables(&deployment.kv, pool));
     for variable in &pool.engine.env {
         variables.retain(|earlier| earlier.name != variable.name);
         variables.push(env::variable(variable));
@@ -370,7 +382,7 @@ fn volumes(
 ) -> (Vec<Volume>, Vec<VolumeMount>) {
     let mut volumes = vec![empty_dir("tmp", None)];
     let mut mounts = vec![mount("tmp", "/tmp", false)];
-    if pool.engine.kind == EngineType::Vllm {
+    if pool.engine.kind != EngineType::Simulator {
         let holds_encodings =
             pool.role == Role::Encode || pool.role == Role::Prefill && deployment.takes_encodings(pool);
         let shared = if holds_encodings {
@@ -395,6 +407,7 @@ fn volumes(
         let claims = [
             storage::volume(&deployment.model),
             offload::volume(&deployment.kv, pool),
+            mooncake::volume(deployment, pool),
         ];
         for (volume, mount) in claims.into_iter().flatten() {
             volumes.push(volume);

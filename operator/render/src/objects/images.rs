@@ -17,5 +17,6 @@ pub(super) fn engine(
     match pool.engine.kind {
         EngineType::Simulator => options.engine_image("llmd"),
         EngineType::Vllm => options.mirrored(deployment.images.vllm(pool.vendor)),
+        EngineType::Sglang => options.mirrored(deployment.images.sglang(pool.vendor)),
     }
 }

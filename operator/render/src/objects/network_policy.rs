@@ -12,7 +12,7 @@ use crate::validated::ValidatedDeployment;
 
 /// HTTP for everybody; all else, the ports that a transfer picks included, for engines of the same deployment.
 pub(super) fn policy(deployment: &ValidatedDeployment) -> Option<NetworkPolicy> {
-    if !deployment.is_disaggregated() {
+    if !deployment.reads_peers() {
         return None;
     }
     let engines = || LabelSelector {

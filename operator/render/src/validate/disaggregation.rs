@@ -10,11 +10,12 @@ use crate::validated::{ValidatedKv, ValidatedPool, ValidatedTransfer};
 const SIDECAR_IDLE_SECONDS: i64 = 90;
 
 /// Variables that the operator derives from ports and addresses of the pod.
-const DERIVED: [&str; 4] = [
+const DERIVED: [&str; 5] = [
     "VLLM_NIXL_SIDE_CHANNEL_HOST",
     "VLLM_NIXL_SIDE_CHANNEL_PORT",
     "VLLM_EC_SIDE_CHANNEL_HOST",
     "VLLM_EC_SIDE_CHANNEL_PORT",
+    "SGLANG_TIMEOUT_KEEP_ALIVE",
 ];
 
 impl Resolver<'_> {
@@ -89,6 +90,14 @@ impl Resolver<'_> {
                 prefill.name, decode.name
             );
             self.refuse_pool(decode, "engine.type", &message);
+        }
+        for pool in [prefill, decode]
+            .into_iter()
+            .filter(|pool| pool.parallelism.stages() > 1)
+        {
+            let message = "the layers of an engine that gives or takes KV blocks stay in one pod: raise parallelism.tensor, \
+                           or put all parts in one pod with pipelineLocal";
+            self.refuse_pool(pool, "parallelism.pipeline", message);
         }
         if prefill.engine.image != decode.engine.image {
             let message = format!(

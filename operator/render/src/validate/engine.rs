@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use llmd_crds::{Engine, EngineType};
+use llmd_crds::{Engine, EngineType, LLMDeploymentSpec};
 
 use crate::field_error::{FieldError, Problem};
 use crate::merge::overlay_option;
@@ -14,10 +14,25 @@ fn is_env_name(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
-/// Flags that are rendered from other fields, beside those of `data-parallel-`; `args` refuses them by a rule of the
+/// Flags that are rendered from other fields, beside those of `data-parallel-` and `disaggregation-`; `args` refuses them by a rule of the
 /// schema, which cannot look into texts of any length.
-const OWNED: [&str; 13] = [
+const OWNED: [&str; 28] = [
     "model",
+    "model-path",
+    "pipeline-parallel-size",
+    "pp",
+    "pp-size",
+    "tp-size",
+    "dp-size",
+    "ep-size",
+    "nnodes",
+    "node-rank",
+    "master-addr",
+    "dist-init-addr",
+    "headless",
+    "page-size",
+    "enable-hierarchical-cache",
+    "hicache-size",
     "host",
     "port",
     "served-model-name",
@@ -38,7 +53,43 @@ fn is_owned(argument: &str) -> bool {
         return false;
     };
     let name = flag.split('=').next().unwrap_or(flag).replace('_', "-");
-    OWNED.contains(&name.as_str()) || name.starts_with("data-parallel-")
+    OWNED.contains(&name.as_str())
+        || name.starts_with("data-parallel-")
+        || name.starts_with("disaggregation-")
+}
+
+/// A path's template for the engine that a deployment names: flags, variables and images are of one type of engine, so
+/// those for another are left out.
+pub(crate) fn for_type(template: &LLMDeploymentSpec, own: &LLMDeploymentSpec) -> LLMDeploymentSpec {
+    let mut template = template.clone();
+    let wanted = own.engine.as_ref().and_then(|engine| engine.kind);
+    let is = template.engine.as_ref().and_then(|engine| engine.kind);
+    if wanted.is_none() || wanted == is {
+        return template;
+    }
+    let pools = template.pools.iter_mut().flatten();
+    let engines = pools.filter_map(|pool| pool.engine.as_mut());
+    for engine in template.engine.iter_mut().chain(engines) {
+        *engine = Engine {
+            kind: engine.kind,
+            image_pull_policy: engine.image_pull_policy,
+            startup_timeout: engine.startup_timeout.take(),
+            ..Engine::default()
+        };
+    }
+    template
+}
+
+/// The engine of all pools without what is of another type than a pool's own.
+fn without_others(base: &Engine, own: Option<EngineType>) -> Engine {
+    if own.is_none() || own == base.kind {
+        return base.clone();
+    }
+    Engine {
+        image_pull_policy: base.image_pull_policy,
+        startup_timeout: base.startup_timeout.clone(),
+        ..Engine::default()
+    }
 }
 
 pub(crate) fn resolve(
@@ -56,7 +107,8 @@ pub(crate) fn resolve(
             format!("spec.engine.{name}")
         }
     };
-    let engine = match overlay_option(base, over) {
+    let base = base.map(|base| without_others(base, over.and_then(|over| over.kind)));
+    let engine = match overlay_option(base.as_ref(), over) {
         Ok(engine) => engine.unwrap_or_default(),
         Err(error) => {
             errors.push(FieldError::new(

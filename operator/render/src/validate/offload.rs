@@ -4,10 +4,13 @@ use llmd_crds::{KvFilesystem, KvOffload, KvOffloadConnector, Role};
 
 use super::{Resolver, quantity};
 use crate::field_error::{FieldError, Problem};
-use crate::validated::{ValidatedFilesystem, ValidatedOffload, ValidatedPool};
+use crate::validated::{ValidatedFilesystem, ValidatedMooncake, ValidatedOffload, ValidatedPool};
 
 /// Threads of the guide `tiered-prefix-cache`.
 const THREADS: i32 = 16;
+
+/// Of the guide `tiered-prefix-cache`.
+const MOONCAKE_BUFFER: &str = "4Gi";
 
 /// Hashes of blocks begin with it: unequal seeds find nothing of each other.
 const SEED: &str = "PYTHONHASHSEED";
@@ -18,12 +21,18 @@ impl Resolver<'_> {
         offload: &KvOffload,
         pools: &[ValidatedPool],
     ) -> Option<ValidatedOffload> {
-        let Some(cpu) = offload.cpu.as_deref() else {
-            let message = "how much memory may blocks take? give a quantity such as 100Gi";
-            self.refuse("spec.kv.offload.cpu", Problem::Required, message);
-            return None;
+        let connector = offload.connector.unwrap_or_default();
+        let cpu_bytes = match offload.cpu.as_deref() {
+            Some(cpu) => self.bytes("spec.kv.offload.cpu", cpu)?,
+            // then the store has memory of its own
+            None if connector == KvOffloadConnector::Mooncake => 0,
+            None => {
+                let message = "how much memory may blocks take? give a quantity such as 100Gi";
+                self.refuse("spec.kv.offload.cpu", Problem::Required, message);
+                return None;
+            }
         };
-        let cpu_bytes = self.bytes("spec.kv.offload.cpu", cpu)?;
+        let cpu = offload.cpu.as_deref().unwrap_or("0");
         for pool in pools.iter().filter(|pool| pool.role != Role::Encode) {
             let wanted = cpu_bytes as f64 * f64::from(pool.parallelism.data_local);
             let limit = pool.limits.get("memory").and_then(|limit| quantity::parse(limit));
@@ -52,11 +61,12 @@ impl Resolver<'_> {
             );
             self.refuse_pool(other, "engine.env", &message);
         }
-        let connector = offload.connector.unwrap_or_default();
         let filesystem = offload.filesystem.as_ref();
         Some(ValidatedOffload {
             connector,
             cpu_bytes,
+            peer_to_peer: self.peers(offload, connector, pools),
+            mooncake: self.mooncake(offload, connector),
             filesystem: filesystem.and_then(|filesystem| self.filesystem(filesystem, connector)),
         })
     }
@@ -87,6 +97,11 @@ impl Resolver<'_> {
                     self.refuse(&format!("{field}.size"), Problem::Required, message);
                 }
             }
+            KvOffloadConnector::Mooncake => {
+                let message =
+                    "a Mooncake store keeps its own files: leave it out, and give its clients a directory";
+                self.refuse(field, Problem::Forbidden, message);
+            }
             KvOffloadConnector::Native => {}
         }
         let bytes = match &filesystem.size {
@@ -99,6 +114,60 @@ impl Resolver<'_> {
             bytes,
             threads: (read, write),
         })
+    }
+
+    fn mooncake(&mut self, offload: &KvOffload, connector: KvOffloadConnector) -> Option<ValidatedMooncake> {
+        let field = "spec.kv.offload.mooncake";
+        if connector != KvOffloadConnector::Mooncake {
+            if offload.mooncake.is_some() {
+                let message = "is for connector Mooncake: set that, or leave this out";
+                self.refuse(field, Problem::Forbidden, message);
+            }
+            return None;
+        }
+        let Some(store) = &offload.mooncake else {
+            let message = "where is the store's master? give master: <host>:50051";
+            self.refuse(field, Problem::Required, message);
+            return None;
+        };
+        let buffer = store.buffer.as_deref().unwrap_or(MOONCAKE_BUFFER);
+        let buffer_bytes = self.bytes(&format!("{field}.buffer"), buffer)?;
+        let port = store.master.rsplit(':').next().and_then(|port| port.parse().ok());
+        if port.is_none_or(|port: u16| port == 0) {
+            let message = "the port must be from 1 to 65535";
+            self.refuse(&format!("{field}.master"), Problem::Invalid, message);
+        }
+        Some(ValidatedMooncake {
+            master: store.master.clone(),
+            protocol: store.protocol.unwrap_or_default(),
+            buffer_bytes,
+        })
+    }
+
+    /// Whether engines read each other's memory, and whether they can.
+    fn peers(&mut self, offload: &KvOffload, connector: KvOffloadConnector, pools: &[ValidatedPool]) -> bool {
+        let field = "spec.kv.offload.peerToPeer";
+        if !offload.peer_to_peer.unwrap_or(false) {
+            return false;
+        }
+        if connector != KvOffloadConnector::Native {
+            let message = "is of connector Native only: use that, or leave this out";
+            self.refuse(field, Problem::Forbidden, message);
+        }
+        let reading = || pools.iter().filter(|pool| pool.role != Role::Encode);
+        for pool in reading().filter(|pool| pool.parallelism.nodes() > 1) {
+            let message = "engines of several pods cannot read each other's memory: set parallelism so that one pod is an \
+                           engine, or leave kv.offload.peerToPeer out";
+            self.refuse_pool(pool, "parallelism", message);
+        }
+        let split = |pool: &ValidatedPool| (pool.parallelism.tensor, pool.parallelism.pipeline);
+        let first = reading().next().map(split);
+        if let Some(other) = reading().find(|pool| Some(split(pool)) != first) {
+            let message = "engines read each other's memory, and must be split in the same way: give all pools the same \
+                           tensor and pipeline, or leave kv.offload.peerToPeer out";
+            self.refuse_pool(other, "parallelism.tensor", message);
+        }
+        true
     }
 
     /// A quantity of at least a mebibyte, in bytes.

@@ -7,6 +7,9 @@ use crate::field_error::{FieldError, Problem};
 use crate::names::MOST_RANKS;
 use crate::validated::ValidatedParallelism;
 
+/// Of a node, unless an author says otherwise.
+const ACCELERATORS: i32 = 8;
+
 impl Resolver<'_> {
     /// Resolves the parallelism of a pool that stands at `field`.
     pub(super) fn parallelism(&mut self, pool: &Pool, field: &str) -> ValidatedParallelism {
@@ -14,8 +17,14 @@ impl Resolver<'_> {
         let data = wanted.data.unwrap_or(1);
         // the largest share that divides evenly; an author's own is checked below
         let even = (1..=data.min(MOST_RANKS)).rev().find(|local| data % local == 0);
+        let (tensor, pipeline) = (wanted.tensor.unwrap_or(1), wanted.pipeline.unwrap_or(1));
+        let together = |parts: &i32| pipeline % parts == 0 && tensor * parts <= ACCELERATORS;
         let resolved = ValidatedParallelism {
-            tensor: wanted.tensor.unwrap_or(1),
+            tensor,
+            pipeline,
+            pipeline_local: wanted
+                .pipeline_local
+                .unwrap_or((1..=pipeline).rev().find(together).unwrap_or(1)),
             data,
             data_local: wanted.data_local.unwrap_or(even.unwrap_or(1)),
             expert: wanted.expert.unwrap_or(false),
@@ -41,6 +50,16 @@ impl Resolver<'_> {
         if resolved.balancing == LoadBalancing::Hybrid && resolved.data_local == 1 {
             let message = "a pod with one rank has nothing to spread: leave loadBalancing out, or raise parallelism.dataLocal".to_owned();
             refuse("loadBalancing", message, resolved.data_local);
+        }
+        if pipeline % resolved.pipeline_local != 0 {
+            let message = format!(
+                "must divide parallelism.pipeline, which is {pipeline}: every pod of an engine has the same number of parts"
+            );
+            refuse("parallelism.pipelineLocal", message, resolved.pipeline_local);
+        }
+        if resolved.stages() > 1 && data > 1 {
+            let message = "an engine of several pods has either parts of the layers in them or ranks, not both: lower parallelism.data to 1, or put all parts in one pod with pipelineLocal".to_owned();
+            refuse("parallelism.pipeline", message, pipeline);
         }
         if resolved.expert && resolved.tensor * resolved.data == 1 {
             let message = "one accelerator holds all experts: raise parallelism.data or parallelism.tensor, or leave expert out".to_owned();

@@ -8,6 +8,7 @@ use crate::field_error::Problem;
 use crate::validated::{ModelSource, ValidatedKv, ValidatedModel, ValidatedPool};
 
 const FIELD: &str = "spec.router.epp.config.inline";
+const PEERS: &str = "p2p-source-producer";
 const AFFINITY: &str = "prefix-cache-affinity-filter";
 const THROUGHPUT: &str = "peakPrefillThroughput";
 /// Flags that decide how many tokens of a prompt an engine computes at once, and so how fast.
@@ -39,6 +40,17 @@ impl Resolver<'_> {
             return; // told already
         };
         let plugins = config.inline.get("plugins").and_then(Value::as_array);
+        let is_source = |plugin: &Value| plugin.get("type").and_then(Value::as_str) == Some(PEERS);
+        let names_peers = plugins.into_iter().flatten().any(is_source);
+        if kv.shares_memory() != names_peers {
+            let message = if names_peers {
+                "p2p-source-producer: engines do not read each other's memory: set kv.offload.peerToPeer, or leave it out"
+            } else {
+                "kv.offload.peerToPeer needs the plugin p2p-source-producer, which names the engine that has the blocks: add \
+                 it, or leave peerToPeer out"
+            };
+            self.refuse(FIELD, Problem::Invalid, message);
+        }
         for plugin in plugins.into_iter().flatten() {
             let Some(kind) = plugin.get("type").and_then(Value::as_str) else {
                 continue;

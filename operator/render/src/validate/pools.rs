@@ -80,12 +80,18 @@ impl Resolver<'_> {
             &field,
             &mut self.errors,
         );
-        if engine.kind == EngineType::Vllm && model.source == ModelSource::Nothing {
-            let message = "vLLM needs weights: give hf://org/name or pvc://claim/path";
+        if engine.kind != EngineType::Simulator && model.source == ModelSource::Nothing {
+            let message = "an engine needs weights: give hf://org/name or pvc://claim/path";
             self.errors
                 .push(FieldError::new("spec.model.uri", Problem::Required, message));
         }
         let parallelism = self.parallelism(pool, &field);
+        if engine.kind == EngineType::Simulator && parallelism.pipeline > 1 {
+            let message = "the simulator has no layers to split: leave it out";
+            let field = format!("{field}.parallelism.pipeline");
+            self.errors
+                .push(FieldError::new(field, Problem::Forbidden, message).value(&parallelism.pipeline));
+        }
         self.child_name(&child, &field, &parallelism, pool.replicas.unwrap_or(1));
         let mut scheduling =
             match crate::merge::overlay_option(merged.scheduling.as_ref(), pool.scheduling.as_ref()) {
@@ -164,7 +170,7 @@ impl Resolver<'_> {
         let accelerator = pool.accelerator.clone().unwrap_or_default();
         let per_pod = parallelism.per_pod();
         let vendor = accelerator.vendor.unwrap_or(match engine {
-            EngineType::Vllm => Vendor::Nvidia,
+            EngineType::Vllm | EngineType::Sglang => Vendor::Nvidia,
             EngineType::Simulator => Vendor::None,
         });
         let field = format!("{field}.accelerator");

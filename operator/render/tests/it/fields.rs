@@ -313,11 +313,19 @@ const SCHEDULING_FLIPS: &[Flip] = &[
 ];
 
 /// Fields that state what another field implies: a right value changes nothing, a wrong one is refused.
-const CHECKED: &[Flip] = &[flip(
-    "pools[].accelerator.count",
-    "{MODEL, pools: [{name: decode, accelerator: {count: 2}}]}",
-    "{MODEL, pools: [{name: decode, accelerator: {count: 3}}]}",
-)];
+const CHECKED: &[Flip] = &[
+    flip(
+        "pools[].accelerator.count",
+        "{MODEL, pools: [{name: decode, accelerator: {count: 2}}]}",
+        "{MODEL, pools: [{name: decode, accelerator: {count: 3}}]}",
+    ),
+    // what it changes is compared with the guide, with the picker that it needs
+    flip(
+        "kv.offload.peerToPeer",
+        "{MODEL, kv: {offload: {connector: LMCache, cpu: 8Gi}}}",
+        "{MODEL, kv: {offload: {connector: LMCache, cpu: 8Gi, peerToPeer: true}}}",
+    ),
+];
 
 /// The table with the shared parts in both their places: field, spec without, spec with.
 fn flips() -> Vec<(String, String, String)> {

@@ -83,3 +83,40 @@ fn tiers_with_the_built_in_proxy() {
          kv: {offload: {filesystem: {claimName: llm-d-kv-cache-storage}}}, router: {proxy: {type: Builtin}}}",
     );
 }
+
+#[test]
+fn shared_memory_with_the_built_in_proxy() {
+    golden(
+        "p2p-kv-cache-sharing-builtin",
+        "{path: p2p-kv-cache-sharing, pathVersion: v1, model: {uri: 'hf://openai/gpt-oss-120b'}, \
+         router: {proxy: {type: Builtin}}}",
+    );
+}
+
+#[test]
+fn prefill_and_decode_of_sglang_with_the_built_in_proxy() {
+    golden(
+        "sglang-prefill-decode-builtin",
+        "{path: prefill-decode, pathVersion: v1, model: {uri: 'hf://openai/gpt-oss-120b'}, engine: {type: Sglang}, \
+         router: {proxy: {type: Builtin}}}",
+    );
+}
+
+#[test]
+fn layers_over_two_nodes_with_the_built_in_proxy() {
+    golden(
+        "pipeline-parallel-builtin",
+        "{path: optimized-baseline, pathVersion: v1, model: {uri: 'hf://meta-llama/Llama-3.1-405B-Instruct'}, \
+         pools: [{name: decode, parallelism: {tensor: 8, pipeline: 2}, resources: {limits: {memory: 512Gi}}}], \
+         router: {proxy: {type: Builtin}}}",
+    );
+}
+
+#[test]
+fn a_mooncake_store_with_the_built_in_proxy() {
+    golden(
+        "mooncake-builtin",
+        "{path: tiered-prefix-cache, pathVersion: v1, model: {uri: 'hf://Qwen/Qwen3-32B'}, kv: {offload: {connector: \
+         Mooncake, cpu: 80Gi, mooncake: {master: 'master.mooncake.svc:50051'}}}, router: {proxy: {type: Builtin}}}",
+    );
+}

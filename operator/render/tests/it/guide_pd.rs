@@ -4,13 +4,14 @@
 use serde_json::{Value, json};
 
 use crate::compared::{Row, both_ways};
+use crate::guide_rows::{self, ACCOUNT, ENGINE, SIDECAR};
 use crate::support::{object, rendered};
 
 fn deployed() -> llmd_render::Rendered {
     rendered("{path: prefill-decode, pathVersion: v1, model: {uri: 'hf://openai/gpt-oss-120b'}}")
 }
 
-/// What differs from the guide in the pods of both roles, and why.
+/// What differs from this guide in the pods of both roles, and why.
 const COMMON: &[Row] = &[
     Row::changed(
         "/containers/0/image",
@@ -18,55 +19,8 @@ const COMMON: &[Row] = &[
         "with its registry: clusters that enforce full names refuse short ones",
     ),
     Row::added(
-        "/containers/0/args/--port",
-        "a port that is named can be moved by `llmd up`",
-    ),
-    Row::added("/containers/0/args/--served-model-name", "aliases"),
-    Row::added(
-        "/containers/0/args/--shutdown-timeout",
-        "requests in flight end before the engine does",
-    ),
-    Row::added("/containers/0/env/POD_NAME", "names the pod in logs and events"),
-    Row::added(
-        "/containers/0/env/POD_NAMESPACE",
-        "names the pod in logs and events",
-    ),
-    Row::added("/containers/0/env/POD_IP", "names the pod in logs and events"),
-    Row::added("/containers/0/env/DO_NOT_TRACK", "/.config may be read-only"),
-    Row::added(
-        "/containers/0/env/USER",
-        "torch looks up a name that an arbitrary user has not (vllm#44548)",
-    ),
-    Row::added(
         "/containers/0/env/VLLM_NIXL_SIDE_CHANNEL_PORT",
         "the port that the NetworkPolicy closes",
-    ),
-    Row::removed(
-        "/containers/0/env/HF_TOKEN",
-        "rendered with model.tokenSecretRef only: public models need none",
-    ),
-    Row::added(
-        "/containers/0/lifecycle",
-        "routers stop sending before the engine stops",
-    ),
-    Row::added(
-        "/containers/0/securityContext",
-        "the restricted Pod Security profile",
-    ),
-    Row::added(
-        "/containers/0/terminationMessagePolicy",
-        "the operator names the cause of a failure",
-    ),
-    Row::added(
-        "/containers/0/volumeMounts/~1tmp",
-        "the root file system is read-only",
-    ),
-    Row::added("/volumes/tmp", "the root file system is read-only"),
-    Row::added("/securityContext", "the restricted Pod Security profile"),
-    Row::added("/terminationGracePeriodSeconds", "preStop + drain + 15 s"),
-    Row::added(
-        "/topologySpreadConstraints",
-        "a node that fails takes as few engines as possible",
     ),
     Row::changed(
         "/containers/0/args/--kv-transfer-config",
@@ -77,7 +31,6 @@ const COMMON: &[Row] = &[
 
 fn pod(role: &str, cpu: &str, memory: &str, gpus: i32, port: i32) -> Value {
     let mut container = json!({
-        "name": "modelserver",
         "image": "vllm/vllm-openai:v0.23.0",
         "command": ["vllm", "serve"],
         "args": {
@@ -88,41 +41,20 @@ fn pod(role: &str, cpu: &str, memory: &str, gpus: i32, port: i32) -> Value {
             "--no-disable-hybrid-kv-cache-manager": "",
             "--tensor-parallel-size": gpus.to_string(),
         },
-        "env": {
-            "HF_TOKEN": {"secretKeyRef": {"name": "llm-d-hf-token", "key": "HF_TOKEN"}},
-            "VLLM_NIXL_SIDE_CHANNEL_HOST": {"fieldRef": {"fieldPath": "status.podIP"}},
-        },
+        "env": {"VLLM_NIXL_SIDE_CHANNEL_HOST": {"fieldRef": {"fieldPath": "status.podIP"}}},
         "ports": {"modelserver": port, "nixl": 5600},
-        "startupProbe": {"httpGet": {"path": "/v1/models", "port": "modelserver"}, "initialDelaySeconds": 15, "periodSeconds": 30, "timeoutSeconds": 5, "failureThreshold": 120},
-        "livenessProbe": {"httpGet": {"path": "/health", "port": "modelserver"}, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 3},
-        "readinessProbe": {"httpGet": {"path": "/v1/models", "port": "modelserver"}, "periodSeconds": 5, "timeoutSeconds": 2, "failureThreshold": 3},
         "resources": {
-            "limits": {"cpu": cpu, "memory": memory, "nvidia.com/gpu": gpus.to_string()},
-            "requests": {"cpu": cpu, "memory": memory, "nvidia.com/gpu": gpus.to_string()},
+            "limits": guide_rows::quantities(cpu, memory, gpus),
+            "requests": guide_rows::quantities(cpu, memory, gpus),
         },
-        "volumeMounts": {"/dev/shm": "shm", "/.cache": "torch-compile-cache", "/.triton": "triton-cache", "/.config": "vllm-config"},
     });
     if role == "prefill" {
         container["env"]["VLLM_HTTP_TIMEOUT_KEEP_ALIVE"] = "120".into();
     } else {
         container["args"]["--port"] = "8200".into();
     }
-    json!({
-        "containers": [container],
-        "serviceAccountName": "guide",
-        "automountServiceAccountToken": false,
-        "volumes": {
-            "shm": {"medium": "Memory", "sizeLimit": "20Gi"}, "torch-compile-cache": {}, "triton-cache": {}, "vllm-config": {},
-        },
-    })
+    guide_rows::pod(container, "20Gi")
 }
-
-/// The account's name follows the deployment's.
-const ACCOUNT: Row = Row::changed(
-    "/serviceAccountName",
-    "\"x-modelserver\"",
-    "children are named after their deployment",
-);
 
 #[test]
 fn a_prefill_engine_is_the_guides() {
@@ -132,7 +64,7 @@ fn a_prefill_engine_is_the_guides() {
     both_ways(
         &guide,
         &ours["spec"]["template"]["spec"],
-        &[COMMON, &[ACCOUNT]].concat(),
+        &[ENGINE, COMMON, &[ACCOUNT]].concat(),
     );
 }
 
@@ -141,92 +73,20 @@ fn a_decode_engine_and_its_sidecar_are_the_guides() {
     let ours = object(&deployed(), "Deployment", "x-decode");
     assert_eq!(ours["spec"]["replicas"], 2);
     let mut guide = pod("decode", "16", "64Gi", 4, 8200);
-    guide["initContainers"] = json!([{
-        "name": "routing-proxy",
-        "image": "ghcr.io/llm-d/llm-d-router-disagg-sidecar",
-        "imagePullPolicy": "Always",
-        "restartPolicy": "Always",
-        "args": {
-            "--port": "8000", "--vllm-port": "8200", "--kv-connector": "nixlv2", "--zap-log-level": "1",
-            "--secure-proxy": "false",
-        },
-        "ports": {"sidecar": 8000},
-        "resources": {},
-        "securityContext": {"allowPrivilegeEscalation": false, "runAsNonRoot": true},
-    }]);
-    let own: Vec<Row> = [
+    guide["initContainers"] = guide_rows::sidecar("nixlv2");
+    let own = [
         ACCOUNT,
         Row::added(
             "/containers/0/env/VLLM_HTTP_TIMEOUT_KEEP_ALIVE",
             "its own sidecar keeps connections for 90 s, too",
         ),
-        Row::changed(
-            "/initContainers/0/image",
-            "\"ghcr.io/llmd-dev/llmd:v0.1.0\"",
-            "our sidecar",
-        ),
-        Row::removed(
-            "/initContainers/0/imagePullPolicy",
-            "tags of releases do not move",
-        ),
-        Row::removed(
-            "/initContainers/0/args/--vllm-port",
-            "the deprecated name of --model-server-port",
-        ),
-        Row::added(
-            "/initContainers/0/args/--model-server-port",
-            "the name of --vllm-port that is not deprecated",
-        ),
-        Row::removed(
-            "/initContainers/0/args/--secure-proxy",
-            "the deprecated name of --secure-serving",
-        ),
-        Row::added(
-            "/initContainers/0/args/--secure-serving",
-            "the name of --secure-proxy that is not deprecated",
-        ),
-        Row::removed("/initContainers/0/args/--zap-log-level", "our default"),
-        Row::added("/initContainers/0/args/sidecar", "the role of our one binary"),
-        Row::added(
-            "/initContainers/0/env/POD_IP",
-            "a request that was meant for another pod is not paired (design 0012)",
-        ),
-        Row::added(
-            "/initContainers/0/readinessProbe",
-            "the engine's probe says nothing about the way to it",
-        ),
-        Row::added(
-            "/initContainers/0/resources/limits",
-            "a namespace with a quota wants them",
-        ),
-        Row::added(
-            "/initContainers/0/resources/requests",
-            "a namespace with a quota wants them",
-        ),
-        Row::added(
-            "/initContainers/0/securityContext/runAsUser",
-            "an engine beside it may be root",
-        ),
-        Row::added(
-            "/initContainers/0/securityContext/capabilities",
-            "the restricted Pod Security profile",
-        ),
-        Row::added(
-            "/initContainers/0/securityContext/readOnlyRootFilesystem",
-            "it writes nothing",
-        ),
-        Row::added(
-            "/initContainers/0/terminationMessagePolicy",
-            "the operator names the cause of a failure",
-        ),
-    ]
-    .into();
-    let common: Vec<Row> = COMMON
-        .iter()
-        .filter(|row| !row.is("/containers/0/args/--port"))
-        .copied()
-        .collect();
-    both_ways(&guide, &ours["spec"]["template"]["spec"], &[common, own].concat());
+    ];
+    let engine = guide_rows::without(ENGINE, &["/containers/0/args/--port"]);
+    both_ways(
+        &guide,
+        &ours["spec"]["template"]["spec"],
+        &[&engine, COMMON, SIDECAR, &own].concat(),
+    );
 }
 
 #[test]

@@ -20,7 +20,82 @@ const SPECS: &[(&str, &[&str])] = &[
         &["spec.pathVersion", "\"v7\"", "known: v1"],
     ),
     ("{path: simulated}", &["spec.model", "required"]),
-    ("{model: {name: m}}", &["spec.model.uri", "vLLM needs weights"]),
+    (
+        "{model: {name: m}}",
+        &["spec.model.uri", "an engine needs weights"],
+    ),
+    (
+        "{model: {uri: 'hf://a/b', aliases: [c]}, engine: {type: Sglang}}",
+        &["spec.model.aliases", "SGLang serves one name"],
+    ),
+    (
+        "{model: {uri: 'hf://a/b'}, engine: {type: Sglang}, kv: {offload: {connector: LMCache, cpu: 1Gi}}}",
+        &["spec.kv.offload.connector", "use Native"],
+    ),
+    (
+        "{model: {uri: 'hf://a/b'}, engine: {type: Sglang}, kv: {offload: {cpu: 1Gi, filesystem: {claimName: c}}}}",
+        &["spec.kv.offload.filesystem", "not rendered for SGLang"],
+    ),
+    (
+        "{path: prefill-decode, model: {uri: 'hf://a/b'}, engine: {type: Sglang}, kv: {transfer: {failurePolicy: Fail}}}",
+        &["spec.kv.transfer.failurePolicy", "leave it out"],
+    ),
+    (
+        "{path: encode-disaggregation, model: {uri: 'hf://a/b'}, engine: {type: Sglang}}",
+        &["spec.pools[encode].role", "use type Vllm"],
+    ),
+    (
+        "{model: {uri: 'hf://a/b'}, engine: {type: Sglang}, pools: [{name: decode, parallelism: {data: 2}}]}",
+        &["spec.pools[0].parallelism.data", "raise replicas"],
+    ),
+    (
+        "{model: {uri: 'hf://a/b'}, engine: {type: Sglang}, pools: [{name: decode, accelerator: {vendor: Google}}]}",
+        &["spec.pools[0].accelerator.vendor", "engine.image"],
+    ),
+    (
+        "{model: {uri: 'hf://a/b'}, engine: {type: Sglang, extraArgs: ['--disaggregation-mode=decode']}}",
+        &["spec.engine.extraArgs", "set by the operator"],
+    ),
+    (
+        "{model: {uri: 'hf://a/b'}, kv: {offload: {connector: Mooncake}}}",
+        &["spec.kv.offload.mooncake", "master"],
+    ),
+    (
+        "{model: {uri: 'hf://a/b'}, kv: {offload: {connector: Mooncake, mooncake: {master: 'a:99999'}}}}",
+        &["spec.kv.offload.mooncake.master", "65535"],
+    ),
+    (
+        "{model: {uri: 'hf://a/b'}, kv: {offload: {cpu: 1Gi, mooncake: {master: 'a:1'}}}}",
+        &["spec.kv.offload.mooncake", "connector Mooncake"],
+    ),
+    (
+        "{model: {uri: 'hf://a/b'}, kv: {offload: {cpu: 1Gi, peerToPeer: true}}}",
+        &["spec.router.epp.config.inline", "p2p-source-producer"],
+    ),
+    (
+        "{path: p2p-kv-cache-sharing, model: {uri: 'hf://a/b'}, kv: {offload: {peerToPeer: false}}}",
+        &["spec.router.epp.config.inline", "set kv.offload.peerToPeer"],
+    ),
+    (
+        "{path: p2p-kv-cache-sharing, model: {uri: 'hf://a/b'}, pools: [{name: more, parallelism: {tensor: 2}}]}",
+        &["spec.pools[0].parallelism.tensor", "same tensor and pipeline"],
+    ),
+    (
+        "{path: p2p-kv-cache-sharing, model: {uri: 'hf://a/b'}, pools: [{name: decode, parallelism: {tensor: 8, pipeline: 2}}]}",
+        &["spec.pools[0].parallelism", "one pod is an engine"],
+    ),
+    (
+        "{model: {uri: 'hf://a/b'}, pools: [{name: decode, parallelism: {tensor: 8, pipeline: 2, data: 2}}]}",
+        &["spec.pools[0].parallelism.pipeline", "not both"],
+    ),
+    (
+        "{path: prefill-decode, model: {uri: 'hf://a/b'}, pools: [{name: decode, parallelism: {tensor: 8, pipeline: 2}}]}",
+        &["spec.pools[0].parallelism.pipeline", "stay in one pod"],
+    ),
+    (
+        "{path: simulated, model: {name: m}, pools: [{name: decode, parallelism: {pipeline: 2}}]}",
+        &["spec.pools[0].parallelism.pipeline", "no layers"],
+    ),
     (
         "{model: {uri: 'hf://a'}}",
         &["spec.model.uri", "hf://org/name or pvc://claim/path"],

@@ -24,6 +24,7 @@ struct Connector {
 enum Extra {
     Nixl { backends: [&'static str; 1] },
     Native(offload::Native),
+    Mooncake { load_async: bool },
     Several { connectors: Vec<Connector> },
 }
 
@@ -64,11 +65,16 @@ fn nixl(transfer: &ValidatedTransfer) -> Connector {
             KvFailurePolicy::Recompute => "recompute",
         }),
         kv_connector_extra_config: transfer.backend.map(|backend| Extra::Nixl {
-            backends: [match backend {
-                KvBackend::Ucx => "UCX",
-                KvBackend::Libfabric => "LIBFABRIC",
-            }],
+            backends: [self::backend(backend)],
         }),
+    }
+}
+
+/// The library's name, as NIXL has it.
+pub(super) const fn backend(backend: KvBackend) -> &'static str {
+    match backend {
+        KvBackend::Ucx => "UCX",
+        KvBackend::Libfabric => "LIBFABRIC",
     }
 }
 
@@ -80,6 +86,12 @@ fn below(kv: &ValidatedKv, offload: &ValidatedOffload) -> Connector {
         ),
         // its settings are variables
         KvOffloadConnector::LmCache => ("LMCacheConnectorV1", None),
+        KvOffloadConnector::Mooncake => {
+            // decoding goes on while blocks arrive; a store of its own may keep them on disks
+            let is_standalone = offload.cpu_bytes == 0;
+            let extra = is_standalone.then_some(Extra::Mooncake { load_async: true });
+            ("MooncakeStoreConnector", extra)
+        }
     };
     Connector {
         kv_connector,

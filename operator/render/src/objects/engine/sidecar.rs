@@ -6,17 +6,23 @@ use std::ops::Range;
 
 use k8s_openapi::api::core::v1::{Container, ContainerPort, SecurityContext};
 
+use llmd_crds::{EngineType, Role};
+
 use super::super::pod::{LAST_WORDS, Timing, container_security, env_field, http_probe, port, resources};
 use crate::names;
 use crate::options::RenderOptions;
-use crate::validated::ValidatedDeployment;
+use crate::validated::{ValidatedDeployment, ValidatedPool};
 
 /// Bodies are passed on as they come; prompts are held until a prefill engine has them.
 const REQUESTS: [(&str, &str); 2] = [("cpu", "100m"), ("memory", "64Mi")];
 const LIMITS: [(&str, &str); 1] = [("memory", "1Gi")];
 
 /// A native sidecar: it begins before the engine and ends after it.
-pub(super) fn container(deployment: &ValidatedDeployment, options: &RenderOptions) -> Container {
+pub(super) fn container(
+    deployment: &ValidatedDeployment,
+    pool: &ValidatedPool,
+    options: &RenderOptions,
+) -> Container {
     let ranks = deployment.routed_ports();
     let quantities = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
         let owned = pairs
@@ -33,7 +39,7 @@ pub(super) fn container(deployment: &ValidatedDeployment, options: &RenderOption
         name: "routing-proxy".to_owned(),
         termination_message_policy: Some(LAST_WORDS.to_owned()),
         image: Some(options.engine_image("llmd")),
-        args: Some(args(ranks.len(), deployment.encodes())),
+        args: Some(args(deployment, pool, ranks.len())),
         // By it the sidecar knows requests that were meant for another pod.
         env: Some(vec![env_field("POD_IP", "status.podIP")]),
         ports: Some(ports),
@@ -59,15 +65,27 @@ pub(super) fn container(deployment: &ValidatedDeployment, options: &RenderOption
     }
 }
 
-fn args(ranks: usize, encodes: bool) -> Vec<String> {
+fn args(deployment: &ValidatedDeployment, pool: &ValidatedPool, ranks: usize) -> Vec<String> {
+    let connector = match (pool.engine.kind, pool.role) {
+        (EngineType::Sglang, _) => "sglang",
+        // nothing is prefilled elsewhere, blocks come from peers
+        (_, Role::Both) => "offloading",
+        _ => "nixlv2",
+    };
     let mut args = vec![
         "sidecar".to_owned(),
         format!("--port={}", names::ENGINE_PORT),
         format!("--model-server-port={}", names::INNER_ENGINE_PORT),
-        "--kv-connector=nixlv2".to_owned(),
+        format!("--kv-connector={connector}"),
         "--secure-serving=false".to_owned(),
     ];
-    if encodes {
+    if deployment.kv.shares_memory() {
+        if connector == "nixlv2" {
+            args.push("--enable-p2p-pull".to_owned());
+        }
+        args.push(format!("--p2p-connector-port={}", names::PEERS_PORT));
+    }
+    if deployment.encodes() {
         args.push("--ec-connector=ec-nixl".to_owned());
     }
     if ranks > 1 {

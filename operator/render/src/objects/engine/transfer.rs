@@ -25,6 +25,9 @@ pub(super) fn args(deployment: &ValidatedDeployment, pool: &ValidatedPool) -> Ve
 /// Where peers ask for blocks and encodings.
 pub(super) fn variables(deployment: &ValidatedDeployment, pool: &ValidatedPool) -> Vec<EnvVar> {
     let mut variables = Vec::new();
+    if pool.engine.kind == EngineType::Sglang {
+        return sglang(deployment);
+    }
     if has_blocks(deployment, pool) {
         variables.push(env_field("VLLM_NIXL_SIDE_CHANNEL_HOST", "status.podIP"));
         variables.push(env("VLLM_NIXL_SIDE_CHANNEL_PORT", &names::NIXL_PORT.to_string()));
@@ -32,7 +35,7 @@ pub(super) fn variables(deployment: &ValidatedDeployment, pool: &ValidatedPool) 
     variables.extend(encodings::variables(pool));
     if deployment.is_disaggregated() {
         variables.push(match pool.engine.kind {
-            EngineType::Vllm => env("VLLM_HTTP_TIMEOUT_KEEP_ALIVE", KEEP_ALIVE_SECONDS),
+            EngineType::Vllm | EngineType::Sglang => env("VLLM_HTTP_TIMEOUT_KEEP_ALIVE", KEEP_ALIVE_SECONDS),
             // it refuses blocks of another revision, as real engines would if they knew it
             EngineType::Simulator => {
                 let label = format!("metadata.labels['{}']", names::REVISION);
@@ -43,6 +46,19 @@ pub(super) fn variables(deployment: &ValidatedDeployment, pool: &ValidatedPool) 
     variables
 }
 
+/// What SGLang calls the same.
+fn sglang(deployment: &ValidatedDeployment) -> Vec<EnvVar> {
+    let Some(transfer) = &deployment.kv.transfer else {
+        return Vec::new();
+    };
+    let mut variables = vec![env("SGLANG_TIMEOUT_KEEP_ALIVE", KEEP_ALIVE_SECONDS)];
+    variables.extend(transfer.backend.map(|backend| {
+        let name = connector::backend(backend);
+        env("SGLANG_DISAGGREGATION_NIXL_BACKEND", name)
+    }));
+    variables
+}
+
 /// Whether engines of `pool` give or take KV blocks.
 fn has_blocks(deployment: &ValidatedDeployment, pool: &ValidatedPool) -> bool {
     deployment.kv.transfer.is_some() && pool.role != Role::Encode
@@ -50,7 +66,14 @@ fn has_blocks(deployment: &ValidatedDeployment, pool: &ValidatedPool) -> bool {
 
 pub(super) fn ports(deployment: &ValidatedDeployment, pool: &ValidatedPool) -> Vec<ContainerPort> {
     let mut ports = Vec::new();
-    ports.extend(has_blocks(deployment, pool).then(|| port("nixl", names::NIXL_PORT)));
+    ports.extend(match pool.engine.kind {
+        EngineType::Sglang => (pool.role == Role::Prefill).then(|| port("bootstrap", names::BOOTSTRAP_PORT)),
+        EngineType::Vllm | EngineType::Simulator => {
+            has_blocks(deployment, pool).then(|| port("nixl", names::NIXL_PORT))
+        }
+    });
+    let gives = deployment.kv.shares_memory() && pool.role != Role::Encode;
+    ports.extend(gives.then(|| port("peers", names::PEERS_PORT)));
     ports.extend((pool.role == Role::Encode).then(|| port("ec-nixl", names::ENCODINGS_PORT)));
     ports
 }

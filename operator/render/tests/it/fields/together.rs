@@ -17,6 +17,16 @@ pub(super) const FLIPS: &[Flip] = &[
         "{MODEL, pools: [{name: decode, parallelism: {data: 4}}]}",
     ),
     flip(
+        "pools[].parallelism.pipeline",
+        "{MODEL, pools: [{name: decode, parallelism: {tensor: 2}}]}",
+        "{MODEL, pools: [{name: decode, parallelism: {tensor: 2, pipeline: 2}}]}",
+    ),
+    flip(
+        "pools[].parallelism.pipelineLocal",
+        "{MODEL, pools: [{name: decode, parallelism: {tensor: 2, pipeline: 4}}]}",
+        "{MODEL, pools: [{name: decode, parallelism: {tensor: 2, pipeline: 4, pipelineLocal: 1}}]}",
+    ),
+    flip(
         "pools[].parallelism.dataLocal",
         "{MODEL, pools: [{name: decode, parallelism: {data: 4}}]}",
         "{MODEL, pools: [{name: decode, parallelism: {data: 4, dataLocal: 2}}]}",
@@ -40,6 +50,21 @@ pub(super) const FLIPS: &[Flip] = &[
         "kv.offload.cpu",
         "{MODEL, kv: {offload: {cpu: 8Gi}}}",
         "{MODEL, kv: {offload: {cpu: 9Gi}}}",
+    ),
+    flip(
+        "kv.offload.mooncake.master",
+        "{MODEL, kv: {offload: {connector: Mooncake, mooncake: {master: 'a:1'}}}}",
+        "{MODEL, kv: {offload: {connector: Mooncake, mooncake: {master: 'b:1'}}}}",
+    ),
+    flip(
+        "kv.offload.mooncake.protocol",
+        "{MODEL, kv: {offload: {connector: Mooncake, mooncake: {master: 'a:1'}}}}",
+        "{MODEL, kv: {offload: {connector: Mooncake, mooncake: {master: 'a:1', protocol: Rdma}}}}",
+    ),
+    flip(
+        "kv.offload.mooncake.buffer",
+        "{MODEL, kv: {offload: {connector: Mooncake, mooncake: {master: 'a:1'}}}}",
+        "{MODEL, kv: {offload: {connector: Mooncake, mooncake: {master: 'a:1', buffer: 1Gi}}}}",
     ),
     flip(
         "kv.offload.connector",
