@@ -141,16 +141,36 @@ pub enum KvFailurePolicy {
     Recompute,
 }
 
-/// Network devices of an engine pod.
+/// Network devices of an engine pod: of a device plugin, or claimed.
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    cel,
+    validation = Rule::new("has(self.resourceName) != has(self.deviceClassName)").message("resourceName: give either the resource of a device plugin, or deviceClassName for claims").field_path(".resourceName").reason(Reason::FieldValueInvalid)
+)]
 pub struct KvNetwork {
     /// Resource that a device plugin offers, such as `rdma/ib`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = 253),
         regex(pattern = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")
     )]
-    pub resource_name: String,
+    pub resource_name: Option<String>,
+    /// Class of devices that a pod claims, such as `mrdma.google.com`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
+    pub device_class_name: Option<String>,
+    /// Attribute that an accelerator and the device that is claimed with it must share, such as
+    /// `resource.kubernetes.io/pcieRoot`. Then each accelerator has one device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z_][A-Za-z0-9_]*$")
+    )]
+    pub match_attribute: Option<String>,
     /// Devices of each pod. Unset: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 64))]

@@ -32,6 +32,7 @@ mod kv;
 mod leader_worker_set;
 mod model;
 mod pool;
+mod resource_claim_template;
 mod router;
 mod rules;
 mod scheduling;
@@ -72,6 +73,10 @@ pub use leader_worker_set::{
 };
 pub use model::{Model, ModelStorage, SecretKeyRef};
 pub use pool::{Accelerator, LoadBalancing, Parallelism, Pool, Resources, Role, Vendor};
+pub use resource_claim_template::{
+    DeviceClaim, DeviceConstraint, DeviceRequest, ExactDeviceRequest, ResourceClaimSpec,
+    ResourceClaimTemplate, ResourceClaimTemplateSpec,
+};
 pub use router::{Epp, EppConfig, FailureMode, Proxy, ProxyType, Router, RouterMode};
 pub use rules::broken_rules;
 pub use scheduling::{Scheduling, Toleration, TolerationEffect, TolerationOperator};

@@ -120,6 +120,14 @@ pub struct Accelerator {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 64))]
     pub count: Option<i32>,
+    /// Class of devices that a pod claims in place of an extended resource (Kubernetes 1.34 or newer). Unset: that of
+    /// vendor Intel, and none for others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
+    pub device_class_name: Option<String>,
     /// Name of an AcceleratorProfile: resource name, node selector and tolerations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
@@ -135,6 +143,8 @@ pub enum Vendor {
     Amd,
     /// `google.com/tpu`.
     Google,
+    /// Claims of `gpu.intel.com`.
+    Intel,
     /// No accelerator: the engine computes on CPU.
     Cpu,
     /// No accelerator: the engine computes nothing (simulator).

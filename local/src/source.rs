@@ -170,12 +170,13 @@ fn render(text: &str) -> Result<Service, InputError> {
             | Object::RoleBinding(_)
             | Object::NetworkPolicy(_)
             | Object::PodDisruptionBudget(_)
+            | Object::ResourceClaimTemplate(_)
             | Object::DisaggregatedSet(_) // refused above: it has roles
             | Object::HTTPRoute(_) => {}
             Object::LeaderWorkerSet(set) => {
                 let name = set.metadata.name.unwrap_or_default();
                 let message = format!(
-                    "{name}: an engine of {} pods needs a cluster: lower parallelism.data to dataLocal",
+                    "{name}: an engine of {} pods needs a cluster: put all of it in one pod by parallelism.dataLocal or pipelineLocal",
                     set.spec.leader_worker_template.size
                 );
                 return Err(InputError(vec![message]));

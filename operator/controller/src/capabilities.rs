@@ -2,6 +2,7 @@
 
 use kube::Client;
 use kube::discovery;
+use llmd_crds::ResourceClaimTemplate;
 
 /// Foreign kinds that make a difference.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -12,6 +13,8 @@ pub(crate) struct Capabilities {
     pub(crate) http_route: bool,
     /// `LeaderWorkerSet` of `leaderworkerset.x-k8s.io/v1`.
     pub(crate) leader_worker_set: bool,
+    /// `ResourceClaimTemplate` of `resource.k8s.io/v1`.
+    pub(crate) resource_claims: bool,
     /// `DisaggregatedSet` of `disaggregatedset.x-k8s.io/v1`.
     pub(crate) disaggregated_set: bool,
 }
@@ -24,6 +27,13 @@ impl Capabilities {
             inference_pool: serves(client, "inference.networking.k8s.io", "v1", "InferencePool").await?,
             leader_worker_set: serves(client, "leaderworkerset.x-k8s.io", "v1", "LeaderWorkerSet").await?,
             disaggregated_set: serves(client, "disaggregatedset.x-k8s.io", "v1", "DisaggregatedSet").await?,
+            resource_claims: serves(
+                client,
+                ResourceClaimTemplate::GROUP,
+                "v1",
+                ResourceClaimTemplate::KIND,
+            )
+            .await?,
             http_route: serves(client, "gateway.networking.k8s.io", "v1", "HTTPRoute").await?,
         })
     }

@@ -23,7 +23,7 @@ pub use workload::of_workload;
 pub(crate) const CRASH_LOOP: &str = "CrashLoop";
 
 /// Every reason of a [`Cause`]. A new one gets its row in docs/kubernetes/status.md.
-pub const REASONS: [&str; 25] = [
+pub const REASONS: [&str; 26] = [
     "AcceleratorOutOfMemory",
     "AdmissionDenied",
     "BadEngineFlag",
@@ -37,6 +37,7 @@ pub const REASONS: [&str; 25] = [
     "ImagePullFailed",
     "MissingClaim",
     "MissingConfigMap",
+    "MissingDeviceClass",
     "MissingKey",
     "MissingSecret",
     "ModelAccessDenied",

@@ -95,6 +95,13 @@ pub const RULES: &[Rule] = &[
         &["disaggregatedsets"],
         OWN,
     ),
+    // accelerators and network devices that pods claim
+    rule(
+        Scope::Watched,
+        &["resource.k8s.io"],
+        &["resourceclaimtemplates"],
+        OWN,
+    ),
     // engines that exchange KV blocks
     rule(Scope::Watched, &["networking.k8s.io"], &["networkpolicies"], OWN),
     rule(

@@ -211,8 +211,13 @@ fn missing(validated: &ValidatedDeployment, served: Capabilities) -> Vec<String>
             pool.parallelism.nodes()
         )
     });
+    let claims = (validated.has_claims() && !served.resource_claims).then_some(
+        "ResourceClaimTemplate (resource.k8s.io/v1) is not served: use Kubernetes 1.34 or newer, or name a resource in place \
+         of deviceClassName",
+    );
     pool.into_iter()
         .chain(route)
+        .chain(claims)
         .map(str::to_owned)
         .chain(groups)
         .collect()
@@ -274,7 +279,7 @@ fn workloads(
     let stopped = deployment.spec.stopped == Some(true);
     let accelerators = validated.pools.iter();
     let accelerators = accelerators
-        .filter_map(|pool| Some(pool.replicas * pool.parallelism.nodes() * pool.accelerators.as_ref()?.1))
+        .filter_map(|pool| Some(pool.replicas * pool.parallelism.nodes() * pool.accelerators.as_ref()?.count))
         .sum();
     let gateway = validated.router.proxy.gateway();
     let (url, place) = address(gateway, namespace, name);

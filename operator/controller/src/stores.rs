@@ -16,7 +16,7 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Resource};
-use llmd_crds::{DisaggregatedSet, HTTPRoute, InferencePool, LeaderWorkerSet};
+use llmd_crds::{DisaggregatedSet, HTTPRoute, InferencePool, LeaderWorkerSet, ResourceClaimTemplate};
 
 use crate::capabilities::Capabilities;
 use crate::scope::Scope;
@@ -63,6 +63,9 @@ fn metadata_kinds(served: Capabilities) -> Vec<ApiResource> {
     let sets = served
         .disaggregated_set
         .then(|| kind("disaggregatedset.x-k8s.io", "v1", DisaggregatedSet::KIND));
+    let claims = served
+        .resource_claims
+        .then(|| kind(ResourceClaimTemplate::GROUP, "v1", ResourceClaimTemplate::KIND));
     let always = [
         kind("", "v1", "ServiceAccount"),
         kind("", "v1", "ConfigMap"),
@@ -72,7 +75,7 @@ fn metadata_kinds(served: Capabilities) -> Vec<ApiResource> {
         kind("policy", "v1", "PodDisruptionBudget"),
         kind("networking.k8s.io", "v1", "NetworkPolicy"),
     ];
-    always.into_iter().chain(sets).collect()
+    always.into_iter().chain(sets).chain(claims).collect()
 }
 
 /// Kinds that the operator makes where they are served, and to which gateways answer.

@@ -19,6 +19,7 @@ struct Vllm {
     nvidia: &'static str,
     amd: &'static str,
     google: &'static str,
+    intel: &'static str,
     cpu: &'static str,
 }
 
@@ -38,6 +39,7 @@ const TABLES: [EngineImages; 1] = [EngineImages {
         nvidia: "docker.io/vllm/vllm-openai:v0.23.0",
         amd: "ghcr.io/llm-d/llm-d-rocm:v0.7.0",
         google: "docker.io/vllm/vllm-tpu:v0.22.0",
+        intel: "ghcr.io/llm-d/llm-d-xpu:v0.7.0",
         cpu: "ghcr.io/llm-d/llm-d-cpu:v0.7.0",
     },
     sglang: Sglang {
@@ -70,6 +72,7 @@ impl EngineImages {
             Vendor::Nvidia => self.vllm.nvidia,
             Vendor::Amd => self.vllm.amd,
             Vendor::Google => self.vllm.google,
+            Vendor::Intel => self.vllm.intel,
             Vendor::Cpu | Vendor::None => self.vllm.cpu,
         }
     }
@@ -80,7 +83,9 @@ impl EngineImages {
     pub(crate) fn sglang(&self, vendor: Vendor) -> &'static str {
         match vendor {
             Vendor::Amd => self.sglang.amd,
-            Vendor::Nvidia | Vendor::Google | Vendor::Cpu | Vendor::None => self.sglang.nvidia,
+            Vendor::Nvidia | Vendor::Intel | Vendor::Google | Vendor::Cpu | Vendor::None => {
+                self.sglang.nvidia
+            }
         }
     }
 }

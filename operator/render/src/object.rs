@@ -7,7 +7,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use llmd_crds::{DisaggregatedSet, HTTPRoute, InferencePool, LeaderWorkerSet};
+use llmd_crds::{DisaggregatedSet, HTTPRoute, InferencePool, LeaderWorkerSet, ResourceClaimTemplate};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -22,6 +22,7 @@ pub enum Object {
     Service(Box<Service>),
     NetworkPolicy(Box<NetworkPolicy>),
     PodDisruptionBudget(Box<PodDisruptionBudget>),
+    ResourceClaimTemplate(Box<ResourceClaimTemplate>),
     Deployment(Box<Deployment>),
     LeaderWorkerSet(Box<LeaderWorkerSet>),
     DisaggregatedSet(Box<DisaggregatedSet>),
@@ -40,6 +41,7 @@ impl Object {
             Self::Service(_) => Service::KIND,
             Self::NetworkPolicy(_) => NetworkPolicy::KIND,
             Self::PodDisruptionBudget(_) => PodDisruptionBudget::KIND,
+            Self::ResourceClaimTemplate(_) => ResourceClaimTemplate::KIND,
             Self::Deployment(_) => Deployment::KIND,
             Self::LeaderWorkerSet(_) => LeaderWorkerSet::KIND,
             Self::DisaggregatedSet(_) => DisaggregatedSet::KIND,
@@ -87,6 +89,7 @@ impl Object {
             Self::Service(object) => &object.metadata,
             Self::NetworkPolicy(object) => &object.metadata,
             Self::PodDisruptionBudget(object) => &object.metadata,
+            Self::ResourceClaimTemplate(object) => &object.metadata,
             Self::Deployment(object) => &object.metadata,
             Self::LeaderWorkerSet(object) => &object.metadata,
             Self::DisaggregatedSet(object) => &object.metadata,
@@ -106,6 +109,11 @@ impl Object {
             Self::Service(object) => value(object),
             Self::NetworkPolicy(object) => value(object),
             Self::PodDisruptionBudget(object) => value(object),
+            Self::ResourceClaimTemplate(object) => foreign(
+                ResourceClaimTemplate::API_VERSION,
+                ResourceClaimTemplate::KIND,
+                object,
+            ),
             Self::Deployment(object) => value(object),
             Self::LeaderWorkerSet(object) => {
                 foreign(LeaderWorkerSet::API_VERSION, LeaderWorkerSet::KIND, object)

@@ -34,6 +34,7 @@ pub fn render(deployment: &ValidatedDeployment, options: &RenderOptions) -> Rend
         objects.push(Object::InferencePool(Box::new(pool::inference_pool(deployment))));
     }
     objects.extend(network_policy::policy(deployment).map(|policy| Object::NetworkPolicy(Box::new(policy))));
+    objects.extend(engine::claim_templates(deployment));
     objects.extend(engine::workloads(deployment, options));
     // Last: a route leads nowhere before there is something behind it.
     objects.extend(route::http_route(deployment).map(|route| Object::HTTPRoute(Box::new(route))));

@@ -106,6 +106,19 @@ impl ValidatedDeployment {
         self.kv.transfer.is_some() || self.encodes()
     }
 
+    /// Whether devices are claimed.
+    pub fn has_claims(&self) -> bool {
+        let network = self
+            .kv
+            .transfer
+            .as_ref()
+            .and_then(|transfer| transfer.network.as_ref());
+        let accelerators = self.pools.iter().filter_map(|pool| pool.accelerators.as_ref());
+        accelerators
+            .chain(network)
+            .any(|devices| devices.class().is_some())
+    }
+
     /// Whether engines read each other's memory.
     pub fn reads_peers(&self) -> bool {
         self.is_disaggregated() || self.kv.shares_memory()
@@ -161,8 +174,8 @@ pub struct ValidatedPool {
     pub parallelism: ValidatedParallelism,
     /// Maker of the accelerators.
     pub vendor: Vendor,
-    /// Resource name and count of one pod.
-    pub accelerators: Option<(String, i32)>,
+    /// Accelerators of one pod.
+    pub accelerators: Option<Devices>,
     /// Resource requests without accelerators.
     pub requests: BTreeMap<String, String>,
     /// Resource limits without accelerators.
@@ -277,8 +290,46 @@ pub struct ValidatedTransfer {
     pub backend: Option<KvBackend>,
     /// What a decode engine does without the blocks; `None` is the engine's own choice.
     pub failure_policy: Option<KvFailurePolicy>,
-    /// Network device and how many a pod has.
-    pub network: Option<(String, i32)>,
+    /// Network devices of a pod.
+    pub network: Option<Devices>,
+    /// Attribute that an accelerator and the network device that is claimed with it share.
+    pub match_attribute: Option<String>,
+}
+
+/// Equal devices of one pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Devices {
+    /// Where they come from.
+    pub source: DeviceSource,
+    /// How many.
+    pub count: i32,
+}
+
+/// Where devices come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceSource {
+    /// An extended resource, by name.
+    Resource(String),
+    /// Claims of a class, by name.
+    Class(String),
+}
+
+impl Devices {
+    /// Name and count, where they are an extended resource.
+    pub fn resource(&self) -> Option<(&str, i32)> {
+        match &self.source {
+            DeviceSource::Resource(name) => Some((name, self.count)),
+            DeviceSource::Class(_) => None,
+        }
+    }
+
+    /// Name and count, where they are claimed.
+    pub fn class(&self) -> Option<(&str, i32)> {
+        match &self.source {
+            DeviceSource::Class(name) => Some((name, self.count)),
+            DeviceSource::Resource(_) => None,
+        }
+    }
 }
 
 /// How one engine runs.

@@ -30,6 +30,18 @@ pub(super) fn of(status: &PodStatus) -> Option<Cause> {
         let message = "a PersistentVolumeClaim is not bound: see `kubectl get pvc`";
         return Some(Cause::stalled("ClaimNotBound", message));
     }
+    if let Some(class) = between(said, "device class ", " does not exist") {
+        let message = format!(
+            "cannot schedule: no DeviceClass {class}: install the driver of these devices, or name one that `kubectl get \
+             deviceclasses` lists"
+        );
+        return Some(Cause::stalled("MissingDeviceClass", message));
+    }
+    if said.contains("cannot allocate all claims") || said.contains("resourceclaim in use") {
+        let message = "cannot schedule: no node has the devices of its claims left: add nodes, free some, or ask for less \
+                       (`kubectl get resourceslices`)";
+        return Some(Cause::passing("Unschedulable", message));
+    }
     // Not stalled: nodes come, by an autoscaler or as others finish.
     let short = insufficient(said);
     if !short.is_empty() {

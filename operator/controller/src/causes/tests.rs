@@ -60,6 +60,18 @@ fn each_fault_is_named_with_its_fix_and_without_a_word_of_the_log() {
     );
     named(
         &unschedulable(
+            "0/2 nodes are available: request accelerators: device class gpu.example.com does not exist. no new claims to deallocate",
+        ),
+        "MissingDeviceClass",
+        "no DeviceClass gpu.example.com",
+    );
+    named(
+        &unschedulable("0/2 nodes are available: 2 cannot allocate all claims. still not schedulable"),
+        "Unschedulable",
+        "devices of its claims",
+    );
+    named(
+        &unschedulable(
             "0/3 nodes are available: 3 node(s) had untolerated taint {nvidia.com/gpu: }. preemption",
         ),
         "Unschedulable",

@@ -1,5 +1,6 @@
 //! With fake nodes, where pods are ready at once.
 
+mod claims;
 mod faults;
 mod forbidden_logs;
 mod gateway;

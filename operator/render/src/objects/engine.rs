@@ -1,5 +1,6 @@
 //! Engine pods: one Deployment per pool.
 
+mod claims;
 mod command;
 mod connector;
 mod egress;
@@ -37,7 +38,7 @@ use super::pod::{self, LAST_WORDS, empty_dir, env_field, mount, pull_secrets, qu
 use crate::names;
 use crate::object::Object;
 use crate::options::RenderOptions;
-use crate::validated::{ValidatedDeployment, ValidatedPool};
+use crate::validated::{Devices, ValidatedDeployment, ValidatedPool};
 
 /// Pause before SIGTERM, so that routers stop sending first (guides: `preStop` of 15 s).
 const PRE_STOP_SECONDS: i64 = 15;
@@ -54,6 +55,17 @@ pub(super) fn service_account(deployment: &ValidatedDeployment) -> ServiceAccoun
 
 fn account_name(deployment: &ValidatedDeployment) -> String {
     format!("{}-modelserver", deployment.name)
+}
+
+/// What pods claim.
+pub(super) fn claim_templates(deployment: &ValidatedDeployment) -> Vec<Object> {
+    let templates = deployment
+        .pools
+        .iter()
+        .filter_map(|pool| claims::template(deployment, pool));
+    templates
+        .map(|template| Object::ResourceClaimTemplate(Box::new(template)))
+        .collect()
 }
 
 /// All workloads, and before each the budget of its pods.
@@ -202,6 +214,7 @@ fn pod_labels(deployment: &ValidatedDeployment, pool: &ValidatedPool) -> BTreeMa
         Vendor::Nvidia => ("gpu", Some("nvidia")),
         Vendor::Amd => ("gpu", Some("amd")),
         Vendor::Google => ("tpu", Some("google")),
+        Vendor::Intel => ("xpu", Some("intel")),
         Vendor::Cpu | Vendor::None => ("cpu", None),
     };
     labels.extend(selector(deployment, pool));
@@ -241,6 +254,7 @@ fn pod(deployment: &ValidatedDeployment, pool: &ValidatedPool, options: &RenderO
         termination_grace_period_seconds: Some(
             PRE_STOP_SECONDS + deployment.rollout.drain_seconds + KILL_MARGIN_SECONDS,
         ),
+        resource_claims: claims::of(deployment, pool).map(|(claims, _)| claims),
         volumes: Some(volumes),
         ..PodSpec::default()
     }
@@ -269,13 +283,10 @@ fn container(
     options: &RenderOptions,
 ) -> Container {
     let (mut requests, mut limits) = (pool.requests.clone(), pool.limits.clone());
-    if let Some((resource, count)) = &pool.accelerators {
-        requests.insert(resource.clone(), count.to_string());
-        limits.insert(resource.clone(), count.to_string());
-    }
-    if let Some((resource, count)) = transfer::devices(deployment, pool) {
-        requests.insert(resource.clone(), count.to_string());
-        limits.insert(resource.clone(), count.to_string());
+    let devices = [pool.accelerators.as_ref(), transfer::devices(deployment, pool)];
+    for (resource, count) in devices.into_iter().flatten().filter_map(Devices::resource) {
+        requests.insert(resource.to_owned(), count.to_string());
+        limits.insert(resource.to_owned(), count.to_string());
     }
     let engine = &pool.engine;
     let image = engine
@@ -298,7 +309,7 @@ fn container(
         resources: Some(k8s_openapi::api::core::v1::ResourceRequirements {
             requests: quantities(&requests),
             limits: quantities(&limits),
-            ..Default::default()
+            claims: claims::of(deployment, pool).map(|(_, uses)| uses),
         }),
         startup_probe: Some(probes.startup),
         liveness_probe: Some(probes.liveness),

@@ -1,10 +1,10 @@
 //! Roles that fit together, and what all of them must agree on.
 
-use llmd_crds::{LLMDeploymentSpec, Role};
+use llmd_crds::{KvNetwork, LLMDeploymentSpec, Role};
 
 use super::Resolver;
 use crate::field_error::{FieldError, Problem};
-use crate::validated::{ValidatedKv, ValidatedPool, ValidatedTransfer};
+use crate::validated::{DeviceSource, Devices, ValidatedKv, ValidatedPool, ValidatedTransfer};
 
 /// Connections of the sidecar idle this long (llm-d-router); a server that closes them earlier resets requests.
 const SIDECAR_IDLE_SECONDS: i64 = 90;
@@ -62,9 +62,11 @@ impl Resolver<'_> {
             ValidatedTransfer {
                 backend: transfer.backend,
                 failure_policy: transfer.failure_policy,
-                network: transfer
+                match_attribute: transfer
                     .network
-                    .map(|network| (network.resource_name, network.count.unwrap_or(1))),
+                    .as_ref()
+                    .and_then(|network| network.match_attribute.clone()),
+                network: transfer.network.and_then(|network| self.network(network, pools)),
             }
         });
         ValidatedKv {
@@ -72,6 +74,38 @@ impl Resolver<'_> {
             transfer,
             offload: kv.offload.and_then(|offload| self.offload(&offload, pools)),
         }
+    }
+
+    /// Devices for the transfer; either of the two sources, as the schema says.
+    fn network(&mut self, network: KvNetwork, pools: &[ValidatedPool]) -> Option<Devices> {
+        let field = "spec.kv.transfer.network";
+        let (class, resource) = (network.device_class_name, network.resource_name);
+        if network.match_attribute.is_some() {
+            let claims = |pool: &ValidatedPool| {
+                pool.accelerators
+                    .as_ref()
+                    .is_some_and(|all| all.class().is_some())
+            };
+            let moving = pools.iter().filter(|pool| pool.role != Role::Encode);
+            if class.is_none() {
+                let message = "only devices that are claimed have attributes: give deviceClassName in place of resourceName";
+                self.refuse(&format!("{field}.matchAttribute"), Problem::Forbidden, message);
+            }
+            for pool in moving.filter(|pool| !claims(pool)) {
+                let message =
+                    "kv.transfer.network.matchAttribute joins claims of both: claim the accelerators, too";
+                self.refuse_pool(pool, "accelerator.deviceClassName", message);
+            }
+            if network.count.is_some() {
+                let message = "with matchAttribute each accelerator has one: leave it out";
+                self.refuse(&format!("{field}.count"), Problem::Forbidden, message);
+            }
+        }
+        let source = class
+            .map(DeviceSource::Class)
+            .or(resource.map(DeviceSource::Resource))?;
+        let count = network.count.unwrap_or(1);
+        Some(Devices { source, count })
     }
 
     /// Blocks of `prefill` go to `decode`.

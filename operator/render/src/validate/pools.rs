@@ -4,8 +4,12 @@ use llmd_crds::{EngineType, LLMDeploymentSpec, Pool, RolloutStrategy, Vendor};
 
 use super::{Resolver, engine, quantity};
 use crate::field_error::{FieldError, Problem};
-use crate::validated::{ModelSource, ValidatedModel, ValidatedParallelism, ValidatedPool};
+use crate::validated::{
+    DeviceSource, Devices, ModelSource, ValidatedModel, ValidatedParallelism, ValidatedPool,
+};
 
+/// Class of devices of Intel's driver.
+const INTEL: &str = "gpu.intel.com";
 /// Most characters of a child's name (Kubernetes label values, Service names).
 const CHILD_NAME: usize = 63;
 /// Most characters of a LeaderWorkerSet's name with up to ten groups; each further digit takes one.
@@ -166,7 +170,7 @@ impl Resolver<'_> {
         parallelism: &ValidatedParallelism,
         engine: EngineType,
         scheduling: &mut llmd_crds::Scheduling,
-    ) -> (Vendor, Option<(String, i32)>) {
+    ) -> (Vendor, Option<Devices>) {
         let accelerator = pool.accelerator.clone().unwrap_or_default();
         let per_pod = parallelism.per_pod();
         let vendor = accelerator.vendor.unwrap_or(match engine {
@@ -178,7 +182,7 @@ impl Resolver<'_> {
             Vendor::Nvidia => Some("nvidia.com/gpu".to_owned()),
             Vendor::Amd => Some("amd.com/gpu".to_owned()),
             Vendor::Google => Some("google.com/tpu".to_owned()),
-            Vendor::Cpu | Vendor::None => None,
+            Vendor::Intel | Vendor::Cpu | Vendor::None => None,
         };
         if let Some(wanted) = &accelerator.profile {
             let profiles = self.inputs.accelerators;
@@ -231,7 +235,21 @@ impl Resolver<'_> {
             self.errors
                 .push(FieldError::new(&field, Problem::Forbidden, message));
         }
-        let Some(resource) = resource else {
+        let class = accelerator
+            .device_class_name
+            .or_else(|| (vendor == Vendor::Intel).then(|| INTEL.to_owned()));
+        if let Some(class) = &class
+            && (accelerator.profile.is_some() || matches!(vendor, Vendor::Cpu | Vendor::None))
+        {
+            let message = "devices are claimed where a vendor has some, and a profile names a resource that is not: leave \
+                           out one of the two";
+            let error = FieldError::new(format!("{field}.deviceClassName"), Problem::Forbidden, message);
+            self.errors.push(error.value(class));
+        }
+        let source = class
+            .map(DeviceSource::Class)
+            .or(resource.map(DeviceSource::Resource));
+        let Some(source) = source else {
             if accelerator.count.is_some_and(|count| count > 0) {
                 let message = "vendor Cpu and None have no accelerators to count";
                 self.errors.push(FieldError::new(
@@ -251,7 +269,11 @@ impl Resolver<'_> {
             self.errors
                 .push(FieldError::new(format!("{field}.count"), Problem::Invalid, message).value(&count));
         }
-        (vendor, Some((resource, per_pod)))
+        let devices = Devices {
+            source,
+            count: per_pod,
+        };
+        (vendor, Some(devices))
     }
 }
 

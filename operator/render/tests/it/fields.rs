@@ -52,6 +52,11 @@ const FLIPS: &[Flip] = &[
         "{MODEL, path: two, pathVersion: v2}",
     ),
     flip(
+        "pools[].accelerator.deviceClassName",
+        "{MODEL, pools: [{name: decode}]}",
+        "{MODEL, pools: [{name: decode, accelerator: {deviceClassName: gpu.nvidia.com}}]}",
+    ),
+    flip(
         "engine.type",
         "{MODEL, pools: [{name: decode, accelerator: {vendor: None}}]}",
         "{MODEL, pools: [{name: decode, accelerator: {vendor: None}}], engine: {type: Simulator}}",

@@ -103,6 +103,17 @@ fn prefill_and_decode_of_sglang_with_the_built_in_proxy() {
 }
 
 #[test]
+fn claimed_devices_with_the_built_in_proxy() {
+    golden(
+        "claims-builtin",
+        "{path: prefill-decode, pathVersion: v1, model: {uri: 'hf://openai/gpt-oss-120b'}, kv: {transfer: {network: \
+         {deviceClassName: mrdma.google.com, matchAttribute: resource.kubernetes.io/pcieRoot}}}, pools: [{name: prefill, \
+         accelerator: {deviceClassName: gpu.nvidia.com}}, {name: decode, accelerator: {deviceClassName: gpu.nvidia.com}}], \
+         router: {proxy: {type: Builtin}}}",
+    );
+}
+
+#[test]
 fn layers_over_two_nodes_with_the_built_in_proxy() {
     golden(
         "pipeline-parallel-builtin",

@@ -97,6 +97,25 @@ const SPECS: &[(&str, &[&str])] = &[
         &["spec.pools[0].parallelism.pipeline", "no layers"],
     ),
     (
+        "{model: {uri: 'hf://a/b'}, pools: [{name: decode, accelerator: {vendor: Cpu, deviceClassName: c}}]}",
+        &["spec.pools[0].accelerator.deviceClassName", "leave out one"],
+    ),
+    (
+        "{path: prefill-decode, model: {uri: 'hf://a/b'}, kv: {transfer: {network: {resourceName: a/b, matchAttribute: c/d}}}}",
+        &["spec.kv.transfer.network.matchAttribute", "give deviceClassName"],
+    ),
+    (
+        "{path: prefill-decode, model: {uri: 'hf://a/b'}, kv: {transfer: {network: {deviceClassName: c, matchAttribute: c/d}}}}",
+        &[
+            "spec.pools[decode].accelerator.deviceClassName",
+            "claim the accelerators",
+        ],
+    ),
+    (
+        "{path: prefill-decode, model: {uri: 'hf://a/b'}, kv: {transfer: {network: {deviceClassName: c, matchAttribute: c/d, count: 2}}}}",
+        &["spec.kv.transfer.network.count", "leave it out"],
+    ),
+    (
         "{model: {uri: 'hf://a'}}",
         &["spec.model.uri", "hf://org/name or pvc://claim/path"],
     ),

@@ -235,3 +235,47 @@ async fn without_the_controller_the_condition_says_what_to_install() {
     );
     assert!(names(&namespace, "deployments").await.is_empty());
 }
+
+/// A model whose layers are in two pods, which fake nodes run without an accelerator.
+const LAYERS: &str = "
+apiVersion: llmd.dev/v1alpha1
+kind: LLMDeployment
+metadata: {name: layers}
+spec:
+  path: optimized-baseline
+  model: {uri: 'hf://a/b'}
+  pools:
+    - name: decode
+      replicas: 2
+      parallelism: {tensor: 1, pipeline: 2, pipelineLocal: 1}
+      accelerator: {vendor: Cpu}
+      resources: {requests: {cpu: 100m, memory: 64Mi}, limits: {cpu: 100m, memory: 64Mi}}
+";
+
+#[tokio::test]
+async fn layers_over_two_pods_are_served_by_their_leader() {
+    let (namespace, _operator) = groups_site().await;
+    namespace.apply(LAYERS).await.unwrap();
+    let ready = wait_for(&namespace, "layers", "True", "Serving").await;
+    assert_eq!(ready["status"]["summary"], "decode 2/2");
+    let pods = |selector: &'static str| {
+        let namespace = &namespace;
+        async move {
+            let names = "-ojsonpath={.items[*].metadata.name}";
+            let all = namespace.kubectl(["get", "pods", selector, names]).await.unwrap();
+            let mut all: Vec<String> = all.split_whitespace().map(str::to_owned).collect();
+            all.sort();
+            all
+        }
+    };
+    assert_eq!(pods("-lllmd.dev/pool=decode").await.len(), 4);
+    // what routers select
+    let serving = pods("-lllmd.dev/deployment=layers,llm-d.ai/inference-serving=true").await;
+    assert_eq!(serving, ["layers-decode-0", "layers-decode-1"]);
+    let args = "-ojsonpath={.spec.containers[0].args}";
+    for (pod, is_worker) in [("layers-decode-0", false), ("layers-decode-0-1", true)] {
+        let args = namespace.kubectl(["get", "pod", pod, args]).await.unwrap();
+        assert_eq!(args.contains("--headless"), is_worker, "{pod}: {args}");
+        assert!(args.contains("--pipeline-parallel-size=2"), "{pod}: {args}");
+    }
+}

@@ -108,25 +108,32 @@ const RESOURCES: &str = "{requests: {cpu: 1}, limits: {memory: 1Gi}}";
 
 /// Specs that together set every field of the schema.
 fn everything() -> [Value; 2] {
-    let common = format!(
+    let common = |network: &str, store: &str| {
+        format!(
         "pathVersion: v1, replicas: 2, stopped: true,
         model: {{uri: 'hf://a/b', name: n, aliases: [m], revision: main, tokenSecretRef: {{name: s, key: k}}, trustRemoteCode: true, storage: {{claimName: c, readOnly: true}}}},
         engine: {ENGINE}, scheduling: {SCHEDULING}, security: {{imagePullSecrets: [s], podSecurity: Restricted}},
-        kv: {{blockSize: 64, transfer: {{backend: UCX, failurePolicy: Fail, network: {{resourceName: rdma/ib, count: 2}}}}, offload: {{connector: LMCache, cpu: 1Gi, filesystem: {{claimName: c, size: 1Ti, readThreads: 1, writeThreads: 2}}}}}},
-        pools: [{{name: p, role: Decode, replicas: 3, parallelism: {{tensor: 2, data: 4, dataLocal: 2, expert: true}}, loadBalancing: Hybrid, accelerator: {{vendor: Nvidia, count: 2, profile: h100}},
+        kv: {{blockSize: 64, transfer: {{backend: UCX, failurePolicy: Fail, network: {network}}}, offload: {{connector: {store}, cpu: 1Gi, peerToPeer: false, filesystem: {{claimName: c, size: 1Ti, readThreads: 1, writeThreads: 2}}}}}},
+        pools: [{{name: p, role: Decode, replicas: 3, parallelism: {{tensor: 2, pipeline: 2, pipelineLocal: 1, data: 4, dataLocal: 2, expert: true}}, loadBalancing: Hybrid, accelerator: {{vendor: Nvidia, count: 2, profile: h100, deviceClassName: c}},
                  resources: {RESOURCES}, engine: {ENGINE}, scheduling: {SCHEDULING}}}],
         rollout: {{strategy: Coherent, maxSurge: 25%, maxUnavailable: 1, drain: 60s}},
         commonMetadata: {{labels: {{team: a}}, annotations: {{team: a}}}}"
+        )
+    };
+    let plugin = common("{resourceName: rdma/ib, count: 2}", "LMCache");
+    let claimed = common(
+        "{deviceClassName: c, matchAttribute: a/b}",
+        "Mooncake, mooncake: {master: 'm:1', protocol: Rdma, buffer: 1Gi}",
     );
     let epp = format!(
         "epp: {{image: 'e:1', resources: {RESOURCES}, flags: {{v: '4'}}, config: {{inline: {{plugins: [{{type: a}}]}}}}}}, failureMode: FailClose"
     );
     [
         format!(
-            "{{path: optimized-baseline, {common}, router: {{mode: Standalone, {epp}, proxy: {{type: Envoy, failOpen: false, image: 'p:1'}}}}}}"
+            "{{path: optimized-baseline, {plugin}, router: {{mode: Standalone, {epp}, proxy: {{type: Envoy, failOpen: false, image: 'p:1'}}}}}}"
         ),
         format!(
-            "{{path: optimized-baseline, {common}, router: {{mode: Gateway, {epp}, gateway: {{parentRefs: [{{name: g, namespace: infra, sectionName: https}}],
+            "{{path: optimized-baseline, {claimed}, router: {{mode: Gateway, {epp}, gateway: {{parentRefs: [{{name: g, namespace: infra, sectionName: https}}],
               hostnames: ['*.example.com'], match: ModelHeader, timeout: 60s}}}}}}"
         ),
     ]

@@ -7,7 +7,7 @@ use llmd_crds::{EngineType, Role};
 use super::super::pod::{env, env_field, port};
 use super::{connector, encodings};
 use crate::names;
-use crate::validated::{ValidatedDeployment, ValidatedPool};
+use crate::validated::{Devices, ValidatedDeployment, ValidatedPool};
 
 /// Above the 90 s for which a sidecar keeps idle connections; the engine's own 5 s would reset requests.
 const KEEP_ALIVE_SECONDS: &str = "120";
@@ -78,11 +78,8 @@ pub(super) fn ports(deployment: &ValidatedDeployment, pool: &ValidatedPool) -> V
     ports
 }
 
-/// Network device and how many a pod has.
-pub(super) fn devices<'a>(
-    deployment: &'a ValidatedDeployment,
-    pool: &ValidatedPool,
-) -> Option<&'a (String, i32)> {
+/// Network devices of a pod.
+pub(super) fn devices<'a>(deployment: &'a ValidatedDeployment, pool: &ValidatedPool) -> Option<&'a Devices> {
     let transfer = deployment.kv.transfer.as_ref()?;
     transfer.network.as_ref().filter(|_| pool.role != Role::Encode)
 }

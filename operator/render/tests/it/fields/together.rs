@@ -112,6 +112,18 @@ pub(super) const FLIPS: &[Flip] = &[
         "{MODEL, path: prefill-decode, kv: {transfer: {network: {resourceName: rdma/ib}}}}",
     ),
     flip(
+        "kv.transfer.network.deviceClassName",
+        DISAGGREGATED,
+        "{MODEL, path: prefill-decode, kv: {transfer: {network: {deviceClassName: mrdma.google.com}}}}",
+    ),
+    flip(
+        "kv.transfer.network.matchAttribute",
+        "{MODEL, path: prefill-decode, kv: {transfer: {network: {deviceClassName: n}}}, pools: [{name: prefill, \
+         accelerator: {deviceClassName: a}}, {name: decode, accelerator: {deviceClassName: a}}]}",
+        "{MODEL, path: prefill-decode, kv: {transfer: {network: {deviceClassName: n, matchAttribute: a/b}}}, pools: [{name: \
+         prefill, accelerator: {deviceClassName: a}}, {name: decode, accelerator: {deviceClassName: a}}]}",
+    ),
+    flip(
         "kv.transfer.network.count",
         "{MODEL, path: prefill-decode, kv: {transfer: {network: {resourceName: rdma/ib}}}}",
         "{MODEL, path: prefill-decode, kv: {transfer: {network: {resourceName: rdma/ib, count: 8}}}}",
