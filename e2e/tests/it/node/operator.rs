@@ -19,7 +19,7 @@ pub(super) struct Operated {
 }
 
 pub(super) static BARE: Operated = Operated::on(&support::BARE);
-static FOREIGN: Operated = Operated::on(&support::FOREIGN);
+pub(super) static FOREIGN: Operated = Operated::on(&support::FOREIGN);
 
 impl Operated {
     const fn on(cluster: &'static Shared) -> Self {

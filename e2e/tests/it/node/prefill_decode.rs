@@ -1,5 +1,6 @@
 //! Prefill and decode engines on real nodes: Envoy, picker, sidecars and simulators that hand KV blocks over.
 
+mod groups;
 mod kills;
 
 use std::net::SocketAddr;
@@ -9,7 +10,7 @@ use llmd_e2e::tools;
 use llmd_e2e_cluster::{Namespace, poll_until, poll_within};
 use serde_json::json;
 
-use super::operator::BARE;
+use super::operator::{BARE, FOREIGN};
 use super::support::{Load, PYTHON};
 
 const PAIRED: &str = "

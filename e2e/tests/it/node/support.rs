@@ -16,8 +16,11 @@ use crate::up::support::engine;
 /// Two real nodes, none but Kubernetes' own kinds; ours come with the chart. A cluster of nodes takes a share of what a
 /// machine has of memory and inotify instances (128 in all by default): no test starts another one without need.
 pub static BARE: Shared = Shared::new(|| Cluster::node(2).without_our_crds());
-/// The same with Gateway API, InferencePool, LeaderWorkerSet and KEDA.
-pub static FOREIGN: Shared = Shared::new(|| Cluster::node(2).without_our_crds().with_foreign_crds());
+/// The same with Gateway API, InferencePool, KEDA and LeaderWorkerSet, whose controller runs.
+pub static FOREIGN: Shared = Shared::new(|| {
+    let cluster = Cluster::node(2).without_our_crds();
+    cluster.with_foreign_crds().with_lws()
+});
 
 pub const PYTHON: &str = r#"
 import sys, openai

@@ -28,7 +28,7 @@ const STREAMS: usize = 8;
 const TOKENS: u32 = 400;
 
 /// Kills containers of a pod at once, as a fault would: no drain, no last word. The kubelet starts them again.
-async fn kill(namespace: &Namespace, pod: &str, containers: &[&str]) {
+pub(super) async fn kill(namespace: &Namespace, pod: &str, containers: &[&str]) {
     let told = namespace.kubectl(["get", "pod", pod, "-ojson"]).await.unwrap();
     let told: Value = serde_json::from_str(&told).unwrap();
     let kinds = ["initContainerStatuses", "containerStatuses"];
