@@ -9,6 +9,7 @@
 //!
 //! What is known stays in use while the API server is away; a metric says so (`watch_metrics`).
 
+mod groups;
 mod members;
 pub mod pods;
 pub mod pool;

@@ -7,6 +7,7 @@ use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind};
 use kube::runtime::watcher;
 use kube::{Client, Resource};
 
+use super::groups;
 use super::pods::{self, PodFacts, PodObject};
 use super::pool::{PoolError, PoolSpec};
 use crate::datalayer::DataLayer;
@@ -216,7 +217,9 @@ impl Members {
             self.health.set_synced(false);
             return;
         };
-        let endpoints = self.pods.values();
+        let broken = groups::broken(self.pods.values());
+        let is_whole = |pod: &&PodFacts| groups::of(pod).is_none_or(|group| !broken.contains(group));
+        let endpoints = self.pods.values().filter(is_whole);
         let endpoints = endpoints.flat_map(|pod| pods::endpoints(pod, pool, &self.namespace));
         self.layer.set_endpoints(endpoints.collect());
         if self.listed {
