@@ -1,4 +1,4 @@
-//! Engines of several pods on real nodes, with the real controller of LeaderWorkerSets and DisaggregatedSets.
+//! Engines of several pods on real nodes, with the real controller of groups and of sets of roles.
 
 use std::collections::{BTreeMap, BTreeSet};
 
