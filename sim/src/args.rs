@@ -14,7 +14,7 @@ use crate::failure::FailureKind;
 pub use encodings::{EncodingArgs, EncodingRole, EncodingSettings};
 pub use lora::LoraModule;
 pub use ranks::{GroupAddress, Ports, RankArgs, Ranks};
-pub use transfer::{TransferArgs, TransferSettings};
+pub use transfer::{DisaggregationMode, TransferArgs, TransferSettings};
 
 /// How answers are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

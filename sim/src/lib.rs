@@ -27,5 +27,5 @@ mod service;
 pub mod tokens;
 pub mod transfer;
 
-pub use args::{ConfigError, SimArgs, SimConfig};
+pub use args::{ConfigError, DisaggregationMode, SimArgs, SimConfig};
 pub use server::{Simulator, run};

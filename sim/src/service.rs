@@ -203,10 +203,10 @@ impl Service {
             .take(&media, request.ec_transfer_params.as_ref())
             .await?;
         let id = self.response_id(kind);
-        let asked = request.kv_transfer_params.as_ref();
+        let asked = self.disaggregation.asked(&mut request)?;
         let mut leg = self
             .disaggregation
-            .leg(asked, prompts.len(), &id, failure)
+            .leg(asked.as_ref(), prompts.len(), &id, failure)
             .await?;
         let mut answers = Vec::with_capacity(prompts.len() * per_prompt);
         let mut jobs = Vec::with_capacity(prompts.len() * per_prompt);

@@ -1,12 +1,13 @@
 //! Prefill and decode from the client to the engines: picker with its proxy, routing sidecar, two simulators.
 
 use std::net::SocketAddr;
+use std::process::Command;
 use std::time::Duration;
 
 use llmd_e2e::http;
 use llmd_e2e::poll::{DEADLINE, free_port, poll_until_async};
-use llmd_e2e::process::Process;
-use llmd_sim::{SimArgs, Simulator};
+use llmd_e2e::process::{Process, llmd_bin};
+use llmd_sim::{DisaggregationMode, SimArgs, Simulator};
 use serde_json::{Value, json};
 
 /// Profiles of the path prefill-decode, with its labels on a file of endpoints.
@@ -28,17 +29,49 @@ schedulingProfiles:
   - {name: decode, plugins: [{pluginRef: decode-filter}, {pluginRef: queue-scorer, weight: 2}]}
 ";
 
-async fn engine(connected: bool) -> Simulator {
+/// How blocks move between the engines of a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Connector {
+    Nixl,
+    Offloading,
+    Sglang,
+}
+
+fn quick() -> SimArgs {
     let mut args = SimArgs::for_model("m");
     args.time_to_first_token = Some(Duration::from_millis(1));
     args.inter_token_latency = Some(Duration::from_millis(1));
-    if connected {
-        args.transfer.kv_transfer_config =
-            Some(r#"{"kv_connector":"NixlConnector","kv_role":"kv_both"}"#.into());
-        args.transfer.nixl_side_channel_host = "127.0.0.1".into();
-        args.transfer.nixl_side_channel_port = 0;
-    }
+    args
+}
+
+/// One side of a pair; `port` is where it gives blocks, if the connector has the other side know it beforehand.
+async fn engine(connector: Connector, side: DisaggregationMode, port: u16) -> Simulator {
+    let mut args = quick();
+    args.transfer.nixl_side_channel_host = "127.0.0.1".into();
+    args.transfer.nixl_side_channel_port = 0;
+    let json = match connector {
+        Connector::Nixl => json!({"kv_connector": "NixlConnector", "kv_role": "kv_both"}),
+        Connector::Offloading => {
+            let role = match side {
+                DisaggregationMode::Prefill => "kv_producer",
+                DisaggregationMode::Decode => "kv_consumer",
+            };
+            json!({"kv_connector": "OffloadingConnector", "kv_role": role,
+                "kv_connector_extra_config": {"secondary_tiers": [{"type": "p2p", "port": port}]}})
+        }
+        Connector::Sglang => {
+            args.transfer.disaggregation_mode = Some(side);
+            args.transfer.disaggregation_bootstrap_port = port;
+            return Simulator::start(args.config().unwrap()).await.unwrap();
+        }
+    };
+    args.transfer.kv_transfer_config = Some(json.to_string());
     Simulator::start(args.config().unwrap()).await.unwrap()
+}
+
+/// An engine that does all of a request.
+async fn alone() -> Simulator {
+    Simulator::start(quick().config().unwrap()).await.unwrap()
 }
 
 /// A pair of engines behind everything that stands before them on a cluster.
@@ -52,16 +85,30 @@ struct Stack {
 }
 
 impl Stack {
-    async fn start() -> Self {
-        let (prefill, decode) = (engine(true).await, engine(true).await);
+    async fn start(connector: Connector) -> Self {
+        let port = free_port();
+        let prefill = engine(connector, DisaggregationMode::Prefill, port).await;
+        let decode = engine(connector, DisaggregationMode::Decode, port).await;
         let sidecar_port = free_port();
-        let sidecar = Process::llmd([
+        let name = match connector {
+            Connector::Nixl => "nixlv2",
+            Connector::Offloading => "offloading",
+            Connector::Sglang => "sglang",
+        };
+        let mut flags = vec![
             "sidecar".to_owned(),
             format!("--port={sidecar_port}"),
             format!("--model-server-port={}", decode.address().port()),
-            "--kv-connector=nixlv2".to_owned(),
+            format!("--kv-connector={name}"),
             "--secure-serving=false".to_owned(),
-        ]);
+        ];
+        if connector == Connector::Offloading {
+            flags.push(format!("--p2p-connector-port={port}"));
+        }
+        let room = port.to_string();
+        let mut command = Command::new(llmd_bin());
+        command.args(flags).env("SGLANG_BOOTSTRAP_PORT", room);
+        let sidecar = Process::spawn("sidecar", command);
         let files = tempfile::tempdir().unwrap();
         let endpoints = files.path().join("endpoints.yaml");
         let entries = json!({"endpoints": [
@@ -137,7 +184,7 @@ fn words(answer: &http::Answer) -> String {
 
 #[tokio::test]
 async fn a_disaggregated_stream_is_the_aggregated_one_and_each_prompt_is_computed_once() {
-    let (stack, alone) = (Stack::start().await, engine(false).await);
+    let (stack, alone) = (Stack::start(Connector::Nixl).await, alone().await);
     let hits = "vllm:external_prefix_cache_hits_total";
     let before = metric(&stack.decode, hits).await;
     let prefills = metric(&stack.prefill, "vllm:prompt_tokens_total").await;
@@ -168,4 +215,99 @@ async fn a_disaggregated_stream_is_the_aggregated_one_and_each_prompt_is_compute
     .await;
     let failed = metric(&stack.decode, "vllm:nixl_num_failed_transfers_total").await;
     assert!(failed < 0.5, "{failed} transfers failed");
+}
+
+/// The two connectors whose legs run at the same time.
+#[tokio::test]
+async fn pairs_that_begin_at_once_answer_as_one_engine() {
+    let alone = alone().await;
+    for connector in [Connector::Offloading, Connector::Sglang] {
+        let stack = Stack::start(connector).await;
+        let before = metric(&stack.decode, "vllm:prompt_tokens_total").await;
+        for number in 0..10 {
+            let body = json!({"model": "m", "stream": true, "max_tokens": 12,
+                "messages": [{"role": "user", "content": format!("{number} tells of {}", "many a thing and ".repeat(10))}]});
+            let paired = words(&post(stack.clients, "/v1/chat/completions", &body).await.unwrap());
+            let aggregated = words(
+                &post(alone.address(), "/v1/chat/completions", &body)
+                    .await
+                    .unwrap(),
+            );
+            assert_eq!(paired, aggregated, "{connector:?}: prompt {number}");
+        }
+        let hits = metric(&stack.decode, "vllm:external_prefix_cache_hits_total").await;
+        assert!(hits > 0.0, "{connector:?}: no blocks moved");
+        assert!(
+            metric(&stack.decode, "vllm:prompt_tokens_total").await > before,
+            "{connector:?}"
+        );
+        poll_until_async("blocks of read prompts to be free", DEADLINE, || async {
+            let held = metric(&stack.prefill, "vllm:kv_cache_usage_perc").await;
+            (held == 0.0).then_some(())
+        })
+        .await;
+    }
+}
+
+/// A decode without its prefill gets no blocks, and says so.
+#[tokio::test]
+async fn a_room_that_nobody_entered_is_refused() {
+    let port = free_port();
+    let prefill = engine(Connector::Sglang, DisaggregationMode::Prefill, port).await;
+    let decode = engine(Connector::Sglang, DisaggregationMode::Decode, port).await;
+    let mut body = json!({"model": "m", "prompt": "a", "max_tokens": 2});
+    for engine in [&prefill, &decode] {
+        let answer = post(engine.address(), "/v1/completions", &body).await.unwrap();
+        assert_eq!(answer.status, 400, "{}", answer.text());
+        assert!(answer.text().contains("bootstrap_room"), "{}", answer.text());
+    }
+    body["bootstrap_room"] = 7.into();
+    body["bootstrap_port"] = port.into();
+    let answer = post(decode.address(), "/v1/completions", &body).await.unwrap();
+    assert!(
+        answer.status == 400 && answer.text().contains("bootstrap_host"),
+        "{}",
+        answer.text()
+    );
+    body["bootstrap_host"] = "127.0.0.1".into();
+    body["bootstrap_port"] = free_port().into();
+    let answer = post(decode.address(), "/v1/completions", &body).await.unwrap();
+    assert!(
+        answer.status == 500 && answer.text().contains("cannot be asked"),
+        "{}",
+        answer.text()
+    );
+}
+
+/// Frames of a real vLLM: what the simulator answers is what it answered, and what its decode was asked is understood.
+#[tokio::test]
+async fn simulated_transfers_have_the_members_of_recorded_ones() {
+    let recorded: Value =
+        serde_json::from_str(include_str!("../../../sidecar/tests/frames/vllm-0.32.json")).unwrap();
+    let exchange = &recorded["exchanges"][0];
+    let engine = engine(Connector::Nixl, DisaggregationMode::Prefill, 0).await;
+    let ask = |leg: &'static str| {
+        let mut body = exchange[leg][0]["asked"].clone();
+        body["model"] = "m".into();
+        let address = engine.address();
+        async move { post(address, "/v1/completions", &body).await.unwrap() }
+    };
+    let answered: Value = serde_json::from_str(exchange["prefill"][0]["answered"].as_str().unwrap()).unwrap();
+    let real = answered["kv_transfer_params"].as_object().unwrap();
+    let simulated: Value = serde_json::from_str(&ask("prefill").await.text()).unwrap();
+    for (member, value) in simulated["kv_transfer_params"].as_object().unwrap() {
+        let theirs = real.get(member).unwrap_or_else(|| panic!("vLLM has no {member}"));
+        assert_eq!(
+            std::mem::discriminant(value),
+            std::mem::discriminant(theirs),
+            "{member}: {value} and {theirs}"
+        );
+    }
+    // whole, but of an engine that is not there any more
+    let decode = ask("decode").await;
+    assert!(
+        decode.status == 500 && decode.text().contains("cannot be asked"),
+        "{}",
+        decode.text()
+    );
 }

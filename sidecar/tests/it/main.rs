@@ -6,6 +6,7 @@ mod disaggregated;
 mod encoders;
 mod engine;
 mod failures;
+mod recorded;
 mod sglang;
 mod shared_storage;
 mod straight;

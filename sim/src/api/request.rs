@@ -64,6 +64,12 @@ pub struct Request {
     pub cache_salt: Option<String>,
     /// What the KV connector is asked for.
     pub kv_transfer_params: Option<Asked>,
+    /// SGLang: host of the prefill engine.
+    pub bootstrap_host: Option<String>,
+    /// SGLang: port of its bootstrap server.
+    pub bootstrap_port: Option<u16>,
+    /// SGLang: where the prefill and the decode of this request meet.
+    pub bootstrap_room: Option<i64>,
     /// Where encodings of media are to be read, by hash of the medium.
     pub ec_transfer_params: Option<Encodings>,
     /// Tools; only with `tool_choice: none`.

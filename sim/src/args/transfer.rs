@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{ConfigError, duration};
-use crate::transfer::{KvTransferConfig, TransferTime};
+use crate::transfer::{KvTransferConfig, Role, TransferTime};
 
 /// Flags that say how KV blocks come from other engines.
 #[derive(Clone, Debug, clap::Args)]
@@ -12,6 +12,12 @@ pub struct TransferArgs {
     /// `kv_connector_extra_config`.
     #[arg(long)]
     pub kv_transfer_config: Option<String>,
+    /// SGLang's side of a transfer: every request names the room where its prefill and its decode meet.
+    #[arg(long, value_enum, conflicts_with = "kv_transfer_config")]
+    pub disaggregation_mode: Option<DisaggregationMode>,
+    /// Port of SGLang's bootstrap server, on which decode engines ask for KV blocks; 0 takes a free one.
+    #[arg(long, default_value_t = 8998, requires = "disaggregation_mode")]
+    pub disaggregation_bootstrap_port: u16,
     /// Time that KV blocks take from another engine, whatever their number.
     #[arg(long, value_parser = duration)]
     pub kv_cache_transfer_latency: Option<Duration>,
@@ -32,6 +38,15 @@ pub struct TransferArgs {
     /// theirs.
     #[arg(long, env = "LLMD_SIM_REVISION")]
     pub engine_revision: Option<String>,
+}
+
+/// SGLang's sides of a transfer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum DisaggregationMode {
+    /// Computes prompts.
+    Prefill,
+    /// Computes answers.
+    Decode,
 }
 
 /// Checked flags of KV transfer.
@@ -59,7 +74,13 @@ impl TransferArgs {
                     problem,
                 })?)
             }
-            None => None,
+            None => self.disaggregation_mode.map(|mode| {
+                let role = match mode {
+                    DisaggregationMode::Prefill => Role::Producer,
+                    DisaggregationMode::Decode => Role::Consumer,
+                };
+                KvTransferConfig::rooms(role, self.disaggregation_bootstrap_port)
+            }),
         };
         if self.kv_cache_transfer_latency.is_some() && self.kv_cache_transfer_time_per_token.is_some() {
             return Err(ConfigError::Conflict {
@@ -90,7 +111,11 @@ impl TransferArgs {
                 fixed: self.kv_cache_transfer_latency.unwrap_or_default(),
                 per_token: self.kv_cache_transfer_time_per_token.unwrap_or_default(),
             },
-            host: self.nixl_side_channel_host,
+            // The host of a room is the one of the request, whatever this engine calls itself.
+            host: match self.disaggregation_mode {
+                Some(_) => "0.0.0.0".to_owned(),
+                None => self.nixl_side_channel_host,
+            },
             port: config
                 .and_then(|config| config.peers)
                 .unwrap_or(self.nixl_side_channel_port),

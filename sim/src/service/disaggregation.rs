@@ -6,13 +6,13 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::Failed;
-use crate::api::ApiError;
+use crate::api::{ApiError, Request};
 use crate::args::TransferSettings;
 use crate::driver::HeldBlocks;
 use crate::engine::{Hold, Import};
 use crate::failure::FailureKind;
 use crate::metrics::Metrics;
-use crate::transfer::params::{Answered, Asked};
+use crate::transfer::params::{Answered, Asked, RemoteDecoder, RemotePrefiller};
 use crate::transfer::take;
 use crate::transfer::{Claim, ClaimError, Connector, LoadFailurePolicy};
 
@@ -56,6 +56,41 @@ impl Disaggregation {
         }
     }
 
+    /// What a request asks of the connector: by `kv_transfer_params`, or by its room, as SGLang has it. A prefill there
+    /// ends with its first token, whatever its cap.
+    pub(super) fn asked(&self, request: &mut Request) -> Result<Option<Asked>, Failed> {
+        let rooms = self
+            .settings
+            .config
+            .filter(|config| config.connector == Some(Connector::Rooms));
+        let Some(config) = rooms else {
+            return Ok(request.kv_transfer_params.take());
+        };
+        let required = |field: &'static str| {
+            let message = format!("{field}: an engine with --disaggregation-mode needs it in every request");
+            Failed::Api(ApiError::field(field, message))
+        };
+        let room = request.bootstrap_room.ok_or_else(|| required("bootstrap_room"))?;
+        let name = room.to_string();
+        let mut asked = Asked::default();
+        if config.gives() {
+            request.max_tokens = Some(1);
+            request.max_completion_tokens = None;
+            request.min_tokens = 0;
+            asked.remote_decoder = Some(RemoteDecoder { kv_request_id: name });
+        } else {
+            asked.remote_prefiller = Some(RemotePrefiller {
+                kv_request_id: name,
+                remote_host: request
+                    .bootstrap_host
+                    .take()
+                    .ok_or_else(|| required("bootstrap_host"))?,
+                remote_port: request.bootstrap_port.ok_or_else(|| required("bootstrap_port"))?,
+            });
+        }
+        Ok(Some(asked))
+    }
+
     /// Reads what a request asks of the connector and, for a decode, claims its blocks. `key` is the name under which
     /// others would ask for the blocks of this request.
     pub(super) async fn leg(
@@ -85,7 +120,7 @@ impl Disaggregation {
             ));
         }
         let offloading = asked.remote_decoder.is_some() || asked.remote_prefiller.is_some();
-        if offloading != (config.connector == Some(Connector::Offloading)) {
+        if offloading != config.is_named() {
             return Err(refused(
                 "do_remote_* are members of NixlConnector, remote_decoder and remote_prefiller of OffloadingConnector; \
                  the routing sidecar's --kv-connector must name that of --kv-transfer-config",

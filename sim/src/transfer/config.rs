@@ -14,6 +14,8 @@ pub enum Connector {
     Nixl,
     /// Peers below the engines' caches, asked while the other still computes.
     Offloading,
+    /// SGLang: both begin at once and meet in a room at the prefill engine's bootstrap server.
+    Rooms,
 }
 
 impl Connector {
@@ -157,6 +159,22 @@ impl KvTransferConfig {
             }
         }
         Ok(config)
+    }
+
+    /// SGLang's configuration, whose side of a transfer is that of its requests.
+    pub fn rooms(role: Role, port: u16) -> Self {
+        Self {
+            connector: Some(Connector::Rooms),
+            role,
+            policy: LoadFailurePolicy::Fail,
+            peers: Some(port),
+            lease: Duration::from_secs_f64(LEASE_SECONDS),
+        }
+    }
+
+    /// Whether both legs know beforehand under which name the blocks are kept.
+    pub fn is_named(&self) -> bool {
+        matches!(self.connector, Some(Connector::Offloading | Connector::Rooms))
     }
 
     fn add(&mut self, raw: &Raw) -> Result<(), String> {
