@@ -21,8 +21,8 @@ use crate::connector::peers::Peers;
 use crate::legs::encode::EcConnector;
 use crate::legs::prefill::{OnFailure, Retries};
 use connector::Wanted;
+use declared::DEPENDENT;
 pub use declared::flag_set;
-use declared::{DEPENDENT, REFUSED};
 use engines::EngineTls;
 
 /// Why a command line cannot be obeyed.
@@ -40,14 +40,6 @@ pub enum OptionError {
         value: String,
         /// What it may be.
         fix: String,
-    },
-    /// A feature that is not built.
-    #[error("--{flag} is not in this build: {what}")]
-    Refused {
-        /// The flag.
-        flag: &'static str,
-        /// What it would do.
-        what: &'static str,
     },
     /// A variable of the environment.
     #[error("the variable {variable} is {value:?}: it {fix}")]
@@ -101,6 +93,8 @@ pub struct SidecarOptions {
     pub(crate) engine_tls: EngineTls,
     /// Most tokens of a part of an answer; `None` asks for the whole.
     pub(crate) chunk_tokens: Option<u64>,
+    /// Whether chats may have their next turn prepared.
+    pub(crate) prepares_turns: bool,
     /// Whose pods requests may name.
     pub(crate) pool: Option<Pool>,
     /// Certificate of the metrics page.
@@ -129,11 +123,6 @@ impl SidecarOptions {
     }
 
     fn checked(flags: &Flags, env: impl Fn(&str) -> Option<String>) -> Result<Self, OptionError> {
-        for (flag, what) in REFUSED {
-            if flags.is_set(flag) && !is_off(&flags.text(flag)) {
-                return Err(OptionError::Refused { flag, what });
-            }
-        }
         let connector = Wanted::read(flags, &env)?;
         let embeddings = match flags.string("ec-connector").as_str() {
             "" => None,
@@ -212,6 +201,7 @@ impl SidecarOptions {
             chunk_tokens: Some(flags.int("decode-chunk-size"))
                 .and_then(|tokens| u64::try_from(tokens).ok())
                 .filter(|tokens| *tokens > 0),
+            prepares_turns: flags.bool("enable-speculative-prefill"),
             pool: engines::pool(flags, &env)?,
             metrics_tls: metrics_tls(flags),
             pod: pod(&env)?,
@@ -258,10 +248,6 @@ fn pod(env: impl Fn(&str) -> Option<String>) -> Result<Option<IpAddr>, OptionErr
         })
     });
     parsed.transpose()
-}
-
-fn is_off(value: &str) -> bool {
-    matches!(value, "" | "false" | "0")
 }
 
 fn value(flag: &'static str, value: &str, fix: &str) -> OptionError {

@@ -19,6 +19,7 @@ use crate::legs::beside::{self, Begun, Beside};
 use crate::legs::encode::{self, EncodeError};
 use crate::legs::serial::{self, Decode};
 use crate::legs::{Legs, bad_body, hold_to, request_id};
+use crate::next_turn::NextTurn;
 use crate::route::{Shared, prepare};
 use crate::spans::Trace;
 
@@ -29,6 +30,8 @@ pub(crate) struct Flight {
     /// Who asks the engine for parts of the answer, where it may be cut.
     chunker: Option<(SocketAddr, u64)>,
     stage: Stage,
+    /// Prepared when this chat is over.
+    next_turn: Option<NextTurn>,
     /// Corrects the decode engine's count, which takes the blocks that it read for cached ones.
     cached: Option<CachedTokens>,
     /// `None` where nobody exports spans.
@@ -68,6 +71,12 @@ impl Flight {
         self
     }
 
+    /// The turn that follows is prepared.
+    pub(crate) fn before(mut self, next_turn: Option<NextTurn>) -> Self {
+        self.next_turn = next_turn;
+        self
+    }
+
     /// To the decode engine at once.
     pub(crate) fn straight(shared: Arc<Shared>, engine: SocketAddr) -> Self {
         Self {
@@ -76,6 +85,7 @@ impl Flight {
             legs: None,
             chunker: None,
             stage: Stage::Plain,
+            next_turn: None,
             cached: None,
             trace: None,
         }
@@ -170,7 +180,7 @@ impl Flight {
 
 impl Forwarded for Flight {
     fn body_mode(&self) -> BodyMode {
-        if self.legs.is_some() || self.chunker.is_some() {
+        if self.legs.is_some() || self.chunker.is_some() || self.next_turn.is_some() {
             BodyMode::Buffer
         } else {
             BodyMode::Stream
@@ -183,6 +193,9 @@ impl Forwarded for Flight {
 
     async fn plan(&mut self, head: &mut request::Parts, body: Vec<Bytes>) -> Result<Plan, LocalReply> {
         prepare(head);
+        if let Some(next_turn) = &mut self.next_turn {
+            next_turn.asked(head, &body);
+        }
         let body = match self.legs.take() {
             Some(legs) => self.run(head, body, legs).await?,
             None => body,
@@ -257,10 +270,18 @@ impl Forwarded for Flight {
         if !head.status.is_success() {
             // Nobody reads the blocks of a leg that runs still.
             self.stage = Stage::Plain;
+            self.next_turn = None;
         }
     }
 
     fn on_response_chunk(&mut self, chunk: Bytes, end: bool, out: &mut Vec<Bytes>) {
+        if self
+            .next_turn
+            .as_mut()
+            .is_some_and(|next_turn| !next_turn.answered(&chunk))
+        {
+            self.next_turn = None;
+        }
         match &mut self.cached {
             Some(cached) => cached.push(chunk, end, out),
             None if chunk.is_empty() => {}
@@ -278,8 +299,14 @@ impl Forwarded for Flight {
             trace.end();
         }
         let stage = std::mem::replace(&mut self.stage, Stage::Plain);
-        if let (Outcome::Complete, Stage::Beside(beside)) = (outcome, stage) {
+        if outcome != Outcome::Complete {
+            return;
+        }
+        if let Stage::Beside(beside) = stage {
             beside.detach();
+        }
+        if let Some(next_turn) = self.next_turn.take() {
+            next_turn.prepare();
         }
     }
 }

@@ -22,6 +22,7 @@ mod flight;
 mod hosts;
 mod legs;
 mod metrics;
+mod next_turn;
 mod resolver;
 mod route;
 mod run;

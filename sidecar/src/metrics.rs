@@ -32,10 +32,34 @@ impl Prefill {
     }
 }
 
+/// What became of a next turn that was asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum NextTurn {
+    /// An engine computed it.
+    Warmed,
+    /// Another one was under way, or there was nothing to compute.
+    Skipped,
+    /// No engine computed it.
+    Failed,
+}
+
+impl NextTurn {
+    const ALL: [Self; 3] = [Self::Warmed, Self::Skipped, Self::Failed];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Warmed => "warmed",
+            Self::Skipped => "skipped",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Metrics {
     prefills: IntCounterVec,
     failures: IntCounterVec,
+    next_turns: IntCounterVec,
     seconds: Histogram,
     running: IntGauge,
 }
@@ -62,6 +86,17 @@ impl Metrics {
         );
         let seconds = Histogram::with_opts(options.buckets(SECONDS.to_vec()))?;
         let running = IntGauge::new("llm_d_disagg_sidecar_prefills_running", "Prefill legs that run")?;
+        let next_turns = IntCounterVec::new(
+            Opts::new(
+                "llm_d_disagg_sidecar_next_turns_total",
+                "Chats that asked for a speculative prefill of their next turn, by what became of it",
+            ),
+            &["outcome"],
+        )?;
+        registry.register(Box::new(next_turns.clone()))?;
+        for outcome in NextTurn::ALL {
+            next_turns.with_label_values(&[outcome.label()]);
+        }
         registry.register(Box::new(prefills.clone()))?;
         registry.register(Box::new(failures.clone()))?;
         registry.register(Box::new(seconds.clone()))?;
@@ -73,6 +108,7 @@ impl Metrics {
         Ok(Self {
             prefills,
             failures,
+            next_turns,
             seconds,
             running,
         })
@@ -80,6 +116,10 @@ impl Metrics {
 
     pub(crate) fn ended(&self, how: Prefill) {
         self.prefills.with_label_values(&[how.label()]).inc();
+    }
+
+    pub(crate) fn next_turn(&self, outcome: NextTurn) {
+        self.next_turns.with_label_values(&[outcome.label()]).inc();
     }
 
     pub(crate) fn leg_failed(&self, status: u16) {

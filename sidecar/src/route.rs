@@ -8,6 +8,7 @@ use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderValue, Method, StatusCode, request};
 use llmd_openai::header;
 use llmd_proxy::{Caller, LocalReply, Route};
+use tokio::sync::Semaphore;
 
 use crate::allowed::Allowed;
 use crate::api::Api;
@@ -19,6 +20,7 @@ use crate::legs::Legs;
 use crate::legs::encode::EcConnector;
 use crate::legs::prefill::{OnFailure, Retries};
 use crate::metrics::{Metrics, Prefill};
+use crate::next_turn::{self, NextTurn};
 
 /// Answered here.
 const HEALTH: &str = "/health";
@@ -27,6 +29,8 @@ const HEALTH: &str = "/health";
 pub(crate) struct Callers {
     pub(crate) prefill: Caller,
     pub(crate) encode: Caller,
+    /// The engines of this pod, for what no client asked.
+    pub(crate) decode: Caller,
 }
 
 /// What the requests of all listeners share.
@@ -45,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) samples: bool,
     /// Whose addresses requests may name; `None`: any.
     pub(crate) allowed: Option<Allowed>,
+    /// Who may prepare a next turn; `None`: nobody.
+    pub(crate) next_turns: Option<Arc<Semaphore>>,
     /// Address of this pod, where it is known.
     pub(crate) pod: Option<IpAddr>,
     /// Port of the first listener as the pod's endpoints name it; the other ranks' follow.
@@ -156,6 +162,7 @@ impl Route for Rank {
             .next();
         let source =
             source.filter(|source| self.can_pull_from(source, prefillers.is_empty()) && self.may_ask(source));
+        let next_turn = NextTurn::begin(&self.shared, &head.headers, api, engine, prefillers.first());
         let legs = Legs {
             api,
             prefillers,
@@ -163,7 +170,7 @@ impl Route for Rank {
             encoders: encoders.filter(|(_, hosts)| !hosts.is_empty()),
         };
         let flight = Flight::new(Arc::clone(&self.shared), engine, head, legs);
-        Ok(flight.chunked(self.chunker(api, engine)))
+        Ok(flight.chunked(self.chunker(api, engine)).before(next_turn))
     }
 }
 
@@ -203,6 +210,7 @@ pub(crate) fn prepare(head: &mut request::Parts) {
         header::DATA_PARALLEL,
         header::ENCODERS,
         header::KV_CACHE_SOURCE,
+        next_turn::HEADER,
     ] {
         head.headers.remove(name);
     }

@@ -23,6 +23,7 @@ use crate::chunked::{self, Chunker};
 use crate::flags::engines::Tls;
 use crate::flags::{OptionError, SidecarOptions, flag_set};
 use crate::metrics::Metrics;
+use crate::next_turn;
 use crate::route::{Callers, Rank, Shared};
 
 /// Name of the service in traces, upstream's.
@@ -180,6 +181,7 @@ pub async fn serve_ranks(
         callers: Callers {
             prefill: Caller::new(limits.clone(), protocol(engine_tls.prefiller, None)?),
             encode: Caller::new(limits.clone(), protocol(engine_tls.encoder, None)?),
+            decode: Caller::new(limits.clone(), to_decoder.clone()),
         },
         connector: options.connector.build(registry)?,
         peers: options.peers.clone(),
@@ -189,6 +191,7 @@ pub async fn serve_ranks(
         samples: options.samples,
         traces: options.tracing,
         embeddings: options.embeddings,
+        next_turns: options.prepares_turns.then(next_turn::slots),
         pod: options.pod,
         first_port: options.port,
     });
@@ -236,6 +239,7 @@ pub async fn serve_ranks(
             _ = sweep.tick() => {
                 shared.callers.prefill.sweep();
                 shared.callers.encode.sweep();
+                shared.callers.decode.sweep();
             }
             ended = servers.join_next() => match ended {
                 Some(Ok(Err(error))) => outcome = Err(error.into()),

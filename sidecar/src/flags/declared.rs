@@ -2,12 +2,6 @@
 
 use llmd_process::pflag::FlagSet;
 
-/// Features of upstream's sidecar that this build does not have, and what they do.
-pub(super) const REFUSED: [(&str, &str); 1] = [(
-    "enable-speculative-prefill",
-    "warming up a predicted next turn comes later",
-)];
-
 /// Flags that only say more about another one, and how that one is written.
 pub(super) const DEPENDENT: [(&str, &str, &str); 4] = [
     ("inference-pool", "enable-ssrf-protection", "true"),
@@ -65,5 +59,5 @@ pub fn flag_set() -> FlagSet {
         .string("moriio-remote-hosts", "", "comma list of the prefill engines' pods")
         .string("moriio-decode-hosts", "", "comma list of the decode engines' pods")
         .duration("moriio-parallel-decode-wait-timeout", "30s", "longest wait for the prefill leg beside a decode leg")
-        .bool("enable-speculative-prefill", false, "refused, not in this build")
+        .bool("enable-speculative-prefill", false, "after a chat with the header x-speculative-prefill: true, have its engine compute the beginning of the next turn")
 }

@@ -45,7 +45,6 @@ fn what_cannot_be_done_is_named_with_its_fix() {
             "names 2 pods",
         ),
         ("--ec-connector=other", "ec-nixl or ec-example"),
-        ("--enable-speculative-prefill", "--enable-speculative-prefill"),
         ("--enable-ssrf-protection", "namespace/name"),
         (
             "--enable-ssrf-protection --inference-pool=a/b/c",

@@ -6,6 +6,7 @@ mod disaggregated;
 mod encoders;
 mod engine;
 mod failures;
+mod next_turn;
 mod recorded;
 mod sglang;
 mod shared_storage;
