@@ -10,6 +10,7 @@ Three scenarios, all on loopback with the CPU build and the tiny model that setu
    one server (its own prefix-cache counters prove it), errors of the engine must arrive unchanged,
    and the official clients find what they expect.
 3. disaggregated.py: prefill and decode on two servers, blocks over NIXL.
+4. events.py: what a server publishes about its KV cache.
 
 Exits 0 when every check holds; prints one line per check and writes them as Markdown to --report.
 Standard library only: it must run with the interpreter of the machine.
@@ -348,7 +349,9 @@ def main():
     # It takes its helpers from here.
     sys.modules["check"] = sys.modules[__name__]
     import disaggregated
+    import events
     disaggregated.scenario(report, options.llmd, options.vllm, log_dir)
+    events.scenario(report, options.llmd, options.vllm, log_dir)
     if options.report:
         pathlib.Path(options.report).write_text("\n".join(report.lines) + "\n")
     print(f"\n{report.failed} failed")

@@ -15,6 +15,7 @@ use crate::cluster::diff::{DiffArgs, diff};
 use crate::cluster::preflight::{PreflightArgs, preflight};
 use crate::cluster::status::{StatusArgs, status};
 use crate::exit::{self, Failure};
+use crate::kv_events::{self, KvEventsArgs};
 use crate::output::Format;
 use crate::{crds, paths, rbac, render, serve, shell, up, validate, version, wva};
 
@@ -62,6 +63,8 @@ enum Verb {
     /// Plan replicas of models over pools of GPUs
     #[command(subcommand)]
     Wva(WvaVerb),
+    /// Print what engines publish about their KV caches
+    KvEvents(KvEventsArgs),
     /// Simulate an inference engine
     Sim(Box<llmd_sim::SimArgs>),
     /// Run the Endpoint Picker; its flags are upstream's, in Go style
@@ -237,14 +240,15 @@ pub(crate) fn run(argv: Vec<OsString>) -> Result<ExitCode, Failure> {
         Verb::Up(args) => up::up(args)?,
         Verb::Render(args) => render::render(&args)?,
         Verb::Validate(args) => return validate::validate(&args),
-        Verb::Status(args) => return serve::on_cluster(status(&args)),
-        Verb::Diff(args) => return serve::on_cluster(diff(&args)),
-        Verb::Preflight(args) => return serve::on_cluster(preflight(&args)),
-        Verb::Bundle(args) => return serve::on_cluster(bundle(&args)),
+        Verb::Status(args) => return serve::over_network(status(&args)),
+        Verb::Diff(args) => return serve::over_network(diff(&args)),
+        Verb::Preflight(args) => return serve::over_network(preflight(&args)),
+        Verb::Bundle(args) => return serve::over_network(bundle(&args)),
         Verb::Paths(PathsVerb::List { output }) => paths::list(output)?,
         Verb::Paths(PathsVerb::Show { name, output }) => paths::show(&name, output)?,
         Verb::Wva(WvaVerb::Plan { file, output }) => wva::plan(&file, output)?,
-        Verb::Crds(CrdsVerb::Apply(args)) => serve::on_cluster(apply(&args))?,
+        Verb::KvEvents(args) => serve::over_network(kv_events::run(args))?,
+        Verb::Crds(CrdsVerb::Apply(args)) => serve::over_network(apply(&args))?,
         Verb::Crds(CrdsVerb::Print { output }) => crds::print(output)?,
         Verb::Rbac { output } => rbac::print(output)?,
         Verb::Sim(args) => serve::sim(*args)?,

@@ -18,6 +18,7 @@ mod cluster;
 mod crds;
 mod documents;
 mod exit;
+mod kv_events;
 mod output;
 mod paths;
 mod rbac;

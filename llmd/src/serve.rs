@@ -27,8 +27,8 @@ pub(crate) fn sim(args: llmd_sim::SimArgs) -> Result<(), Failure> {
     })
 }
 
-/// A verb that asks a cluster.
-pub(crate) fn on_cluster<T>(verb: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+/// A verb that asks others.
+pub(crate) fn over_network<T>(verb: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     runtime()?.block_on(verb)
 }
 

@@ -13,6 +13,7 @@ mod docs;
 mod envoy;
 mod harness;
 mod journey;
+mod kv_events;
 mod node;
 mod sim;
 mod up;

@@ -42,9 +42,11 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "llmd-crds",
             "llmd-epp",
+            "llmd-kv",
             "llmd-local",
             "llmd-operator",
             "llmd-process",
+            "llmd-proxy",
             "llmd-render",
             "llmd-sidecar",
             "llmd-sim",
