@@ -3,6 +3,7 @@
 mod bounds;
 mod disaggregation;
 mod engine;
+mod kv_events;
 mod offload;
 mod parallelism;
 mod picker;
@@ -199,6 +200,7 @@ impl Resolver<'_> {
         let pools = self.pools(&merged, &name, &model);
         let kv = self.kv(&merged, &pools);
         self.sglang(&model, &pools, &kv);
+        self.kv_events(&model, &pools);
         self.picker(&merged, &model, &pools, &kv);
         let security = merged.security.clone().unwrap_or_default();
         let common = merged.common_metadata.clone().unwrap_or_default();

@@ -61,10 +61,9 @@ fn every_seeded_mistake_is_refused_with_its_fix() {
     assert!(MISTAKES.len() >= 60, "{}", MISTAKES.len());
 }
 
-/// KV events (8) are of a path that does not exist yet; all others can be broken here.
 #[test]
 fn every_invariant_is_broken_at_least_once() {
     let numbers: BTreeSet<u8> = MISTAKES.iter().map(|mistake| mistake.0).collect();
     let missing: Vec<u8> = (1..=24).filter(|number| !numbers.contains(number)).collect();
-    assert_eq!(missing, [8]);
+    assert!(missing.is_empty(), "{missing:?}");
 }

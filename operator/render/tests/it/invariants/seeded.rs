@@ -187,6 +187,24 @@ pub(super) const MISTAKES: &[Mistake] = &[
     ),
     // hash seeds
     Mistake(
+        8,
+        "{PD, pools: [{name: decode, engine: {args: {kv-events-config: '{\"publisher\":\"zmq\",\"endpoint\":\"tcp://*:5557\",\"topic\":\"kv@$(POD_IP):8200@a/b\"}'}}}]}",
+        "spec.pools[0].engine.args",
+        "write kv@$(POD_IP):8000@a/b",
+    ),
+    Mistake(
+        8,
+        "{ONE, engine: {args: {kv-events-config: '{\"publisher\":\"zmq\",\"topic\":\"kv@$(POD_IP):8000@other\"}'}}}",
+        "engine.args",
+        "write kv@$(POD_IP):8000@a/b",
+    ),
+    Mistake(
+        8,
+        "{ONE, engine: {args: {kv-events-config: zmq}}}",
+        "engine.args",
+        "is not JSON",
+    ),
+    Mistake(
         9,
         "{TIERED, pools: [{name: decode, engine: {env: [{name: PYTHONHASHSEED, value: '1'}]}}, {name: more}]}",
         "engine.env",
