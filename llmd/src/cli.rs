@@ -139,6 +139,9 @@ enum WvaVerb {
         /// Output format
         #[arg(short, long, value_enum, default_value = "table")]
         output: Format,
+        /// Also write the fleet as a mixed-integer program, for other solvers (CPLEX LP format)
+        #[arg(long, value_name = "FILE")]
+        write_lp: Option<PathBuf>,
     },
 }
 
@@ -246,7 +249,11 @@ pub(crate) fn run(argv: Vec<OsString>) -> Result<ExitCode, Failure> {
         Verb::Bundle(args) => return serve::over_network(bundle(&args)),
         Verb::Paths(PathsVerb::List { output }) => paths::list(output)?,
         Verb::Paths(PathsVerb::Show { name, output }) => paths::show(&name, output)?,
-        Verb::Wva(WvaVerb::Plan { file, output }) => wva::plan(&file, output)?,
+        Verb::Wva(WvaVerb::Plan {
+            file,
+            output,
+            write_lp,
+        }) => wva::plan(&file, output, write_lp.as_deref())?,
         Verb::KvEvents(args) => serve::over_network(kv_events::run(args))?,
         Verb::Crds(CrdsVerb::Apply(args)) => serve::over_network(apply(&args))?,
         Verb::Crds(CrdsVerb::Print { output }) => crds::print(output)?,

@@ -10,11 +10,15 @@ use crate::documents::read_one;
 use crate::exit::Failure;
 use crate::output::{self, Format};
 
-/// Plans the fleet of a file.
-pub(crate) fn plan(file: &Path, format: Format) -> Result<(), Failure> {
+/// Plans the fleet of a file, and writes it as a program for other solvers.
+pub(crate) fn plan(file: &Path, format: Format, program: Option<&Path>) -> Result<(), Failure> {
     let (source, text) = read_one(file)?;
     let wrong = |error| Failure::usage(format!("{source}: {error}"));
     let fleet = Fleet::read(&text).map_err(wrong)?;
+    if let Some(program) = program {
+        let written = std::fs::write(program, llmd_wva_plan::lp::text(&fleet));
+        written.map_err(|error| Failure::runtime(format!("--write-lp {}: {error}", program.display())))?;
+    }
     let began = Instant::now();
     let plan = llmd_wva_plan::solve(&fleet).map_err(wrong)?;
     let milliseconds = began.elapsed().as_secs_f64() * 1e3;

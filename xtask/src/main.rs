@@ -1,4 +1,4 @@
-//! Developer verbs: `cargo xtask test|lint|generate|bench|doctor|fuzz|cluster|image|release|real-vllm`.
+//! Developer verbs: `cargo xtask test|lint|generate|bench|doctor|fuzz|cluster|image|release|verify|real-vllm`.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -15,6 +15,7 @@ mod lint;
 mod real_vllm;
 mod release;
 mod test;
+mod verify;
 
 use clap::{Parser, Subcommand};
 
@@ -46,6 +47,8 @@ enum Verb {
     Image(cluster::Image),
     /// Make what a release publishes: programs, chart, bill of materials, checksums.
     Release(release::Arguments),
+    /// Compare the planner's plans with the optima of another solver.
+    Verify(verify::Arguments),
     /// Check llmd against a real vLLM on CPU (installs 6 GB on first use).
     RealVllm,
 }
@@ -71,6 +74,7 @@ fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::Cluster(verb) => cluster::cluster(&verb),
         Verb::Image(arguments) => cluster::image(&arguments),
         Verb::Release(arguments) => release::run(&arguments),
+        Verb::Verify(arguments) => verify::run(&arguments),
         Verb::RealVllm => real_vllm::run(),
     }
 }

@@ -1,6 +1,7 @@
 //! Plans that fit: the choices at the best prices made to fit, then improved model by model and group by group.
 
 mod repair;
+mod table;
 mod walk;
 
 use crate::bound::Bound;
@@ -31,6 +32,13 @@ pub(crate) struct Incumbent {
 
 /// The best plan that is found.
 pub(crate) fn find(problem: &Problem, bound: &Bound) -> Option<Incumbent> {
+    if let Some(choices) = table::best(problem) {
+        return Some(Incumbent {
+            cost: cost(problem, &choices),
+            choices,
+            is_proved: true,
+        });
+    }
     let choices = repair::fit(problem, bound).or_else(|| least(problem))?;
     let mut best = Incumbent {
         cost: cost(problem, &choices),

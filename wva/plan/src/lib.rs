@@ -12,6 +12,7 @@
 mod bound;
 pub mod fleet;
 mod incumbent;
+pub mod lp;
 pub mod plan;
 mod problem;
 pub mod queue;

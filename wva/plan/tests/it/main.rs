@@ -1,6 +1,7 @@
 //! Plans of small fleets: the reference's worked examples, and every choice tried.
 
 mod exhaustive;
+mod optima;
 
 use llmd_wva_plan::{Fleet, Plan, solve};
 
