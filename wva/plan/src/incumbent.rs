@@ -11,6 +11,12 @@ use walk::Walk;
 
 /// Passes of improvement, model by model.
 const PASSES: usize = 3;
+/// Most steps of a table over all models: about a second without optimisation.
+const STEPS: usize = 40_000_000;
+/// Most steps of one over a group.
+const GROUP_STEPS: usize = 1_000_000;
+/// Up to so many models groups have tables: a large fleet is close to its bound without.
+const FEW: usize = 64;
 /// Up to so many models the best plan is looked for exhaustively.
 const SMALL: usize = 12;
 /// Most nodes of that search, and of one over a group.
@@ -32,7 +38,7 @@ pub(crate) struct Incumbent {
 
 /// The best plan that is found.
 pub(crate) fn find(problem: &Problem, bound: &Bound) -> Option<Incumbent> {
-    if let Some(choices) = table::best(problem) {
+    if let Some(choices) = table::best(problem, STEPS) {
         return Some(Incumbent {
             cost: cost(problem, &choices),
             choices,
@@ -47,12 +53,11 @@ pub(crate) fn find(problem: &Problem, bound: &Bound) -> Option<Incumbent> {
     };
     improve(problem, &mut best);
     let count = problem.needs.len();
+    regroup(problem, bound, &mut best);
+    improve(problem, &mut best);
     if count <= SMALL {
         let all: Vec<usize> = (0..count).collect();
         best.is_proved = again(problem, bound, &mut best, &all, NODES);
-    } else {
-        regroup(problem, bound, &mut best);
-        improve(problem, &mut best);
     }
     Some(best)
 }
@@ -136,7 +141,7 @@ fn regroup(problem: &Problem, bound: &Bound, best: &mut Incumbent) {
     };
     for round in 0..GROUPS * count {
         let mut group = vec![round % count];
-        for _ in 0..=draw(3) {
+        for _ in 0..=draw(if count <= FEW { 6 } else { 3 }) {
             let other = draw(count);
             if !group.contains(&other) {
                 group.push(other);
@@ -156,6 +161,23 @@ fn again(problem: &Problem, bound: &Bound, best: &mut Incumbent, group: &[usize]
         give(need, choice, &mut slack, 1.0);
         now += need.cost(choice, &free);
     }
+    if problem.needs.len() <= FEW
+        && group.len() < problem.needs.len()
+        && let Some(found) = exactly(problem, group, &slack)
+    {
+        let cost: f64 = group
+            .iter()
+            .zip(&found)
+            .map(|(index, choice)| problem.needs[*index].cost(choice, &free))
+            .sum();
+        if cost < now - SAME * now.abs() {
+            best.cost += cost - now;
+            for (index, choice) in group.iter().zip(found) {
+                best.choices[*index] = choice;
+            }
+        }
+        return true;
+    }
     let mut walk = Walk::new(problem, &bound.prices, group, slack, now, nodes);
     let is_whole = walk.run();
     if let Some((cost, choices)) = walk.found() {
@@ -165,4 +187,14 @@ fn again(problem: &Problem, bound: &Bound, best: &mut Incumbent, group: &[usize]
         }
     }
     is_whole
+}
+
+/// The best choices of a group in `slack`, by a table.
+fn exactly(problem: &Problem, group: &[usize], slack: &[f64]) -> Option<Vec<Vec<u32>>> {
+    let needs = group.iter().map(|index| problem.needs[*index].clone());
+    let part = Problem {
+        pools: slack.to_vec(),
+        needs: needs.collect(),
+    };
+    table::best(&part, GROUP_STEPS)
 }

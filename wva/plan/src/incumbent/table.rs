@@ -9,8 +9,6 @@ use std::collections::HashMap;
 use crate::problem::{Need, Problem};
 use crate::search::Search;
 
-/// Most steps: states of the pools by choices of all models. About a second without optimisation.
-const STEPS: usize = 40_000_000;
 /// Most choices of a model, for their number in the table.
 const CHOICES: usize = u16::MAX as usize;
 
@@ -22,8 +20,9 @@ struct Choice {
     taken: Vec<usize>,
 }
 
-/// The best choices of all models; `None` where the table would be too large.
-pub(super) fn best(problem: &Problem) -> Option<Vec<Vec<u32>>> {
+/// The best choices of all models; `None` where that would take more than so many steps: states of the pools by choices
+/// of all models.
+pub(super) fn best(problem: &Problem, most: usize) -> Option<Vec<Vec<u32>>> {
     let units = units(problem);
     let sizes: Vec<usize> = problem
         .pools
@@ -32,14 +31,14 @@ pub(super) fn best(problem: &Problem) -> Option<Vec<Vec<u32>>> {
         .map(|(gpus, unit)| *gpus as usize / unit + 1)
         .collect();
     let states = sizes.iter().try_fold(1_usize, |all, size| {
-        all.checked_mul(*size).filter(|all| *all <= STEPS)
+        all.checked_mul(*size).filter(|all| *all <= most)
     })?;
     let mut models = Vec::with_capacity(problem.needs.len());
     let mut steps = 0_usize;
     for need in &problem.needs {
         let choices = choices(problem, need, &units)?;
         steps = steps.checked_add(states.checked_mul(choices.len())?)?;
-        if steps > STEPS || choices.len() > CHOICES {
+        if steps > most || choices.len() > CHOICES {
             return None;
         }
         models.push(choices);
