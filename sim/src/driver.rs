@@ -151,6 +151,11 @@ enum Order {
         waits: bool,
         reply: oneshot::Sender<HeldBlocks>,
     },
+    /// How many of these blocks, from the first on, are in the cache.
+    Cached {
+        hashes: Vec<u64>,
+        reply: oneshot::Sender<usize>,
+    },
     Extend {
         id: RequestId,
         stay: Duration,
@@ -209,6 +214,13 @@ impl EngineHandle {
         self.orders.send(order).await.ok()?;
         let patience = patience.unwrap_or(ANSWER);
         tokio::time::timeout(patience, claimed).await.ok()?.ok()
+    }
+
+    /// How many blocks of a prompt, named by their chained hashes, are in the cache from the first on.
+    pub async fn cached(&self, hashes: Vec<u64>) -> Option<usize> {
+        let (reply, cached) = oneshot::channel();
+        self.orders.send(Order::Cached { hashes, reply }).await.ok()?;
+        tokio::time::timeout(ANSWER, cached).await.ok()?.ok()
     }
 
     /// Keeps held blocks for `stay` more.
@@ -312,6 +324,10 @@ impl Driver {
                     self.claims.insert(key, (stay, reply));
                 }
             },
+            Order::Cached { hashes, reply } => {
+                // Who does not wait any more needs no answer.
+                let _ = reply.send(self.engine.cached(&hashes));
+            }
             Order::Extend { id, stay } => {
                 self.engine.extend_hold(id, self.epoch.elapsed() + stay);
             }

@@ -20,7 +20,7 @@ use crate::api::stream::{Break, Cut, EventStream, SimBody, usage};
 use crate::api::{self, Answer, ApiError, Kind, models, prompt};
 use crate::args::SimConfig;
 use crate::driver::EngineHandle;
-use crate::engine::EngineRequest;
+use crate::engine::{EngineRequest, hash};
 use crate::failure::{FailureKind, Failures};
 use crate::metrics::Metrics;
 use disaggregation::Disaggregation;
@@ -208,6 +208,12 @@ impl Service {
             .disaggregation
             .leg(asked.as_ref(), prompts.len(), &id, failure)
             .await?;
+        let hashes = || {
+            let root = hash::root(adapter.as_deref(), request.cache_salt.as_deref());
+            let first = prompts.first().map_or(&[][..], |prompt| &prompt.tokens);
+            hash::of_prompt(first, root, self.config.engine.block_size)
+        };
+        self.disaggregation.pull(&mut leg, asked.as_ref(), hashes).await;
         let mut answers = Vec::with_capacity(prompts.len() * per_prompt);
         let mut jobs = Vec::with_capacity(prompts.len() * per_prompt);
         for prompt in &prompts {

@@ -14,6 +14,7 @@ pub mod config;
 pub mod encodings;
 pub mod give;
 pub mod params;
+pub mod peer;
 pub mod take;
 pub mod wire;
 

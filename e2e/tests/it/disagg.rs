@@ -311,3 +311,74 @@ async fn simulated_transfers_have_the_members_of_recorded_ones() {
         decode.text()
     );
 }
+
+/// An engine that does all of a request and gives its blocks to others, behind its sidecar; `host` is its own.
+async fn sharing(host: &str, tier: u16) -> (Simulator, Process, u16) {
+    let mut args = quick();
+    args.transfer.nixl_side_channel_host = host.to_owned();
+    args.transfer.kv_transfer_config = Some(
+        json!({"kv_connector": "OffloadingConnector", "kv_role": "kv_both",
+            "kv_connector_extra_config": {"secondary_tiers": [{"type": "p2p", "port": tier}]}})
+        .to_string(),
+    );
+    let engine = Simulator::start(args.config().unwrap()).await.unwrap();
+    let port = free_port();
+    let sidecar = Process::llmd([
+        "sidecar".to_owned(),
+        format!("--port={port}"),
+        format!("--model-server-port={}", engine.address().port()),
+        "--kv-connector=offloading".to_owned(),
+        format!("--p2p-connector-port={tier}"),
+        "--secure-serving=false".to_owned(),
+    ]);
+    let warm = json!({"model": "m", "prompt": "warm", "max_tokens": 2});
+    poll_until_async("an answer through the sidecar", DEADLINE, || async {
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let answer = post(address, "/v1/completions", &warm).await.ok()?;
+        (answer.status == 200).then_some(())
+    })
+    .await;
+    (engine, sidecar, port)
+}
+
+/// The picker names the engine that has a prefix; the one that computes reads it from there.
+#[tokio::test]
+async fn a_prompt_is_read_from_the_memory_of_the_engine_that_has_it() {
+    let tier = free_port();
+    // One port for the tiers of all engines, as on pods: they differ by their addresses.
+    let (_holder, _one, holds) = sharing("127.0.0.1", tier).await;
+    let (other, _two, computes) = sharing("127.0.0.2", tier).await;
+    let address = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+    let body = json!({"model": "m", "max_tokens": 12, "messages": [{"role": "user", "content": "many a thing and ".repeat(40)}]});
+    let body = body.to_string();
+    let text = |answer: &http::Answer| {
+        let answer: Value = serde_json::from_str(&answer.text()).unwrap();
+        answer["choices"][0]["message"]["content"].clone()
+    };
+    let first = http::post(address(holds), "/v1/chat/completions", body.clone(), &[])
+        .await
+        .unwrap();
+    let hits = "vllm:external_prefix_cache_hits_total";
+    assert_eq!(
+        metric(&other, hits).await.total_cmp(&0.0),
+        std::cmp::Ordering::Equal
+    );
+    let source = format!("127.0.0.1:{holds}");
+    let named = [("x-kv-cache-source-host-port", source.as_str())];
+    let second = http::post(address(computes), "/v1/chat/completions", body.clone(), &named)
+        .await
+        .unwrap();
+    assert_eq!((second.status, text(&second)), (200, text(&first)));
+    let read = metric(&other, hits).await;
+    assert!(read >= 32.0, "{read} tokens were read from the other engine");
+
+    // an engine that is not there any more costs nothing but its blocks
+    let gone = format!("127.0.0.3:{holds}");
+    let other_prompt = body.replace("many a thing", "another thing");
+    let named = [("x-kv-cache-source-host-port", gone.as_str())];
+    let third = http::post(address(computes), "/v1/chat/completions", other_prompt, &named)
+        .await
+        .unwrap();
+    assert_eq!(third.status, 200, "{}", third.text());
+    assert!((metric(&other, hits).await - read).abs() < 0.5);
+}

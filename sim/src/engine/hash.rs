@@ -28,6 +28,17 @@ pub fn block(parent: u64, tokens: impl Iterator<Item = u32>) -> u64 {
     hasher.digest()
 }
 
+/// Hashes of the full blocks of a prompt, but for its last token, which is computed in any case.
+pub fn of_prompt(tokens: &[u32], root: u64, block_size: usize) -> Vec<u64> {
+    let whole = tokens.len().saturating_sub(1) / block_size * block_size;
+    let mut parent = root;
+    let blocks = tokens[..whole].chunks(block_size).map(|tokens| {
+        parent = block(parent, tokens.iter().copied());
+        parent
+    });
+    blocks.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -112,6 +112,18 @@ impl Engine {
         Ok(id)
     }
 
+    /// How many blocks, named by their chained hashes, are in the cache from the first on.
+    pub fn cached(&self, hashes: &[u64]) -> usize {
+        let known = hashes
+            .iter()
+            .take_while(|hash| self.pool.lookup(**hash).is_some());
+        if self.config.prefix_caching {
+            known.count()
+        } else {
+            0
+        }
+    }
+
     /// Ends a request at once and frees its blocks; says whether it was still there.
     pub fn abort(&mut self, now: Duration, id: RequestId, events: &mut Vec<Event>) -> bool {
         let sequence = if let Some(at) = self.running.iter().position(|s| s.id == id) {

@@ -13,8 +13,8 @@ use crate::engine::{Hold, Import};
 use crate::failure::FailureKind;
 use crate::metrics::Metrics;
 use crate::transfer::params::{Answered, Asked, RemoteDecoder, RemotePrefiller};
-use crate::transfer::take;
 use crate::transfer::{Claim, ClaimError, Connector, LoadFailurePolicy};
+use crate::transfer::{peer, take};
 
 /// How much longer an injected slow transfer takes.
 const SLOW: u32 = 5;
@@ -179,6 +179,33 @@ impl Disaggregation {
                 self.without_blocks(LoadFailurePolicy::Fail, &error.to_string())
             }
             Err(error) => self.without_blocks(config.policy, &error.to_string()),
+        }
+    }
+
+    /// Blocks of a prompt that the engine which the request names has in its cache, for a leg that reads no others. What
+    /// does not come is computed here: nothing depends on it.
+    pub(super) async fn pull(&self, leg: &mut Leg, asked: Option<&Asked>, hashes: impl FnOnce() -> Vec<u64>) {
+        let Some(source) = asked.and_then(|asked| asked.remote_kv_source.as_ref()) else {
+            return;
+        };
+        let has_tier = self
+            .settings
+            .config
+            .is_some_and(|config| config.connector == Some(Connector::Offloading));
+        if !has_tier || leg.import.is_some() {
+            return;
+        }
+        match peer::cached(source, &hashes()).await {
+            Ok(0) => {}
+            Ok(blocks) => {
+                let tokens = blocks * self.block_size;
+                let wait = self.settings.time.of(tokens);
+                leg.import = Some(Import { tokens, wait });
+            }
+            Err(error) => {
+                self.metrics.transfer_failed();
+                tracing::warn!(%error, host = source.remote_host, "a peer cannot be asked: the prompt is computed here");
+            }
         }
     }
 

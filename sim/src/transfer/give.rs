@@ -92,6 +92,10 @@ async fn attend(stream: TcpStream, engine: &EngineHandle, identity: &Identity) -
     stream.set_nodelay(true)?;
     let mut stream = BufReader::new(stream);
     let ask = wire::read(&mut stream, HANDSHAKE).await?;
+    if let Ask::Prefix { hashes } = ask {
+        let blocks = engine.cached(hashes).await.unwrap_or_default();
+        return wire::write(&mut stream, &Reply::Prefix { blocks }, HANDSHAKE).await;
+    }
     match answer(ask, engine, identity).await? {
         Ok(held) => {
             let reply = Reply::Held {
@@ -160,7 +164,7 @@ async fn follow(
         match wire::read(stream, lease).await? {
             Ask::Done => return Ok(()),
             Ask::Beat => engine.extend(id, lease.mul_f64(2.0 / 3.0)).await,
-            Ask::Claim { .. } => return Err(io::ErrorKind::InvalidData.into()),
+            Ask::Claim { .. } | Ask::Prefix { .. } => return Err(io::ErrorKind::InvalidData.into()),
         }
     }
 }

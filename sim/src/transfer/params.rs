@@ -34,6 +34,8 @@ pub struct Asked {
     pub remote_decoder: Option<RemoteDecoder>,
     /// Offloading connector: read the blocks of that name, when they are there.
     pub remote_prefiller: Option<RemotePrefiller>,
+    /// Offloading connector: read the blocks of the prompt that this engine has.
+    pub remote_kv_source: Option<RemotePrefiller>,
 }
 
 /// Blocks by KV cache group, as vLLM has them since it moves several groups, or in one list, as before.
@@ -62,7 +64,7 @@ pub struct RemoteDecoder {
     pub kv_request_id: String,
 }
 
-/// Where the offloading connector reads blocks.
+/// Where the offloading connector reads blocks. Those of a source have no name of their own.
 #[derive(Clone, Debug, Deserialize)]
 pub struct RemotePrefiller {
     /// Name that both legs have.

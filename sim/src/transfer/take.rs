@@ -104,6 +104,8 @@ pub async fn claim(source: &Source, block_size: usize, revision: Option<&str>) -
             request: source.request.clone(),
             engine: source.engine.clone().unwrap_or_else(|| source.host.clone()),
         }),
+        // An answer to what was not asked.
+        Reply::Prefix { .. } => Err(unreachable(io::ErrorKind::InvalidData.into())),
         Reply::OtherEngine { engine } => Err(ClaimError::OtherEngine {
             wanted: source.engine.clone().unwrap_or_default(),
             found: engine,

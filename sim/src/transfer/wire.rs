@@ -27,6 +27,11 @@ pub enum Ask {
         /// Milliseconds that the reader waits for blocks still to come; 0 for none.
         wait_ms: u64,
     },
+    /// The only message: how many of these blocks of a prompt, from the first on, are in the cache?
+    Prefix {
+        /// Their hashes.
+        hashes: Vec<u64>,
+    },
     /// The reader is still there.
     Beat,
     /// The blocks have been read.
@@ -45,6 +50,11 @@ pub enum Reply {
         tokens: usize,
         /// The lease in milliseconds.
         lease_ms: u64,
+    },
+    /// So many are in the cache.
+    Prefix {
+        /// Blocks.
+        blocks: usize,
     },
     /// There is nothing under that name: never was, was read already, or the lease is over.
     Unknown,
