@@ -24,6 +24,8 @@ const NODES: usize = 500_000;
 const GROUP_NODES: usize = 400;
 /// Groups that are solved again, per model.
 const GROUPS: usize = 6;
+/// A plan this close to its bound, as a share of the cost, is good enough.
+const CLOSE: f64 = 5e-4;
 /// Costs closer than this share are the same.
 pub(crate) const SAME: f64 = 1e-9;
 
@@ -53,13 +55,21 @@ pub(crate) fn find(problem: &Problem, bound: &Bound) -> Option<Incumbent> {
     };
     improve(problem, &mut best);
     let count = problem.needs.len();
-    regroup(problem, bound, &mut best);
-    improve(problem, &mut best);
+    if !is_close(bound, &best) {
+        regroup(problem, bound, &mut best);
+        improve(problem, &mut best);
+    }
     if count <= SMALL {
         let all: Vec<usize> = (0..count).collect();
-        best.is_proved = again(problem, bound, &mut best, &all, NODES);
+        let mut slack = left(problem, &best.choices);
+        best.is_proved = again(problem, bound, &mut best, &mut slack, (&all, NODES));
     }
     Some(best)
+}
+
+/// Whether a better plan would not be worth the time to find it.
+fn is_close(bound: &Bound, best: &Incumbent) -> bool {
+    best.cost - bound.cost <= CLOSE * best.cost.abs()
 }
 
 /// The least replicas of all, if they fit.
@@ -139,7 +149,11 @@ fn regroup(problem: &Problem, bound: &Bound, best: &mut Incumbent) {
         state ^= state << 17;
         (state % below as u64) as usize
     };
+    let mut slack = left(problem, &best.choices);
     for round in 0..GROUPS * count {
+        if is_close(bound, best) {
+            return;
+        }
         let mut group = vec![round % count];
         for _ in 0..=draw(if count <= FEW { 6 } else { 3 }) {
             let other = draw(count);
@@ -147,44 +161,48 @@ fn regroup(problem: &Problem, bound: &Bound, best: &mut Incumbent) {
                 group.push(other);
             }
         }
-        again(problem, bound, best, &group, GROUP_NODES);
+        again(problem, bound, best, &mut slack, (&group, GROUP_NODES));
     }
 }
 
-/// Looks for cheaper choices of a group, all others as they are; whether it looked at everything.
-fn again(problem: &Problem, bound: &Bound, best: &mut Incumbent, group: &[usize], nodes: usize) -> bool {
+/// Looks for cheaper choices of a group, all others as they are; whether it looked at everything. `slack` is what the
+/// pools have left.
+fn again(
+    problem: &Problem,
+    bound: &Bound,
+    best: &mut Incumbent,
+    slack: &mut [f64],
+    (group, nodes): (&[usize], usize),
+) -> bool {
     let free = vec![0.0; problem.pools.len()];
-    let mut slack = left(problem, &best.choices);
     let mut now = 0.0;
     for index in group {
         let (need, choice) = (&problem.needs[*index], &best.choices[*index]);
-        give(need, choice, &mut slack, 1.0);
+        give(need, choice, slack, 1.0);
         now += need.cost(choice, &free);
     }
-    if problem.needs.len() <= FEW
-        && group.len() < problem.needs.len()
-        && let Some(found) = exactly(problem, group, &slack)
-    {
-        let cost: f64 = group
-            .iter()
-            .zip(&found)
+    let has_table = problem.needs.len() <= FEW && group.len() < problem.needs.len();
+    let by_table = has_table.then(|| exactly(problem, group, slack)).flatten();
+    let (is_whole, found) = if let Some(choices) = by_table {
+        let costs = group.iter().zip(&choices);
+        let cost: f64 = costs
             .map(|(index, choice)| problem.needs[*index].cost(choice, &free))
             .sum();
-        if cost < now - SAME * now.abs() {
-            best.cost += cost - now;
-            for (index, choice) in group.iter().zip(found) {
-                best.choices[*index] = choice;
-            }
-        }
-        return true;
-    }
-    let mut walk = Walk::new(problem, &bound.prices, group, slack, now, nodes);
-    let is_whole = walk.run();
-    if let Some((cost, choices)) = walk.found() {
+        let choices = group.iter().copied().zip(choices).collect();
+        let is_cheaper = cost < now - SAME * now.abs();
+        (true, is_cheaper.then_some((cost, choices)))
+    } else {
+        let mut walk = Walk::new(problem, &bound.prices, group, slack.to_vec(), now, nodes);
+        (walk.run(), walk.found())
+    };
+    if let Some((cost, choices)) = found {
         best.cost += cost - now;
         for (index, choice) in choices {
             best.choices[index] = choice;
         }
+    }
+    for index in group {
+        give(&problem.needs[*index], &best.choices[*index], slack, -1.0);
     }
     is_whole
 }
