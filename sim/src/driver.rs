@@ -151,6 +151,10 @@ enum Order {
         waits: bool,
         reply: oneshot::Sender<HeldBlocks>,
     },
+    /// Whether blocks are held for other engines.
+    Holds {
+        reply: oneshot::Sender<bool>,
+    },
     /// How many of these blocks, from the first on, are in the cache.
     Cached {
         hashes: Vec<u64>,
@@ -214,6 +218,15 @@ impl EngineHandle {
         self.orders.send(order).await.ok()?;
         let patience = patience.unwrap_or(ANSWER);
         tokio::time::timeout(patience, claimed).await.ok()?.ok()
+    }
+
+    /// Whether blocks are held for other engines; an engine that is gone holds none.
+    pub async fn holds(&self) -> bool {
+        let (reply, holds) = oneshot::channel();
+        if self.orders.send(Order::Holds { reply }).await.is_err() {
+            return false;
+        }
+        matches!(tokio::time::timeout(ANSWER, holds).await, Ok(Ok(true)))
     }
 
     /// How many blocks of a prompt, named by their chained hashes, are in the cache from the first on.
@@ -324,6 +337,9 @@ impl Driver {
                     self.claims.insert(key, (stay, reply));
                 }
             },
+            Order::Holds { reply } => {
+                let _ = reply.send(self.engine.holds());
+            }
             Order::Cached { hashes, reply } => {
                 // Who does not wait any more needs no answer.
                 let _ = reply.send(self.engine.cached(&hashes));

@@ -13,7 +13,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{ConfigError, Ports as PortsOfRanks, SimArgs, SimConfig};
-use crate::driver::Driver;
+use crate::driver::{Driver, EngineHandle};
 use crate::engine::{Engine, Timing};
 use crate::front::Front;
 use crate::group::Group;
@@ -25,6 +25,9 @@ use crate::transfer::{KvTransferConfig, SideChannel};
 
 /// Time a client has to send its request head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Pause between two looks at what an engine that ends still holds.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// How the simulator could not start or run.
 #[derive(Debug, thiserror::Error)]
@@ -118,7 +121,7 @@ impl Simulator {
         }
 
         let mut services = Vec::with_capacity(ranks.local);
-        let mut drivers = JoinSet::new();
+        let (mut drivers, mut engines) = (JoinSet::new(), Vec::with_capacity(ranks.local));
         let page = Registry::new();
         for local in 0..ranks.local {
             let rank = ranks.start + local;
@@ -131,6 +134,7 @@ impl Simulator {
             let timing = Timing::new(config.model, config.overrides, config.jitter, seed);
             let (driver, engine) = Driver::new(Engine::new(config.engine, timing), metrics.clone());
             drivers.spawn(driver.run());
+            engines.push(engine.clone());
             let name = if ranks.size > 1 {
                 format!("{name}_dp{rank}")
             } else {
@@ -184,8 +188,14 @@ impl Simulator {
             listening.spawn(serve(listener, Arc::new(front), stop.clone(), kill.clone()));
         }
         let meeting = tokio::spawn(group.meet(ranks, complete));
+        let ending = kill.clone();
         let server = tokio::spawn(async move {
             while listening.join_next().await.is_some() {}
+            // Prompts that were computed here are still to be read by who decodes them.
+            tokio::select! {
+                () = ending.cancelled() => {}
+                () = given_away(&engines) => {}
+            }
             meeting.abort();
             drivers.shutdown().await;
         });
@@ -220,7 +230,8 @@ impl Simulator {
         self.group
     }
 
-    /// Stops accepting, waits for open requests up to the drain time, then cuts what is left.
+    /// Stops accepting, waits for open requests and for held blocks to be read up to the drain time, then cuts what is
+    /// left.
     pub async fn stop(&mut self) {
         self.stop.cancel();
         let Some(mut server) = self.server.take() else {
@@ -239,6 +250,15 @@ impl Drop for Simulator {
     fn drop(&mut self) {
         self.stop.cancel();
         self.kill.cancel();
+    }
+}
+
+/// Until no engine holds blocks for others: they were read, or their lease is over.
+async fn given_away(engines: &[EngineHandle]) {
+    for engine in engines {
+        while engine.holds().await {
+            tokio::time::sleep(LOOK).await;
+        }
     }
 }
 

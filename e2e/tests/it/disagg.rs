@@ -249,9 +249,9 @@ async fn pairs_that_begin_at_once_answer_as_one_engine() {
     }
 }
 
-/// A decode without its prefill gets no blocks, and says so.
+/// Requests that name no room, and decodes whose prefill engine is not there, get no blocks, and are told so.
 #[tokio::test]
-async fn a_room_that_nobody_entered_is_refused() {
+async fn requests_without_a_room_or_a_prefill_engine_are_refused() {
     let port = free_port();
     let prefill = engine(Connector::Sglang, DisaggregationMode::Prefill, port).await;
     let decode = engine(Connector::Sglang, DisaggregationMode::Decode, port).await;

@@ -22,6 +22,10 @@ impl Held {
         self.0.insert(id, Lease { blocks, until });
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// When the next lease ends.
     pub(super) fn next(&self) -> Option<Duration> {
         self.0.values().map(|lease| lease.until).min()

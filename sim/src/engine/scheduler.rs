@@ -112,6 +112,11 @@ impl Engine {
         Ok(id)
     }
 
+    /// Whether blocks are held for other engines.
+    pub fn holds(&self) -> bool {
+        !self.held.is_empty()
+    }
+
     /// How many blocks, named by their chained hashes, are in the cache from the first on.
     pub fn cached(&self, hashes: &[u64]) -> usize {
         let known = hashes

@@ -211,6 +211,30 @@ async fn blocks_that_nobody_asks_for_are_free_after_their_lease() {
     );
 }
 
+/// A prompt that was computed is not lost with its engine: who decodes it comes a moment later.
+#[tokio::test]
+async fn an_engine_that_ends_keeps_blocks_until_they_are_read() {
+    let mut prefill = engine(|_| {}).await;
+    let decode = engine(|args| args.transfer.kv_transfer_config = Some(config("fail", 30.0))).await;
+    let leg = prefilled(&prefill, &request(&words(5))).await;
+    let (began, began_to_end) = tokio::sync::oneshot::channel();
+    let stopped = tokio::spawn(async move {
+        let ended = prefill.stop();
+        tokio::pin!(ended);
+        // Once it waits, it has stopped to listen and looks at what it holds.
+        let first = tokio::time::timeout(Duration::from_millis(50), &mut ended).await;
+        assert!(first.is_err(), "it ended with blocks that nobody had read");
+        let _ = began.send(());
+        ended.await;
+    });
+    began_to_end.await.expect("it is on its way");
+    assert_eq!(post(&decode, PATH, &leg).await.0, 200);
+    tokio::time::timeout(Duration::from_secs(10), stopped)
+        .await
+        .expect("it ends with the last block")
+        .expect("no panic");
+}
+
 #[tokio::test]
 async fn a_reader_keeps_blocks_beyond_the_lease() {
     let prefill = engine(|args| args.transfer.kv_transfer_config = Some(config("fail", 0.2))).await;
